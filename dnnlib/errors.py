@@ -1,0 +1,39 @@
+"""Errors meant for people, and the one place where they become an exit code."""
+
+import sys
+import traceback
+
+
+class UserError(Exception):
+    """A mistake of the user or of the environment: one line saying what, where, what was given, what is accepted."""
+
+    exit_code = 1
+
+
+class UsageError(UserError):
+    """A command line that cannot be understood or cannot work: exit code 2, as argparse does."""
+
+    exit_code = 2
+
+
+def run_main(main, argv=None):
+    """Run an entry point; turn a UserError into one line on stderr and its exit code.
+
+    Args:
+        main: function taking the list of command-line arguments.
+        argv: list of strings; the process's own arguments when None.
+
+    Returns:
+        The exit code (int). Any other exception keeps its traceback: it is a defect of ours.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        return main(argv) or 0
+    except UserError as error:
+        if "--debug" in argv:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

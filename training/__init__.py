@@ -1,0 +1,1 @@
+"""Command-line option handling, datasets, networks, losses and the training loop."""
