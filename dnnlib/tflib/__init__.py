@@ -1,0 +1,28 @@
+"""TensorFlow layer of the framework. Importing it switches TensorFlow 2 to graph mode, once, before anything else is built."""
+
+from dnnlib.tflib.setup import close_session, devices, get_session, init_tf, run, session_scope  # isort: skip (the switch comes first)
+from dnnlib.tflib.network import Network
+from dnnlib.tflib.random_streams import PerImageStreams, RandomStreams, numpy_stream, stream_key
+from dnnlib.tflib.registry import Architecture, Part, register
+from dnnlib.tflib.snapshot import load_snapshot, save_snapshot
+from dnnlib.tflib.variables import get_variable
+
+__all__ = [
+    "Architecture",
+    "Network",
+    "Part",
+    "PerImageStreams",
+    "RandomStreams",
+    "close_session",
+    "devices",
+    "get_session",
+    "get_variable",
+    "init_tf",
+    "load_snapshot",
+    "numpy_stream",
+    "register",
+    "run",
+    "save_snapshot",
+    "session_scope",
+    "stream_key",
+]

@@ -1,0 +1,234 @@
+"""Network: (architecture, typed config) -> variables, and ways to call it."""
+
+from __future__ import annotations
+
+import collections
+import inspect
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from tqdm import tqdm
+
+from dnnlib.tflib import registry, variables
+from dnnlib.tflib.random_streams import PerImageStreams
+from dnnlib.tflib.setup import get_session
+
+
+class Network:
+    """Variables of one network and the functions that use them. It knows nothing of losses.
+
+    The variables live in a variable scope of their own; `get_output_for` builds further copies of the computation on the same
+    variables, `run` evaluates it on NumPy arrays.
+
+    Args:
+        name: scope name wished for ("G"); made unique within the graph.
+        arch_name: registered architecture ("Generator").
+        config: its config dataclass.
+        seed: int, initial values are a function of it and of the variables' names.
+
+    Attributes:
+        variables, trainables: OrderedDict local name -> tf.Variable.
+        input_shapes: list of shapes without the batch axis, one an input.
+    """
+
+    def __init__(self, name, arch_name, config, seed=0):
+        self.arch = registry.find(arch_name)
+        if not isinstance(config, self.arch.config_class):
+            raise ValueError(f"config of {arch_name}: got {type(config).__name__}, expected {self.arch.config_class.__name__}")
+        self.name = name
+        self.config = config
+        self.scope = tf.get_default_graph().unique_name(name, mark_as_used=False)
+        self._calls = {}
+        self._create_variables(seed)
+
+    @property
+    def arch_name(self):
+        """Registered name of the architecture."""
+        return self.arch.name
+
+    @property
+    def input_shapes(self):
+        """Shapes of the inputs without the batch axis."""
+        return [shape for _, shape in self.arch.whole.inputs(self.config)]
+
+    def part(self, name):
+        """A function (*input tensors, **options) -> EasyDict of tensors for a part of the network ("mapping", "synthesis")."""
+        part = self.arch.parts[name]
+        return lambda *inputs, **options: self._build(part, inputs, options)
+
+    def get_output_for(self, *inputs, **options):
+        """Build the network once more on its variables.
+
+        Args:
+            inputs: tensors, as the architecture lists them.
+            options: keyword arguments of the architecture's build function; an unknown one raises TypeError.
+
+        Returns:
+            EasyDict of output tensors.
+        """
+        return self._build(self.arch.whole, inputs, options)
+
+    def run(self, *inputs, batch_size=8, seeds=None, progress=None, **options):
+        """Evaluate the network on NumPy arrays.
+
+        Args:
+            inputs: arrays [n, ...], as the architecture lists them. Inputs of width 0 (labels of an unconditional network) may be left out.
+            batch_size: images at a time; it does not change the result.
+            seeds: int array [n] for random numbers inside the network (noise); drawn afresh when None.
+            progress: label of a progress bar; no bar when None.
+            options: options of the architecture, and `return_<output>=True` for outputs besides the first.
+
+        Returns:
+            A namedtuple with a field an output: array [n, ...], or None if it was not asked for.
+        """
+        return self._run(self.arch.whole, inputs, batch_size, seeds, progress, options)
+
+    def run_part(self, part, *inputs, batch_size=8, seeds=None, progress=None, **options):
+        """As `run`, for one part of the network."""
+        return self._run(self.arch.parts[part], inputs, batch_size, seeds, progress, options)
+
+    def get_values(self):
+        """Dict local name -> array of all variables."""
+        return dict(zip(self.variables, get_session().run(list(self.variables.values()))))
+
+    def set_values(self, values):
+        """Set variables by local name (dict name -> array); names and shapes must exist."""
+        variables.assign({self.variables[name]: value for name, value in values.items()})
+
+    def clone(self, name):
+        """Another network of the same architecture, config and present values."""
+        twin = Network(name, self.arch.name, self.config)
+        twin.copy_from(self)
+        return twin
+
+    def copy_from(self, source):
+        """Take over the values of another network's variables of the same names."""
+        self.set_values(source.get_values())
+
+    def moving_average_op(self, source, beta):
+        """Operation: trainable variables move to β·own + (1 − β)·source's, the others are copied.
+
+        Args:
+            source: Network of the same architecture.
+            beta: number or scalar tensor.
+        """
+        steps = []
+        for name, variable in self.variables.items():
+            target = source.variables[name]
+            blend = name in self.trainables
+            steps.append(variable.assign(target + (variable - target) * beta if blend else target))
+        return tf.group(*steps)
+
+    def parameter_count(self):
+        """(trainable, all) numbers of stored values."""
+        count = [sum(int(np.prod(v.shape.as_list())) for v in group.values()) for group in (self.trainables, self.variables)]
+        return tuple(count)
+
+    def layer_table(self):
+        """Lines of text: one a layer (variable scope) with its output shape, its weight's shape and its number of trainable values."""
+        layers = collections.OrderedDict()
+        for name, variable in self.trainables.items():
+            layers.setdefault(name.rpartition("/")[0], []).append(variable)
+        shapes = self._layer_output_shapes(layers)
+        rows = [("layer", "output", "weight", "parameters")]
+        for layer, members in layers.items():
+            largest = max(members, key=lambda v: int(np.prod(v.shape.as_list())))
+            count = sum(int(np.prod(v.shape.as_list())) for v in members)
+            rows.append((layer or "(top)", shapes.get(layer, ""), str(largest.shape.as_list()), f"{count:,}"))
+        trainable, total = self.parameter_count()
+        rows.append((f"{self.name}: total", "", f"{total:,} stored", f"{trainable:,}"))
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        return [f"{r[0]:<{widths[0]}}  {r[1]:<{widths[1]}}  {r[2]:<{widths[2]}}  {r[3]:>{widths[3]}}" for r in rows]
+
+    def print_layers(self):
+        """Print the layer table."""
+        print("\n".join(self.layer_table()))
+
+    def _layer_output_shapes(self, layers):
+        found = {}
+        prefix = self._template_scope
+        for op in tf.get_default_graph().get_operations():
+            if op.name.startswith(prefix) and op.outputs:
+                layer = op.name[len(prefix) :].rpartition("/")[0]
+                while layer and layer not in layers:
+                    layer = layer.rpartition("/")[0]
+                if layer in layers and op.outputs[0].shape.ndims:
+                    found[layer] = str(op.outputs[0].shape.as_list())
+        return found
+
+    def _create_variables(self, seed):
+        self.variables = collections.OrderedDict()
+        self._call(self.arch.whole, {}, reuse=False)
+        prefix = f"{self.scope}/"
+        for variable in tf.global_variables():
+            if variable.name.startswith(prefix):
+                self.variables[variable.name[len(prefix) :].rpartition(":")[0]] = variable
+        trainable = {variable.name for variable in tf.trainable_variables()}
+        self.trainables = collections.OrderedDict((n, v) for n, v in self.variables.items() if v.name in trainable)
+        variables.initialize(self.variables, seed)
+
+    def _build(self, part, inputs, options, reuse=True):
+        accepted = inspect.signature(part.build).parameters
+        for option in options:
+            if option not in accepted:
+                raise TypeError(f"{self.arch.name}: got option {option!r}, expected one of {', '.join(list(accepted)[1:])}")
+        scope = tf.VariableScope(reuse=reuse, name=self.scope)
+        with tf.name_scope(f"{self.name}_call"), tf.variable_scope(scope, auxiliary_name_scope=False):
+            if not reuse:
+                self._template_scope = tf.get_default_graph().get_name_scope() + "/"
+            return part.build(self.config, *inputs, **options)
+
+    def _call(self, part, options, reuse=True):
+        """Placeholders and outputs of one way to call a part, built at first use. Numbers among the options are fed, the rest is built in."""
+        numbers = tuple(sorted(name for name, value in options.items() if isinstance(value, float)))
+        fixed = {name: value for name, value in options.items() if name not in numbers}
+        key = (part.outputs, part.build, numbers, tuple(sorted(fixed.items())))
+        if key not in self._calls:
+            inputs = [tf.placeholder(tf.float32, [None] + list(shape), name=name) for name, shape in part.inputs(self.config)]
+            fed = {name: tf.placeholder(tf.float32, [], name=name) for name in numbers}
+            seeds = tf.placeholder(tf.int64, [None], name="seeds")
+            built = dict(fixed, **fed)
+            if "streams" in inspect.signature(part.build).parameters:
+                built["streams"] = PerImageStreams(seeds)
+            self._calls[key] = inputs, fed, seeds, self._build(part, inputs, built, reuse)
+        return self._calls[key]
+
+    def _run(self, part, inputs, batch_size, seeds, progress, options):
+        wanted = [name for index, name in enumerate(part.outputs) if options.pop(f"return_{name}", index == 0)]
+        placeholders, fed, seed_holder, outputs = self._call(part, options)
+        arrays = self._input_arrays(part, inputs)
+        count = len(arrays[0])
+        if seeds is None:
+            seeds = np.random.randint(2**31, size=count)
+        fetches = [outputs[name] for name in wanted]
+        results = None
+        starts = range(0, count, batch_size)
+        for start in tqdm(starts, desc=progress) if progress else starts:
+            rows = slice(start, min(start + batch_size, count))
+            feed = {holder: array[rows] for holder, array in zip(placeholders, arrays)}
+            feed.update({holder: options[name] for name, holder in fed.items()})
+            feed[seed_holder] = seeds[rows]
+            values = get_session().run(fetches, feed_dict=feed)
+            if results is None:
+                results = [np.empty((count,) + value.shape[1:], value.dtype) for value in values]
+            for result, value in zip(results, values):
+                result[rows] = value
+        if results is None:
+            results = [np.empty([0] + [size or 0 for size in fetch.shape.as_list()[1:]], np.float32) for fetch in fetches]
+        found = dict(zip(wanted, results))
+        return collections.namedtuple("Outputs", part.outputs)(*[found.get(name) for name in part.outputs])
+
+    def _input_arrays(self, part, inputs):
+        listed = part.inputs(self.config)
+        arrays = []
+        for index, (name, shape) in enumerate(listed):
+            value = inputs[index] if index < len(inputs) else None
+            if value is None:
+                if 0 not in shape:
+                    raise ValueError(f"{self.arch.name}.run: input {name!r} is missing, expected an array [n, {str(list(shape))[1:]}")
+                value = np.zeros([len(arrays[0])] + list(shape))
+            value = np.asarray(value, np.float32)
+            if list(value.shape[1:]) != list(shape):
+                raise ValueError(f"{self.arch.name}.run: input {name!r} got shape {list(value.shape)}, expected [n, {str(list(shape))[1:]}")
+            arrays.append(value)
+        return arrays

@@ -1,0 +1,90 @@
+"""Random numbers as pure functions of (seed, stream name, step): the basis of exact continuation.
+
+Every draw names its stream; the name and the seed are hashed to one half of a stateless seed pair, the step (or the image's own seed)
+is the other half. No draw depends on how many others came before it.
+"""
+
+import zlib
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+
+def stream_key(seed, name):
+    """31-bit key of a named stream (int)."""
+    return zlib.crc32(f"{seed}/{name}".encode()) & 0x7FFFFFFF
+
+
+def numpy_stream(seed, name):
+    """np.random.RandomState of a named stream: the same numbers in every NumPy version."""
+    return np.random.RandomState(stream_key(seed, name))
+
+
+class RandomStreams:
+    """Streams of one step, shared by all rows of a batch.
+
+    Args:
+        seed: int, the run's seed.
+        step: int or int64 scalar tensor; another step gives other numbers.
+        rows: None, or (offset, total): a replica's part of the global batch. Draws are then made for `total` rows and sliced, so that
+            the numbers do not depend on the number of replicas.
+    """
+
+    def __init__(self, seed, step=0, rows=None, path=""):
+        self.seed = seed
+        self.step = step
+        self.rows = rows
+        self.path = path
+
+    def child(self, name):
+        """Streams below a name of their own."""
+        return RandomStreams(self.seed, self.step, self.rows, f"{self.path}{name}/")
+
+    def _draw(self, sample, name, shape, sliced):
+        key = tf.stack([tf.constant(stream_key(self.seed, self.path + name), tf.int64), tf.cast(self.step, tf.int64)])
+        if self.rows is None or not sliced:
+            return sample(shape=shape, seed=key)
+        offset, total = self.rows
+        shape = list(shape) if isinstance(shape, (list, tuple)) else tf.unstack(shape)
+        return sample(shape=tf.stack([total] + shape[1:]), seed=key)[offset : offset + shape[0]]
+
+    def normal(self, name, shape):
+        """N(0, 1) numbers, float32. Axis 0 of `shape` is the batch."""
+        return self._draw(tf.random.stateless_normal, name, shape, sliced=True)
+
+    def uniform(self, name, shape, minval=0.0, maxval=1.0):
+        """Uniform numbers in [minval, maxval), float32. Axis 0 of `shape` is the batch."""
+        return minval + (maxval - minval) * self._draw(tf.random.stateless_uniform, name, shape, sliced=True)
+
+    def scalar(self, name):
+        """One uniform number in [0, 1) for the whole global batch (shape [])."""
+        return self._draw(tf.random.stateless_uniform, name, [], sliced=False)
+
+
+class PerImageStreams:
+    """Streams in which row i depends on seeds[i] alone: the same picture at any batch size. For sampling, not for training.
+
+    Args:
+        seeds: int64 tensor [N].
+    """
+
+    def __init__(self, seeds, path=""):
+        self.seeds = seeds
+        self.path = path
+
+    def child(self, name):
+        """Streams below a name of their own."""
+        return PerImageStreams(self.seeds, f"{self.path}{name}/")
+
+    def _draw(self, sample, name, shape):
+        key = stream_key(0, self.path + name)
+        tail = list(shape)[1:] if isinstance(shape, (list, tuple)) else shape[1:]
+        return tf.map_fn(lambda seed: sample(shape=tail, seed=tf.stack([tf.constant(key, tf.int64), seed])), self.seeds, dtype=tf.float32)
+
+    def normal(self, name, shape):
+        """N(0, 1) numbers, float32, one independent row per image."""
+        return self._draw(tf.random.stateless_normal, name, shape)
+
+    def uniform(self, name, shape, minval=0.0, maxval=1.0):
+        """Uniform numbers in [minval, maxval), float32, one independent row per image."""
+        return minval + (maxval - minval) * self._draw(tf.random.stateless_uniform, name, shape)

@@ -1,0 +1,87 @@
+"""The table of network architectures: what a Network is built from, found by name.
+
+The framework knows no architecture itself. The package named in DEFINITIONS registers them; it is imported at first use, so that a
+snapshot can be opened with `from dnnlib.tflib import load_snapshot` alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Callable
+
+from dnnlib.errors import UserError
+
+DEFINITIONS = "training.networks"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network, or a part of one that can be called by itself.
+
+    Attributes:
+        build: function (config, *inputs, **options) -> EasyDict of tensors; creates or reuses variables of the current scope.
+        inputs: function config -> list of (name, shape without the batch axis).
+        outputs: names of everything `build` can return to a caller of Network.run, in order.
+    """
+
+    build: Callable
+    inputs: Callable
+    outputs: tuple
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One registered network type.
+
+    Attributes:
+        name: the name networks are created by ("Generator").
+        config_class: dataclass of its arguments.
+        whole: the network as a Part.
+        parts: further Parts by name ("mapping", "synthesis"), built in the same variable scope.
+        components: sub-networks in snapshot files: name -> variable prefix ("mapping" -> "G_mapping").
+        parsers: build function names found in snapshot files -> function (keyword arguments, variable shapes) -> (config, notes).
+        to_kwargs: function (config, component name or None) -> keyword arguments to store in a snapshot file.
+    """
+
+    name: str
+    config_class: type
+    whole: Part
+    to_kwargs: Callable
+    parsers: dict = field(default_factory=dict)
+    parts: dict = field(default_factory=dict)
+    components: dict = field(default_factory=dict)
+
+
+_architectures = {}
+
+
+def register(architecture):
+    """Add an Architecture to the table."""
+    _architectures[architecture.name] = architecture
+
+
+def find(name):
+    """The Architecture of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    importlib.import_module(DEFINITIONS)
+    if name not in _architectures:
+        raise ValueError(f"unknown architecture: got {name!r}, expected one of {sorted(_architectures)}")
+    return _architectures[name]
+
+
+def find_parser(build_func_name):
+    """(Architecture, parser) for a build function named in a snapshot file.
+
+    Raises:
+        UserError: no architecture knows the name.
+    """
+    importlib.import_module(DEFINITIONS)
+    for architecture in _architectures.values():
+        if build_func_name in architecture.parsers:
+            return architecture, architecture.parsers[build_func_name]
+    known = sorted(name for architecture in _architectures.values() for name in architecture.parsers)
+    raise UserError(f"snapshot: network type {build_func_name!r} is not known, accepted: {', '.join(known)}")

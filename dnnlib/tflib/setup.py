@@ -1,0 +1,97 @@
+"""TensorFlow's switches, devices and sessions: the one place with global state."""
+
+import contextlib
+import os
+import warnings
+
+from dnnlib.errors import UserError
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+warnings.filterwarnings("ignore", category=FutureWarning, module="tensor")  # TensorFlow 1.15 under NumPy 1.18
+
+import tensorflow.compat.v1 as tf  # noqa: E402
+
+tf.logging.set_verbosity(tf.logging.ERROR)
+tf.disable_v2_behavior()
+tf.enable_resource_variables()  # disable_v2_behavior turned them off, so this comes second
+
+_cpu_replicas = 1
+
+
+def init_tf(gpus="0", cpu_replicas=1):
+    """Choose the devices and open the session. Call it once, before the first graph is built.
+
+    Args:
+        gpus: comma list of GPU numbers ("0,1"), or "cpu" for none.
+        cpu_replicas: number of virtual CPU devices where no GPU is used (for testing replication).
+
+    Returns:
+        The device strings that training replicates over.
+
+    Raises:
+        UserError: a GPU was asked for that is not there, while others are.
+    """
+    global _cpu_replicas
+    os.environ["CUDA_VISIBLE_DEVICES"] = "" if gpus == "cpu" else gpus
+    _cpu_replicas = cpu_replicas
+    names = devices()
+    asked = len(gpus.split(","))
+    if gpus != "cpu" and names[0].startswith("/gpu") and len(names) < asked:
+        raise UserError(f"--gpus {gpus}: {asked} GPUs asked for, TensorFlow sees {len(names)}")
+    return names
+
+
+def _session_config():
+    config = tf.ConfigProto(allow_soft_placement=True)
+    config.device_count["CPU"] = _cpu_replicas
+    config.gpu_options.allow_growth = True
+    return config
+
+
+def _session_of(graph):
+    session = getattr(graph, "_tflib_session", None)
+    if session is None:
+        session = tf.Session(graph=graph, config=_session_config())
+        graph._tflib_session = session
+    return session
+
+
+def get_session():
+    """The default session, or the one that belongs to the default graph (opened at first use)."""
+    session = tf.get_default_session()
+    if session is not None and session.graph is tf.get_default_graph():
+        return session
+    return _session_of(tf.get_default_graph())
+
+
+def close_session():
+    """Close the session of the default graph, if it has one."""
+    graph = tf.get_default_graph()
+    session = getattr(graph, "_tflib_session", None)
+    if session is not None:
+        session.close()
+        graph._tflib_session = None
+
+
+@contextlib.contextmanager
+def session_scope():
+    """A fresh graph and session for the block: what happens inside leaves nothing behind."""
+    with tf.Graph().as_default():
+        try:
+            yield get_session()
+        finally:
+            close_session()
+
+
+def run(fetches, feed_dict=None):
+    """Evaluate tensors or operations in the current session."""
+    return get_session().run(fetches, feed_dict=feed_dict)
+
+
+def devices():
+    """Device strings to replicate over: the visible GPUs, else the CPU devices."""
+    listed = get_session().list_devices()
+    gpus = sum(device.device_type == "GPU" for device in listed)
+    if gpus:
+        return [f"/gpu:{index}" for index in range(gpus)]
+    return [f"/cpu:{index}" for index in range(_cpu_replicas)]
