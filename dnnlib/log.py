@@ -1,0 +1,58 @@
+"""The run's log: everything printed goes to the terminal and to log.txt."""
+
+import contextlib
+import sys
+
+
+class _Tee:
+    """A text stream that writes to a terminal stream and to the log file, which is flushed line by line."""
+
+    def __init__(self, stream, file):
+        self._stream = stream
+        self._file = file
+
+    def write(self, text):
+        self._stream.write(text)
+        if "\r" not in text:  # a progress bar redraws itself on the terminal only
+            self._file.write(text)
+            if "\n" in text:
+                self.flush()
+        return len(text)
+
+    def flush(self):
+        self._stream.flush()
+        self._file.flush()
+
+    def isatty(self):
+        return self._stream.isatty()
+
+    def fileno(self):
+        return self._stream.fileno()
+
+    @property
+    def encoding(self):
+        return self._stream.encoding
+
+
+@contextlib.contextmanager
+def tee(path):
+    """Append what the block prints (stdout and stderr) to the file `path` as well."""
+    stdout, stderr = sys.stdout, sys.stderr
+    with open(path, "a", encoding="utf-8") as file:
+        sys.stdout, sys.stderr = _Tee(stdout, file), _Tee(stderr, file)
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = stdout, stderr
+
+
+def format_time(seconds):
+    """Seconds as people read them: 45s, 3m 05s, 2h 07m, 1d 03h."""
+    seconds = int(round(seconds))
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m {seconds % 60:02d}s"
+    if seconds < 86400:
+        return f"{seconds // 3600}h {seconds // 60 % 60:02d}m"
+    return f"{seconds // 86400}d {seconds // 3600 % 24:02d}h"

@@ -1,0 +1,85 @@
+"""Run folders <result-dir>/<expname>-<NNN>, and the numbered files in them."""
+
+import os
+import re
+
+from dnnlib.errors import UserError
+
+_RUN = re.compile(r"(?P<name>.+)-(?P<number>\d+)")
+
+
+def find_runs(result_dir, expname):
+    """The runs of exactly that name, oldest first.
+
+    Returns:
+        list of (number, folder path). "clevr" never finds "clevr-scratch-000".
+    """
+    runs = []
+    if os.path.isdir(result_dir):
+        for entry in os.listdir(result_dir):
+            match = _RUN.fullmatch(entry)
+            path = os.path.join(result_dir, entry)
+            if match and match.group("name") == expname and os.path.isdir(path):
+                runs.append((int(match.group("number")), path))
+    return sorted(runs)
+
+
+def latest_run(result_dir, expname):
+    """Folder of the latest run of that name, or None."""
+    runs = find_runs(result_dir, expname)
+    return runs[-1][1] if runs else None
+
+
+def create_run(result_dir, expname):
+    """Make the folder of the next run of that name.
+
+    Returns:
+        Its path. Two processes never get the same one.
+
+    Raises:
+        UserError: the result folder cannot be written.
+    """
+    check_writable(result_dir)
+    runs = find_runs(result_dir, expname)
+    number = runs[-1][0] + 1 if runs else 0
+    while True:
+        folder = os.path.join(result_dir, f"{expname}-{number:03d}")
+        try:
+            os.mkdir(folder)
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def check_writable(folder):
+    """Create `folder` if needed and try a file in it.
+
+    Raises:
+        UserError: it cannot be created or written.
+    """
+    probe = os.path.join(folder, f".write-test-{os.getpid()}")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with open(probe, "w"):
+            pass
+        os.remove(probe)
+    except OSError as error:
+        raise UserError(f"--result-dir {folder}: cannot write there ({error.strerror})") from None
+
+
+def numbered_files(folder, prefix, suffix):
+    """Files <prefix><digits><suffix> of a folder.
+
+    Returns:
+        list of (number, path), ascending.
+    """
+    pattern = re.compile(re.escape(prefix) + r"(\d+)" + re.escape(suffix))
+    matches = ((pattern.fullmatch(entry), entry) for entry in (os.listdir(folder) if os.path.isdir(folder) else ()))
+    return sorted((int(match.group(1)), os.path.join(folder, entry)) for match, entry in matches if match)
+
+
+def clear_partials(folder):
+    """Remove what writes of killed processes left behind (`atomic_output`'s temporary files)."""
+    for entry in os.listdir(folder):
+        if entry.startswith(".") and entry.endswith(".partial"):
+            os.remove(os.path.join(folder, entry))

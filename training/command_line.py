@@ -1,0 +1,213 @@
+"""From a command line to typed options: parsing, presets and the checks that need nothing but the values themselves."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import math
+import re
+
+from dnnlib import UsageError
+from training.presets import BASELINES, GANFORMER_DEFAULT, GANFORMER_TASKS, OPTION_GROUPS, OPTIONS, PRESET_LAYERS
+
+Options = dataclasses.make_dataclass("Options", [(o.name, o.kind, dataclasses.field(default=o.default)) for o in OPTIONS], frozen=True)
+Options.__doc__ = "Every option of run_network.py, resolved; one field a row of training.presets.OPTIONS."
+
+_ROWS = {option.name: option for option in OPTIONS}
+_TRUE = ("true", "yes", "on", "1", "t", "y")
+_FALSE = ("false", "no", "off", "0", "f", "n")
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with UsageError in place of its own exit, and a hint for a misspelt flag."""
+
+    def error(self, message):
+        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
+        if unknown:
+            near = difflib.get_close_matches(unknown.group(1), self._option_string_actions, n=1)
+            message += f" (did you mean {near[0]}?)" if near else " (--help lists all)"
+        raise UsageError(message)
+
+
+def _parse_bool(text):
+    lowered = text.lower()
+    if lowered not in _TRUE + _FALSE:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected True or False")
+    return lowered in _TRUE
+
+
+def _parse_number(kind):
+    word = {int: "an integer", float: "a number"}[kind]
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"got {text!r}, expected {word}") from None
+        if not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"got {text!r}, expected {word}")
+        return value
+
+    return parse
+
+
+def _parse_list(text):
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+_PARSE = {bool: _parse_bool, int: _parse_number(int), float: _parse_number(float), str: str, list: _parse_list}
+_METAVAR = {bool: "BOOL", int: "N", float: "X", str: "TEXT", list: "A,B"}
+
+
+def _help_text(option):
+    parts = [option.help]
+    if option.choices:
+        parts.append("one of " + ", ".join(option.choices) if option.kind is not list else "of " + ", ".join(option.choices))
+    if option.default is not None:
+        default = ",".join(option.default) if option.kind is list else option.default
+        parts.append(f"default: {default}")
+    return "; ".join(parts).replace("%", "%%")
+
+
+def build_parser():
+    """The argparse parser of the option table. Only flags that were given appear in what it returns."""
+    parser = _Parser(
+        prog="run_network.py",
+        description="Train, evaluate and visualize GANformers and their baselines. "
+        "With none of --train, --eval and --vis: print the networks' layers and parameter counts.",
+        argument_default=argparse.SUPPRESS,
+    )
+    for title, rows in OPTION_GROUPS:
+        group = parser.add_argument_group(title)
+        for option in rows:
+            extra = {"nargs": "?", "const": True} if option.kind is bool else {}
+            group.add_argument(option.flag, *option.aliases, dest=option.name, type=_PARSE[option.kind], metavar=_METAVAR[option.kind],
+                               help=_help_text(option), **extra)  # fmt: skip
+    return parser
+
+
+def parse_given(argv):
+    """Parse a command line.
+
+    Args:
+        argv: list of strings.
+
+    Returns:
+        dict option name -> value, of the flags given explicitly only; --vis added where a --vis-* flag asks for it.
+
+    Raises:
+        UsageError: an unknown flag or an unreadable value. (--help prints and exits.)
+    """
+    given = vars(build_parser().parse_args(argv))
+    if "vis" not in given and any(name.startswith("vis_") and value is not False for name, value in given.items()):
+        given["vis"] = True
+    for name, value in given.items():
+        _check_value(_ROWS[name], value)
+    return given
+
+
+def _check_value(option, value):
+    """Range, choice and availability of one given value."""
+    if value is None:
+        return
+    for member in value if option.kind is list else (value,):
+        if option.choices and member not in option.choices:
+            raise UsageError(f"{option.flag}: got {member!r}, expected one of {', '.join(option.choices)}")
+        if option.available is not None and member not in option.available:
+            raise UsageError(f"{option.flag} {member}: not available yet")
+    if (option.low is not None and value < option.low) or (option.high is not None and value > option.high):
+        bounds = f"at least {option.low:g}" if option.high is None else f"from {option.low:g} to {option.high:g}"
+        raise UsageError(f"{option.flag}: got {value}, expected {bounds}")
+
+
+def preset_values(given):
+    """The values that --ganformer-default or --baseline stand for (dict option name -> value).
+
+    Raises:
+        UsageError: both presets, or one without a dataset to depend on.
+    """
+    if given.get("ganformer_default") and given.get("baseline"):
+        raise UsageError(f"--ganformer-default and --baseline {given['baseline']}: give only one of them")
+    if given.get("ganformer_default"):
+        return {**GANFORMER_DEFAULT, **GANFORMER_TASKS.get(given.get("dataset"), {})}
+    return dict(BASELINES.get(given.get("baseline"), {}))
+
+
+def resolve(given, stored=None, resolution_log2=None):
+    """Put defaults, stored options, preset and given flags together; the later win.
+
+    Args:
+        given: dict of the flags given explicitly.
+        stored: dict of a run's stored options (--reload), or None.
+        resolution_log2: log2 of the dataset's width, when known: layers that a preset names are lowered to fit it.
+
+    Returns:
+        (Options, list of notes for the user).
+
+    Raises:
+        UsageError: an impossible value or combination.
+    """
+    preset = preset_values(given)
+    notes = []
+    for name in PRESET_LAYERS:
+        if resolution_log2 is not None and name not in given and preset.get(name, 0) > resolution_log2:
+            notes.append(f"the preset's {_ROWS[name].flag} {preset[name]} is beyond this resolution: {resolution_log2} is used")
+            preset[name] = resolution_log2
+    known = {name: value for name, value in (stored or {}).items() if name in _ROWS}
+    values = {**known, **preset, **given}
+    values = {name: tuple(value) if _ROWS[name].kind is list else value for name, value in values.items()}
+    options = Options(**values)
+    _check_combinations(options)
+    if resolution_log2 is not None:
+        _check_layers(options, resolution_log2)
+    return options, notes
+
+
+def _check_combinations(options):
+    """Rules between options that need no dataset."""
+    o = options
+    if not re.fullmatch(r"cpu|\d+(,\d+)*", o.gpus) or len(set(o.gpus.split(","))) < len(o.gpus.split(",")):
+        raise UsageError(f"--gpus: got {o.gpus!r}, expected different GPU numbers such as 0 or 0,1, or cpu")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", o.expname):
+        raise UsageError(f"--expname: got {o.expname!r}, expected letters, digits, '.', '_' and '-'")
+    if o.latent_size % o.components_num:
+        raise UsageError(f"--latent-size {o.latent_size}: expected a multiple of --components-num {o.components_num}")
+    if o.transformer and o.kgan:
+        raise UsageError("--transformer and --kgan: give only one of them")
+    if o.components_num > 1 and not (o.transformer or o.kgan):
+        raise UsageError(f"--components-num {o.components_num}: more than 1 needs --transformer or --kgan")
+    if o.kgan and o.components_num == 1:
+        raise UsageError("--kgan: needs --components-num of 2 or more")
+    if (o.latent_size // o.components_num) % o.num_heads:
+        raise UsageError(f"--num-heads {o.num_heads}: expected a divisor of the component size {o.latent_size // o.components_num}")
+    if o.resolution is not None and o.resolution & (o.resolution - 1):
+        raise UsageError(f"--resolution: got {o.resolution}, expected a power of two")
+    if o.last_snapshots == 0:
+        raise UsageError("--last-snapshots: got 0, expected 1 or more, or -1 for all")
+    devices = len(o.gpus.split(","))
+    if o.batch_size % (o.batch_gpu * devices):
+        raise UsageError(f"--batch-size {o.batch_size}: expected a multiple of --batch-gpu {o.batch_gpu} x {devices} device(s)")
+
+
+def _check_layers(options, resolution_log2):
+    """Layers must exist at this resolution."""
+    for name in ("g_img2img", "d_img2img", "merge_layer"):
+        value = getattr(options, name)
+        if value > resolution_log2:
+            last = f"{resolution_log2} ({2 ** resolution_log2} pixels)"
+            raise UsageError(f"{_ROWS[name].flag} {value}: the last resolution of this dataset is {last}")
+
+
+def options_table():
+    """The option reference as Markdown, for docs/options.md."""
+    lines = []
+    for title, rows in OPTION_GROUPS:
+        lines += [f"## {title}", "", "| flag | default | meaning |", "|---|---|---|"]
+        for option in rows:
+            flags = ", ".join(f"`{flag}`" for flag in (option.flag, *option.aliases))
+            default = ",".join(option.default) if option.kind is list else option.default
+            choices = f" ({', '.join(option.choices)})" if option.choices else ""
+            lines.append(f"| {flags} | {'' if default is None else default} | {option.help}{choices} |")
+        lines.append("")
+    return "\n".join(lines)

@@ -1,0 +1,101 @@
+"""Typed configuration of a training run: dataclasses that print, serialize and diff themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+
+def to_dict(config):
+    """A (nested) dataclass as plain, JSON-ready values."""
+    if dataclasses.is_dataclass(config):
+        return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    return list(config) if isinstance(config, tuple) else config
+
+
+def flatten(values, prefix=""):
+    """Nested dicts as one dict with dotted names."""
+    flat = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def differences(old, new):
+    """Where two (nested) dicts differ.
+
+    Returns:
+        list of (dotted name, old value, new value), None for a missing one.
+    """
+    old, new = flatten(old), flatten(new)
+    names = sorted(set(old) | set(new))
+    return [(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
+
+
+def describe(config):
+    """The configuration as aligned lines "name  value"."""
+    flat = flatten(to_dict(config))
+    width = max(len(name) for name in flat)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in flat.items())
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What the networks are trained for (spec names of training.loss)."""
+
+    g_loss: str = "logistic_ns"     # logistic, logistic_ns, hinge, wgan
+    d_loss: str = "logistic"        # logistic, hinge, wgan
+    d_reg: str = "r1"               # r1, r2, gp, non
+    gamma: float = 10.0             # weight of d_reg
+    pathreg: bool = False           # path length regularization of the generator
+    g_reg_weight: float = 1.0       # weight of the path length penalty is twice this
+    g_reg_interval: int = 4         # steps between two regularizations of the generator
+    d_reg_interval: int = 16        # steps between two regularizations of the discriminator
+
+
+@dataclass(frozen=True)
+class AdamConfig:
+    """One network's optimizer, before the adaptation to lazy regularization."""
+
+    learning_rate: float = 0.002
+    beta1: float = 0.0
+    beta2: float = 0.99
+    epsilon: float = 1e-8
+    clip_norm: float | None = None  # global norm the gradients are clipped to
+
+    def lazy(self, interval):
+        """The settings that match in effect when every `interval`-th step adds one update of the regularizer alone.
+
+        Source: StyleGAN2 (Karras et al. 2020), appendix B: c = n / (n + 1), learning rate times c, betas to the power c.
+        """
+        ratio = interval / (interval + 1)
+        return dataclasses.replace(
+            self, learning_rate=self.learning_rate * ratio, beta1=self.beta1**ratio, beta2=self.beta2**ratio
+        )
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Sizes and lengths, in images unless the name says kimg (thousands of images)."""
+
+    batch_size: int = 32            # images in one update, over all rounds and devices
+    batch_gpu: int = 4              # images that one device takes at once
+    total_kimg: float = 25000
+    tick_kimg: float = 8.0          # between two status lines
+    snapshot_ticks: int = 3         # ticks between two snapshots
+    ema_kimg: float = 10.0          # half-life of the moving average Gs
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides the weights a training arrives at, beside the two networks and the dataset."""
+
+    seed: int = 0
+    mirror_augment: bool = False
+    loss: LossConfig = field(default_factory=LossConfig)
+    g_adam: AdamConfig = field(default_factory=AdamConfig)
+    d_adam: AdamConfig = field(default_factory=AdamConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

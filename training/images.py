@@ -1,0 +1,79 @@
+"""Pictures for people: conversion to bytes, grids, the cut of the padding."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import PIL.Image
+
+from dnnlib import atomic_output
+
+
+def to_uint8(images):
+    """Images in [-1, 1] to bytes: floor(x * 127.5 + 128), clipped to [0, 255].
+
+    Args:
+        images: float array of any shape.
+
+    Returns:
+        uint8 array of that shape.
+    """
+    return np.clip(np.floor(np.asarray(images, np.float32) * 127.5 + 128), 0, 255).astype(np.uint8)
+
+
+def crop_padding(images, ratio):
+    """Cut off the rows with which images of ratio height / width < 1 are padded to squares.
+
+    Args:
+        images: array [..., H, W] with H = W.
+        ratio: height / width of the picture inside, at most 1.
+
+    Returns:
+        View [..., round(W * ratio), W], centred; the odd row is left at the bottom.
+    """
+    height, width = images.shape[-2:]
+    kept = min(height, int(round(width * ratio)))
+    top = (height - kept) // 2
+    return images[..., top : top + kept, :]
+
+
+def grid_shape(resolution, count=None):
+    """Columns and rows of a sample grid: about 1024 pixels wide, 2:1 at most, or just what holds `count` images."""
+    columns = min(max(1024 // resolution, 4), 8)
+    rows = min(max(640 // resolution, 3), 5)
+    if count is not None:
+        columns = min(columns, count)
+        rows = math.ceil(count / columns)
+    return columns, rows
+
+
+def make_grid(images, columns):
+    """Put images side by side, row by row; the places left over are black.
+
+    Args:
+        images: uint8 [N, C, H, W].
+        columns: images in a row.
+
+    Returns:
+        uint8 [C, rows * H, columns * W].
+    """
+    count, channels, height, width = images.shape
+    rows = math.ceil(count / columns)
+    cells = np.zeros([rows * columns, channels, height, width], np.uint8)
+    cells[:count] = images
+    cells = cells.reshape([rows, columns, channels, height, width])
+    return cells.transpose(2, 0, 3, 1, 4).reshape([channels, rows * height, columns * width])
+
+
+def to_pil(image):
+    """uint8 [C, H, W] with C of 1 or 3 to a PIL image."""
+    if image.shape[0] == 1:
+        return PIL.Image.fromarray(image[0])
+    return PIL.Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+
+
+def save_png(image, path):
+    """Write uint8 [C, H, W] as a PNG file, whole or not at all."""
+    with atomic_output(path) as file:
+        to_pil(image).save(file, format="PNG")

@@ -1,0 +1,220 @@
+"""The option table of run_network.py, and its presets.
+
+The one source of flags, help texts, defaults, checks and documentation: `training.command_line` makes the argparse parser and the typed
+`Options` from these rows, and prints them as the table of docs/options.md. A preset is a row of values for the same names.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Option(NamedTuple):
+    """One command-line option: its flag is the name with dashes."""
+
+    name: str
+    kind: type                      # bool, int, float, str, or list (comma-separated names)
+    default: object                 # None: decided by the dataset, the device or another option, as the help says
+    help: str
+    choices: tuple = ()             # accepted values, or accepted members of a list
+    low: float | None = None        # smallest accepted value
+    high: float | None = None       # largest accepted value
+    aliases: tuple = ()             # older spellings of the flag
+    available: tuple | None = None  # the values that work today, where some are still to come
+
+    @property
+    def flag(self):
+        return "--" + self.name.replace("_", "-")
+
+
+METRICS = ("fid", "is", "pr", "kid", "ppl", "swd", "none")
+BASELINE_NAMES = ("GAN", "StyleGAN2", "kGAN", "SAGAN", "ViTGAN")
+
+FRAMEWORK = (
+    Option("expname", str, "exp", "name of the experiment; its runs are <result-dir>/<expname>-<NNN>"),
+    Option("train", bool, False, "train the networks; continues the latest run of that name"),
+    Option("eval", bool, False, "compute the metrics of the latest snapshot"),
+    Option("vis", bool, False, "make pictures with the latest snapshot"),
+    Option("gpus", str, "0", "comma list of GPU numbers, or cpu; without a GPU the CPU is used"),
+    Option("ganformer_default", bool, False, "the GANformer's options for the dataset (see Presets in docs/options.md)"),
+    Option("baseline", str, None, "options of a baseline model", choices=BASELINE_NAMES, available=BASELINE_NAMES[:4]),
+    Option("seed", int, 0, "seed of weights, latents, noise and data order", low=0, high=2 ** 31 - 1),
+    Option("ops", str, "auto", "custom ops: CUDA where it builds, always CUDA, or the reference", choices=("auto", "cuda", "ref")),
+    Option("precision", str, "fp32", "arithmetic of the four highest resolutions", choices=("fp32", "mixed"), available=("fp32",)),
+    Option("dry_run", bool, False, "print the resolved configuration and the memory and time estimate, and stop"),
+    Option("debug", bool, False, "show the traceback of an error"),
+)
+
+RESUMPTION = (
+    Option("pretrained_pkl", str, "None", "network snapshot to start from: a path, a URL or gdrive:NAME; None for none"),
+    Option("restart", bool, False, "start a new run instead of continuing the latest one"),
+    Option("reload", bool, False, "take the options not given here from the run's stored configuration"),
+    Option("recompile", bool, False, "build networks from today's code and copy the variables: always the case here"),
+    Option("last_snapshots", int, 10, "snapshots to keep; -1 keeps all", low=-1),
+)
+
+DATASET = (
+    Option("data_dir", str, "datasets", "folder of the prepared datasets"),
+    Option("dataset", str, None, "name of the dataset, a folder in --data-dir"),
+    Option("ratio", float, None, "height / width of the images (default: the dataset's)", low=0.01, high=1),
+    Option("resolution", int, None, "image width in pixels (default: the dataset's)", low=8, high=4096),
+    Option("num_threads", int, 4, "threads that read the dataset", low=1),
+    Option("mirror_augment", bool, False, "mirror half of the real images left to right"),
+    Option("train_images_num", int, None, "use only the first images of the dataset (default: all)", low=1),
+    Option("prepare", bool, False, "prepare the dataset first, as prepare_data.py does", available=(False,)),
+)
+
+TRAINING = (
+    Option("batch_size", int, 32, "images in one update of each network, over all rounds and devices", low=1),
+    Option("batch_gpu", int, 4, "images that one device takes at once", low=1, aliases=("--minibatch-size",)),
+    Option("total_kimg", float, 25000, "length of the training, in thousands of real images shown", low=0),
+    Option("tick_kimg", float, None, "thousands of images between two status lines (default: 8, less in short runs)", low=0.001),
+    Option("gamma", float, 10, "weight of the discriminator's regularizer (R1: gamma / 2)", low=0),
+    Option("clip", float, None, "clip the gradients to this global norm (default: no clipping)", low=1e-8),
+    Option("g_lr", float, 0.002, "learning rate of the generator", low=0),
+    Option("d_lr", float, 0.002, "learning rate of the discriminator", low=0),
+    Option("augment", str, "none", "differentiable augmentation of reals and fakes", choices=("none", "diffaug"), available=("none",)),
+)
+
+LOGGING = (
+    Option("result_dir", str, "results", "folder of the runs"),
+    Option("metrics", list, ("fid",), "metrics of --eval and of the snapshots of --train", choices=METRICS),
+    Option("summarize", bool, True, "write TensorBoard events"),
+    Option("truncation_psi", float, 0.7, "truncation of pictures, never of training or metrics", low=0, high=10),
+    Option("keep_samples", bool, True, "keep the sample grids of all snapshots, not only the newest"),
+    Option("eval_images_num", int, 50000, "images a metric is computed from", low=1),
+    Option("eval_protocol", str, "full", "order and crop of the real images in metrics", choices=("full", "stylegan2")),
+    Option("features_dir", str, None, "folder with the feature networks of the metrics (default: the cache)"),
+)
+
+VISUALIZATION = (
+    Option("vis_images", bool, False, "image samples"),
+    Option("vis_latents", bool, False, "latents z and w of the samples"),
+    Option("vis_maps", bool, False, "attention maps of the last layer and first head"),
+    Option("vis_layer_maps", bool, False, "attention maps of all layers and heads"),
+    Option("vis_interpolations", bool, False, "interpolations between latents"),
+    Option("vis_noise_var", bool, False, "variation of one image with the noise"),
+    Option("vis_style_mix", bool, False, "tables of style mixing"),
+    Option("vis_grid", bool, False, "the samples in one grid picture"),
+    Option("vis_num", int, 100, "number of samples", low=1),
+    Option("vis_rich_num", int, 5, "number of samples for layer maps and interpolations", low=1),
+    Option("vis_section_size", int, 100, "samples in memory at once", low=1),
+    Option("blending_alpha", float, 0.3, "weight of the image where it is blended with its attention map", low=0, high=1),
+    Option("interpolation_density", int, 8, "steps between the two ends of an interpolation", low=1),
+    Option("interpolation_per_component", bool, False, "interpolate one component at a time"),
+)
+
+ARCHITECTURE = (
+    Option("channel_base", int, 16384, "width of the networks: channels at resolution r are channel-base / 2^(r-1)", low=4),
+    Option("channel_max", int, 512, "largest number of channels", low=1),
+    Option("g_arch", str, "skip", "architecture of the generator", choices=("orig", "skip", "resnet")),
+    Option("d_arch", str, "resnet", "architecture of the discriminator", choices=("orig", "skip", "resnet")),
+    Option("tanh", bool, False, "tanh at the generator's output"),
+    Option("mapping_layersnum", int, 8, "layers of the mapping network", low=1),
+    Option("mapping_lrmul", float, 0.01, "learning-rate multiplier of the mapping network", low=0),
+    Option("mapping_dim", int, None, "width of the mapping network (default: that of a component)", low=1),
+    Option("mapping_resnet", bool, False, "residual blocks in the mapping network"),
+    Option("mapping_shared_dim", int, None, "map all components together at this width (default: each on its own)", low=1),
+)
+
+LOSS = (
+    Option("g_loss", str, "logistic_ns", "loss of the generator", choices=("logistic", "logistic_ns", "hinge", "wgan")),
+    Option("g_reg_weight", float, 1.0, "weight of the generator's regularizer", low=0),
+    Option("pathreg", bool, False, "path length regularization of the generator"),
+    Option("d_loss", str, "logistic", "loss of the discriminator", choices=("wgan", "logistic", "hinge")),
+    Option("d_reg", str, "r1", "regularizer of the discriminator", choices=("non", "gp", "r1", "r2")),
+)
+
+MIXING = (
+    Option("style_mixing", float, 0.9, "probability of mixing two styles over the layers in training", low=0, high=1),
+    Option("component_mixing", float, 0.0, "probability of mixing two latents over the components in training", low=0, high=1),
+    Option("component_dropout", float, 0.0, "probability of dropping a component in training", low=0, high=0.999),
+    Option("attention_dropout", float, 0.12, "dropout rate of the attention in training", low=0, high=0.999),
+)
+
+STYLEGAN = (
+    Option("style", bool, True, "global style modulation of the features"),
+    Option("latent_stem", bool, False, "the 4x4 input comes from the latent, not from a constant"),
+    Option("fused_modconv", bool, None, "modulated convolution as a grouped convolution (default: what the device does faster)"),
+    Option("local_noise", bool, True, "noise after each convolution"),
+)
+
+GANFORMER = (
+    Option("transformer", bool, False, "attention from the image to the latent components in the generator"),
+    Option("latent_size", int, 512, "size of the latent, all components together", low=1),
+    Option("components_num", int, 1, "number of latent components", low=1),
+    Option("num_heads", int, 1, "attention heads", low=1),
+    Option("normalize", str, None, "normalization of the features in attention (default: none)", choices=("batch", "instance", "layer")),
+    Option("integration", str, "add", "how attention changes the features", choices=("add", "mul", "both")),
+    Option("g_start_res", int, 0, "first resolution (log2) with attention in the generator", low=0),
+    Option("g_end_res", int, 8, "resolution (log2) where attention ends in the generator", low=0),
+    Option("d_transformer", bool, False, "attention in the discriminator"),
+    Option("d_start_res", int, 0, "first resolution (log2) with attention in the discriminator", low=0),
+    Option("d_end_res", int, 8, "resolution (log2) where attention ends in the discriminator", low=0),
+    Option("ltnt_gate", bool, False, "gate on the side of the latents"),
+    Option("img_gate", bool, False, "gate on the side of the image"),
+    Option("kmeans", bool, False, "duplex attention with k-means centroids"),
+    Option("kmeans_iters", int, 1, "k-means iterations per layer", low=1),
+    Option("iterative", bool, False, "carry the centroid assignments from layer to layer"),
+    Option("mapping_ltnt2ltnt", bool, False, "self-attention of the latents in the mapping network", aliases=("--mapping_ltnt2ltnt",)),
+    Option("g_ltnt2ltnt", bool, False, "self-attention of the latents in the synthesis network"),
+    Option("g_img2img", int, 0, "resolution (log2) with self-attention of the image in the generator; 0 for none", low=0),
+    Option("g_img2ltnt", bool, False, "attention from the latents to the image in the synthesis network"),
+    Option("d_ltnt2img", bool, False, "attention from the image to the aggregators in the discriminator"),
+    Option("d_ltnt2ltnt", bool, False, "self-attention of the aggregators in the discriminator"),
+    Option("d_img2img", int, 0, "resolution (log2) with self-attention of the image in the discriminator; 0 for none", low=0),
+)
+
+POSITIONS = (
+    Option("use_pos", bool, False, "trainable positions of the latents"),
+    Option("pos_dim", int, None, "size of the positions (default: that of a component)", low=1),
+    Option("pos_type", str, "sinus", "positions of the image grid", choices=("linear", "sinus", "trainable", "trainable2d")),
+    Option("pos_init", str, "uniform", "initial values of trainable positions", choices=("uniform", "normal")),
+    Option("pos_directions_num", int, 2, "directions of sinus and linear positions", low=1),
+)
+
+KGAN = (
+    Option("kgan", bool, False, "k images drawn apart and merged"),
+    Option("merge_layer", int, -1, "resolution (log2) where the images are merged; -1 after the last", low=-1),
+    Option("merge_type", str, "sum", "how the images are merged", choices=("sum", "softmax", "max", "leaves")),
+    Option("merge_same", bool, False, "one merging weight for a whole image instead of one a pixel"),
+)
+
+OPTION_GROUPS = (
+    ("Framework", FRAMEWORK),
+    ("Resumption", RESUMPTION),
+    ("Dataset", DATASET),
+    ("Training", TRAINING),
+    ("Logging", LOGGING),
+    ("Visualization", VISUALIZATION),
+    ("Architecture", ARCHITECTURE),
+    ("Loss", LOSS),
+    ("Mixing", MIXING),
+    ("StyleGAN", STYLEGAN),
+    ("GANformer", GANFORMER),
+    ("Positions", POSITIONS),
+    ("k-GAN", KGAN),
+)
+OPTIONS = tuple(option for _, group in OPTION_GROUPS for option in group)
+
+# The GANformer's default: common values, then those that depend on the dataset (task).
+GANFORMER_DEFAULT = {
+    "transformer": True, "components_num": 16, "latent_size": 512, "normalize": "layer", "integration": "mul", "kmeans": True,
+    "use_pos": True, "mapping_ltnt2ltnt": True, "style": True, "g_arch": "resnet", "mapping_resnet": True, "gamma": 10.0,
+}
+GANFORMER_TASKS = {
+    "clevr": {"components_num": 8, "latent_size": 128, "mapping_ltnt2ltnt": False, "style": False, "gamma": 40.0},
+    "ffhq": {"mirror_augment": True, "gamma": 10.0},
+    "cityscapes": {"mirror_augment": True, "gamma": 20.0},
+    "bedrooms": {"gamma": 100.0},
+}
+BASELINES = {
+    "GAN": {"style": False, "latent_stem": True},
+    "StyleGAN2": {},
+    "SAGAN": {"style": False, "latent_stem": True, "g_img2img": 5},
+    "kGAN": {"kgan": True, "merge_layer": 5, "merge_type": "softmax", "components_num": 8},
+}
+# Presets may name a resolution that a small dataset does not have: these are lowered to the last one there is.
+PRESET_LAYERS = ("g_img2img", "merge_layer")
+# Heights / widths of the published datasets, for those prepared without a stored ratio.
+DATASET_RATIOS = {"clevr": 0.75, "bedrooms": 188 / 256, "cityscapes": 0.5}

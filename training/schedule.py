@@ -1,0 +1,41 @@
+"""What happens when: rounds, ticks, snapshots, the moving average's weight."""
+
+from __future__ import annotations
+
+from dnnlib import UsageError
+
+
+def automatic_tick_kimg(total_kimg):
+    """Tick length (kimg) where none is given: 8, or a ninth of a short run, so that it too has three snapshots."""
+    return min(8.0, max(total_kimg / 9, 0.001))
+
+
+def rounds_per_step(batch_size, batch_gpu, devices):
+    """Gradient accumulation: rounds in one step.
+
+    Raises:
+        UsageError: the batch does not divide into whole rounds.
+    """
+    if batch_size % (batch_gpu * devices):
+        raise UsageError(f"--batch-size {batch_size}: expected a multiple of --batch-gpu {batch_gpu} x {devices} device(s)")
+    return batch_size // (batch_gpu * devices)
+
+
+def steps_of(kimg, batch_size):
+    """Number of steps (at least 1 for more than 0 kimg) that show `kimg` thousand images."""
+    return -int(-kimg * 1000 // batch_size)
+
+
+def moving_average_beta(batch_size, ema_kimg):
+    """Weight of the old value in Gs at each step: half of it is left after `ema_kimg` thousand images."""
+    return 0.5 ** (batch_size / (ema_kimg * 1000))
+
+
+def tick_of(images, tick_kimg):
+    """Number of whole ticks after this many images. Ticks lie at fixed image counts, so a resumed run has the same ones."""
+    return int(images / (tick_kimg * 1000) + 1e-9)
+
+
+def is_due(step, interval):
+    """Whether something that runs every `interval` steps runs in this one (it does in step 0)."""
+    return step % interval == 0
