@@ -37,7 +37,7 @@ class Network:
             raise ValueError(f"config of {arch_name}: got {type(config).__name__}, expected {self.arch.config_class.__name__}")
         self.name = name
         self.config = config
-        self.scope = tf.get_default_graph().unique_name(name, mark_as_used=False)
+        self.scope = tf.get_default_graph().unique_name(name, mark_as_used=True)
         self._calls = {}
         self._create_variables(seed)
 
@@ -158,7 +158,7 @@ class Network:
 
     def _create_variables(self, seed):
         self.variables = collections.OrderedDict()
-        self._call(self.arch.whole, {}, reuse=False)
+        self._call(self.arch.whole, {}, reuse=tf.AUTO_REUSE)
         prefix = f"{self.scope}/"
         for variable in tf.global_variables():
             if variable.name.startswith(prefix):
@@ -174,12 +174,12 @@ class Network:
                 raise TypeError(f"{self.arch.name}: got option {option!r}, expected one of {', '.join(list(accepted)[1:])}")
         scope = tf.VariableScope(reuse=reuse, name=self.scope)
         with tf.name_scope(f"{self.name}_call"), tf.variable_scope(scope, auxiliary_name_scope=False):
-            if not reuse:
+            if reuse is not True:
                 self._template_scope = tf.get_default_graph().get_name_scope() + "/"
             return part.build(self.config, *inputs, **options)
 
     def _call(self, part, options, reuse=True):
-        """Placeholders and outputs of one way to call a part, built at first use. Numbers among the options are fed, the rest is built in."""
+        """Placeholders and outputs of one way to call a part, built at first use. Float options are fed, the rest is built in."""
         numbers = tuple(sorted(name for name, value in options.items() if isinstance(value, float)))
         fixed = {name: value for name, value in options.items() if name not in numbers}
         key = (part.outputs, part.build, numbers, tuple(sorted(fixed.items())))

@@ -1,0 +1,145 @@
+"""Adam over the variables of one network: several devices, gradient accumulation, clipping, non-finite gradients.
+
+Several losses (a training loss and its lazily applied regularizer) may share one Optimizer and so its state.
+"""
+
+from __future__ import annotations
+
+import collections
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dnnlib import UserError
+from dnnlib.tflib import variables as tflib_variables
+
+
+class Optimizer:
+    """Adam (Kingma & Ba 2015), in TensorFlow's form: p -= lr · sqrt(1 - β2^t) / (1 - β1^t) · m / (sqrt(v) + ε).
+
+    Args:
+        name: variable scope of the optimizer's own variables.
+        variables: OrderedDict name -> tf.Variable to train.
+        learning_rate, beta1, beta2, epsilon: Adam's constants.
+        clip_norm: global norm that the gradients are scaled down to, or None.
+        rounds: number of rounds whose gradients are averaged for one update.
+
+    Attributes:
+        state: OrderedDict name -> tf.Variable: what a resumed training needs besides the variables themselves.
+    """
+
+    def __init__(self, name, variables, learning_rate, beta1, beta2, epsilon, clip_norm=None, rounds=1):
+        self.name = name
+        self.variables = variables
+        self.learning_rate = learning_rate
+        self.beta1 = beta1
+        self.beta2 = beta2
+        self.epsilon = epsilon
+        self.clip_norm = clip_norm
+        self.rounds = rounds
+        self.state = collections.OrderedDict()
+        with tf.variable_scope(None, default_name=name):
+            self._m = [self._variable(f"m/{key}", v.shape.as_list()) for key, v in variables.items()]
+            self._v = [self._variable(f"v/{key}", v.shape.as_list()) for key, v in variables.items()]
+            self._updates = self._variable("updates", [], tf.int64)
+            self._skipped = self._variable("skipped", [], tf.int64)
+            self._skipped_in_row = self._variable("skipped_in_row", [], tf.int64)
+            self._sums = None
+            if rounds > 1:
+                self._sums = [self._variable(f"sum/{key}", v.shape.as_list()) for key, v in variables.items()]
+        self.reset()
+
+    def _variable(self, name, shape, dtype=tf.float32):
+        variable = tf.get_variable(name, shape=shape, dtype=dtype, initializer=tf.zeros_initializer(), trainable=False)
+        self.state[name] = variable
+        return variable
+
+    def reset(self):
+        """Set the optimizer's state to its beginning."""
+        tflib_variables.assign({v: np.zeros(v.shape.as_list()) for v in self.state.values()})
+
+    def build(self, losses, devices):
+        """Build what one loss needs.
+
+        Args:
+            losses: list of scalar tensors, one a device; their mean is minimized.
+            devices: list of device strings, the losses were built on them.
+
+        Returns:
+            (round_op, finish_op): run `round_op` once a round, then `finish_op`, which applies the averaged gradients and evaluates to
+            (gradient norm, squared norms by variable [V], skipped updates in a row). With one round, `round_op` is None.
+        """
+        gradients = self._gradients(losses, devices)
+        with tf.device(devices[0]), tf.name_scope(self.name):
+            if self._sums is None:
+                return None, self._apply(gradients)
+            accumulate = tf.group(*[s.assign_add(g) for s, g in zip(self._sums, gradients)])
+            return accumulate, self._apply_sums()
+
+    def _gradients(self, losses, devices):
+        """Gradients averaged over the devices; zero where a loss does not depend on a variable."""
+        wanted = list(self.variables.values())
+        by_device = []
+        for loss, device in zip(losses, devices):
+            with tf.device(device):
+                by_device.append(tf.gradients(loss, wanted, unconnected_gradients="zero"))
+        with tf.device(devices[0]):
+            return [tf.add_n(list(parts)) / len(parts) if len(parts) > 1 else parts[0] for parts in zip(*by_device)]
+
+    def _apply_sums(self):
+        if not hasattr(self, "_applied_sums"):
+            means = [s / self.rounds for s in self._sums]
+            outputs = self._apply(means)
+            with tf.control_dependencies(outputs):
+                clear = tf.group(*[s.assign(tf.zeros_like(s)) for s in self._sums])
+            with tf.control_dependencies([clear]):
+                self._applied_sums = tuple(tf.identity(output) for output in outputs)
+        return self._applied_sums
+
+    def _apply(self, gradients):
+        squares = tf.stack([tf.reduce_sum(tf.square(g)) for g in gradients])
+        norm = tf.sqrt(tf.reduce_sum(squares))
+        update = tf.cond(tf.is_finite(norm), lambda: self._update(gradients, norm), self._skip)
+        with tf.control_dependencies([update]):
+            return tf.identity(norm), tf.identity(squares), self._skipped_in_row.read_value()
+
+    def _update(self, gradients, norm):
+        scale = 1.0 if self.clip_norm is None else tf.minimum(1.0, self.clip_norm / tf.maximum(norm, 1e-30))
+        count = self._updates.assign_add(1, read_value=True)
+        time = tf.cast(count, tf.float64)
+        powers = [tf.cast(tf.pow(tf.constant(beta, tf.float64), time), tf.float32) for beta in (self.beta1, self.beta2)]
+        steps = [self._skipped_in_row.assign(0)]
+        for variable, m, v, gradient in zip(self.variables.values(), self._m, self._v, gradients):
+            steps.append(
+                tf.raw_ops.ResourceApplyAdam(
+                    var=variable.handle, m=m.handle, v=v.handle, beta1_power=powers[0], beta2_power=powers[1], lr=self.learning_rate,
+                    beta1=self.beta1, beta2=self.beta2, epsilon=self.epsilon, grad=gradient * scale,
+                )  # fmt: skip
+            )
+        with tf.control_dependencies(steps):
+            return tf.constant(True)
+
+    def _skip(self):
+        with tf.control_dependencies([self._skipped.assign_add(1), self._skipped_in_row.assign_add(1)]):
+            return tf.constant(False)
+
+    def check(self, squares, skipped_in_row, limit=100):
+        """Look at what `finish_op` evaluated to.
+
+        Args:
+            squares: array [V], squared gradient norms by variable.
+            skipped_in_row: int, updates skipped since the last good one.
+            limit: number of skipped updates in a row that ends the training.
+
+        Returns:
+            None, or a line for the user when the update was skipped.
+
+        Raises:
+            UserError: the limit is reached; names the first variable with a non-finite gradient.
+        """
+        if not skipped_in_row:
+            return None
+        name = list(self.variables)[int(np.argmax(~np.isfinite(squares)))]
+        if skipped_in_row >= limit:
+            raise UserError(f"{self.name}: {skipped_in_row} updates in a row had non-finite gradients, first in {name}; the last snapshot is kept")
+        return f"{self.name}: update skipped, non-finite gradient in {name}"
