@@ -1,0 +1,24 @@
+"""Evaluation metrics: fid, is, pr, kid, ppl, swd.
+
+The whole interface for entry points and the training loop:
+
+    options = metrics.Options(images_num=50000, protocol="full", features_dir=None, images_dir=None, run_dir=run, snapshot="network-...pkl")
+    names = metrics.resolve("fid,swd", options, dataset)     # at start, before any network is built: UserErrors, downloads, warnings
+    results = metrics.evaluate(names, Gs, dataset, options)  # as often as wanted, e.g. with dataclasses.replace(options, snapshot=...)
+
+`results` is a list of Result: `.metric`, `.value` (None when it failed), `.values` (all numbers by name, for TensorBoard), `.error`,
+`.line()`.
+`--eval-images-num`, `--eval-protocol`, `--features-dir`, `--images-dir` are the Options fields images_num, protocol, features_dir,
+images_dir; with images_dir, Gs is None. `metrics.names()` lists what --metrics accepts, `metrics.PROTOCOLS` what --eval-protocol does.
+"""
+
+from metrics import swd  # noqa: F401 (registers itself)
+from metrics.metric_base import PROTOCOLS, REGISTRY, Options, evaluate, resolve
+from metrics.results import Result, read, require_comparable
+
+__all__ = ["PROTOCOLS", "Options", "Result", "evaluate", "names", "read", "require_comparable", "resolve"]
+
+
+def names():
+    """Names that --metrics accepts."""
+    return list(REGISTRY)

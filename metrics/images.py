@@ -1,0 +1,211 @@
+"""Where images come from: a generator, a dataset, a folder. All give uint8 [n, C, H, W] by position, the padding cut off.
+
+Every source has `count`, `shape` (C, H, W after the crop), `read(start, stop)`, `granule` (images best read at once), and `settings`, what
+a result must say about it.
+"""
+
+import concurrent.futures
+import math
+import os
+
+import numpy as np
+from PIL import Image
+
+from dnnlib import UserError
+from metrics.streams import numpy_stream
+
+CLEAN = "clean"
+HISTORIC = "historic"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+CHUNK_PIXELS = 1 << 22
+CHUNK_IMAGES = 64
+
+
+def crop_rows(width, ratio, rule):
+    """The rows of a square picture that are not padding.
+
+    Args:
+        width: of the square picture, pixels.
+        ratio: height / width of what the padding surrounds.
+        rule: "clean" (exactly the picture, 192 of 256 rows for 0.75) or "historic" (one row of padding more, as the published
+            numbers of this family were made: 193).
+
+    Returns:
+        slice over the rows.
+    """
+    if rule == CLEAN:
+        rows = round(width * ratio)
+        start = (width - rows) // 2
+        return slice(start, start + rows)
+    if rule == HISTORIC:
+        start = math.floor((1 - ratio) * width / 2)
+        return slice(start, min(width, math.ceil((1 + ratio) * width / 2) + 1))
+    raise ValueError(f"crop rule: got {rule!r}, expected {CLEAN!r} or {HISTORIC!r}")
+
+
+def quantize(images):
+    """float32 images in [-1, 1] to uint8: floor(x·127.5 + 128), clipped. ValueError when one is not finite."""
+    if not np.isfinite(images).all():
+        raise ValueError("the generator's images: got NaN or infinity, expected finite numbers")
+    return np.clip(np.floor(images * np.float32(127.5) + np.float32(128)), 0, 255).astype(np.uint8)
+
+
+class Generated:
+    """Images of a generator: no truncation, image i from (seed, i) alone, labels drawn from the dataset's."""
+
+    def __init__(self, Gs, dataset, count, seed, batch_size, rule):
+        """
+        Args:
+            Gs: dnnlib.tflib.Network of a generator.
+            dataset: training.dataset.Dataset, for the labels and the ratio.
+            count: how many images there are to ask for.
+            seed: int.
+            batch_size: images generated at once on a device.
+            rule: crop rule.
+        """
+        channels, height, width = dataset.shape
+        self._Gs = Gs
+        self._labels = dataset.labels
+        self._seed = seed
+        self._batch_size = batch_size
+        self._rows = crop_rows(width, dataset.ratio, rule)
+        self._square = (channels, height, width)
+        self.count = count
+        self.granule = batch_size
+        self.shape = (channels, self._rows.stop - self._rows.start, width)
+        self.settings = {"crop": rule, "truncation": 1.0}
+        classes, given = Gs.input_shapes[1][0], np.shape(dataset.labels)
+        if classes and given != (dataset.count, classes):
+            raise UserError(f"dataset {dataset.name}: labels of shape {list(given)}, the network takes [{dataset.count}, {classes}]")
+
+    def latents(self, start, stop):
+        """Inputs of images start..stop-1: z float32 [n, K, z_dim], labels float32 [n, c_dim], noise seeds int64 [n]."""
+        z_shape, label_shape = self._Gs.input_shapes[:2]
+        latents, labels, seeds = [], [], []
+        for index in range(start, stop):
+            stream = numpy_stream(self._seed, "fakes", index)
+            latents.append(stream.randn(*z_shape))
+            seeds.append(stream.randint(1 << 31, dtype=np.int64))
+            labels.append(self._labels[stream.randint(len(self._labels))] if label_shape[0] else ())
+        labels = np.asarray(labels, np.float32).reshape(stop - start, label_shape[0])
+        return np.asarray(latents, np.float32), labels, np.asarray(seeds, np.int64)
+
+    def read(self, start, stop):
+        z, labels, seeds = self.latents(start, stop)
+        images = self._Gs.run(z, labels, batch_size=self._batch_size, truncation_psi=1, noise_mode="random", seeds=seeds).images
+        if images.shape[1:] != self._square:
+            raise ValueError(f"the generator's images: got {images.shape[1:]}, expected the dataset's {self._square}")
+        return quantize(images[:, :, self._rows])
+
+
+class Reals:
+    """Images of a dataset in one order that depends on nothing but the dataset and the protocol.
+
+    `full`: each image once, no flips, in one fixed shuffled order (a metric that takes fewer takes the first ones).
+    `stylegan2`: a shuffled, repeating stream of as many images as fakes, mirrored at random where training mirrors.
+    """
+
+    granule = 1
+
+    def __init__(self, dataset, count, repeat, mirror, seed, rule):
+        """
+        Args:
+            dataset: training.dataset.Dataset.
+            count: images there are to ask for.
+            repeat: whether `count` may exceed the dataset's.
+            mirror: whether images are flipped left to right with probability 1/2.
+            seed: int, chooses the order and the flips.
+            rule: crop rule.
+        """
+        channels, _, width = dataset.shape
+        self._dataset = dataset
+        self._mirror = mirror
+        self._seed = seed
+        self._rows = crop_rows(width, dataset.ratio, rule)
+        self.count = count if repeat else min(count, dataset.count)
+        self.shape = (channels, self._rows.stop - self._rows.start, width)
+        epochs = -(-self.count // dataset.count)
+        orders = [numpy_stream(seed, "reals", epoch).permutation(dataset.count) for epoch in range(epochs)]
+        self._order = np.concatenate(orders)[: self.count]
+        self.settings = {"crop": rule, "mirror": mirror}
+
+    def read(self, start, stop):
+        images = self._dataset.read(self._order[start:stop])[:, :, self._rows]
+        if not self._mirror:
+            return images
+        flips = np.array([numpy_stream(self._seed, "flips", index).randint(2) for index in range(start, stop)], bool)
+        return np.where(flips[:, None, None, None], images[..., ::-1], images)
+
+
+class ImageFolder:
+    """Image files of a folder, by name: padded squares as the dataset stores them, or pictures already cut to its ratio."""
+
+    granule = 1
+
+    def __init__(self, folder, dataset, rule):
+        """
+        Args:
+            folder: with .png or .jpg files, all of one size.
+            dataset: training.dataset.Dataset they are compared with.
+            rule: crop rule.
+
+        Raises:
+            UserError: no folder, no images, or the first one does not match the dataset.
+        """
+        if not os.path.isdir(folder):
+            raise UserError(f"--images-dir {folder}: no such folder")
+        names = sorted(name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."))
+        if not names:
+            raise UserError(f"--images-dir {folder}: no images found, looked for *{', *'.join(IMAGE_SUFFIXES)}")
+        channels, height, width = dataset.shape
+        self._paths = [os.path.join(folder, name) for name in names]
+        self._mode = {1: "L", 3: "RGB"}[channels]
+        self._square = (channels, height, width)
+        self._rows = crop_rows(width, dataset.ratio, rule)
+        self.count = len(names)
+        self.lossy = [name for name in names if not name.lower().endswith(".png")]
+        self.shape = (channels, self._rows.stop - self._rows.start, width)
+        self.settings = {"crop": rule, "truncation": None, "images_dir": os.path.abspath(folder)}
+        self._load(self._paths[0])
+
+    def _load(self, path):
+        try:
+            with Image.open(path) as image:
+                pixels = np.asarray(image.convert(self._mode))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: not a readable image ({error})") from None
+        pixels = pixels.reshape(pixels.shape[:2] + (-1,)).transpose(2, 0, 1)  # [C, H, W]
+        if pixels.shape == self._square:
+            return pixels[:, self._rows]
+        if pixels.shape == self.shape:
+            return pixels
+        accepted = " or ".join(f"{width}×{height}" for _, height, width in sorted({self._square, self.shape}))
+        raise UserError(f"{path}: {pixels.shape[2]}×{pixels.shape[1]} pixels, accepted to match the dataset: {accepted} (width×height)")
+
+    def read(self, start, stop):
+        return np.stack([self._load(path) for path in self._paths[start:stop]])
+
+
+def chunks(source, count):
+    """Images of a source in blocks of a moderate number of pixels; files and records are read one block ahead.
+
+    Args:
+        source: Generated, Reals or ImageFolder.
+        count: the first `count` images are read.
+
+    Yields:
+        uint8 [n, C, H, W].
+    """
+    _, height, width = source.shape
+    size = max(1, min(CHUNK_IMAGES, CHUNK_PIXELS // (height * width)) // source.granule) * source.granule
+    bounds = [(start, min(start + size, count)) for start in range(0, count, size)]
+    if isinstance(source, Generated):  # a session's calls stay on the thread that owns it
+        for start, stop in bounds:
+            yield source.read(start, stop)
+        return
+    with concurrent.futures.ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(source.read, *bounds[0]) if bounds else None
+        for following in bounds[1:] + [None]:
+            images = ahead.result()
+            ahead = reader.submit(source.read, *following) if following else None
+            yield images

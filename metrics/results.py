@@ -1,0 +1,119 @@
+"""Results: what a number is a number of, the files it goes to, and which ones may be compared."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import sys
+from collections import OrderedDict
+from typing import Dict, Optional
+
+import numpy as np
+
+from dnnlib import UserError
+
+VERSION = "1"  # raised whenever a metric's number changes for the same images
+
+# What may differ between two results that are compared all the same.
+IDENTITY_SETTINGS = ("network", "network_fingerprint", "snapshot", "images_dir", "tool")
+
+
+def tool_name():
+    """Name and versions of what computed a number."""
+    return f"ganformer-tf metrics {VERSION}, Python {platform.python_version()}, NumPy {np.__version__}"
+
+
+def warn(text):
+    """One line on stderr for what went wrong without stopping the run."""
+    print(f"warning: {text}", file=sys.stderr)
+
+
+@dataclasses.dataclass
+class Result:
+    """One evaluation of one metric.
+
+    Attributes:
+        metric: name as in --metrics.
+        values: name to number, the metric's own number first; empty when it failed.
+        settings: everything the number depends on (spec of the result files; see docs/metrics.md).
+        seconds: time it took, passes over the images included.
+        error: why there is no number, or None.
+    """
+
+    metric: str
+    values: Dict[str, float]
+    settings: Dict[str, object]
+    seconds: float = 0.0
+    error: Optional[str] = None
+
+    @property
+    def value(self):
+        """The metric's own number (float), None when it failed."""
+        return next(iter(self.values.values())) if self.values else None
+
+    def line(self):
+        """One line of text: values, then settings."""
+        said = self.settings.get("snapshot") or self.settings.get("images_dir") or self.settings.get("network")
+        numbers = f"failed: {self.error}" if self.error else "  ".join(f"{name} {number:.6g}" for name, number in self.values.items())
+        rest = "  ".join(f"{key}={json.dumps(value)}" for key, value in self.settings.items() if value is not None)
+        return f"{said}  {numbers}  time={self.seconds:.1f}s  {rest}"
+
+    def as_dict(self):
+        """Plain data for a line of metrics.jsonl."""
+        return OrderedDict(
+            metric=self.metric,
+            value=self.value,
+            values=self.values,
+            error=self.error,
+            seconds=round(self.seconds, 3),
+            settings=self.settings,
+        )
+
+
+def write(result, folder):
+    """Append a result to metric-<name>.txt and metrics.jsonl in a run's folder."""
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, f"metric-{result.metric}.txt"), "a", encoding="utf-8") as file:
+        file.write(result.line() + "\n")
+    with open(os.path.join(folder, "metrics.jsonl"), "a", encoding="utf-8") as file:
+        file.write(json.dumps(result.as_dict()) + "\n")
+
+
+def read(folder):
+    """Results stored in a run's metrics.jsonl, oldest first; an incomplete last line of a killed run is passed over."""
+    path = os.path.join(folder, "metrics.jsonl")
+    results = []
+    if os.path.isfile(path):
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                try:
+                    stored = json.loads(line, object_pairs_hook=OrderedDict)
+                except ValueError:
+                    continue
+                results.append(Result(stored["metric"], stored["values"], stored["settings"], stored["seconds"], stored["error"]))
+    return results
+
+
+def differences(one, other):
+    """Names of the settings that forbid comparing two results, in order; empty when they may be compared."""
+    names = list(one.settings) + [name for name in other.settings if name not in one.settings]
+    differing = [name for name in names if name not in IDENTITY_SETTINGS and one.settings.get(name) != other.settings.get(name)]
+    return (["metric"] if one.metric != other.metric else []) + differing
+
+
+def require_comparable(one, other):
+    """Raise UserError, one line naming each differing setting, unless two results were made the same way."""
+    differing = differences(one, other)
+    if differing:
+        pairs = (f"{name} {one.settings.get(name, one.metric)!r} against {other.settings.get(name, other.metric)!r}" for name in differing)
+        raise UserError(f"results of {one.metric} and {other.metric} cannot be compared: {', '.join(pairs)}")
+
+
+def network_fingerprint(network):
+    """sha256 over the names and values of a network's variables, its first 16 hex digits."""
+    digest = hashlib.sha256()
+    for name, values in sorted(network.get_values().items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,50 @@
+"""Rows of features by the million: in memory while small, in an unnamed temporary file when not, so that memory does not grow with N."""
+
+import tempfile
+
+import numpy as np
+
+IN_MEMORY_BYTES = 1 << 27
+BLOCK_BYTES = 1 << 26
+
+
+class Rows:
+    """An array [count, width] that is filled from the front.
+
+    A killed process leaves nothing behind: the file has no name.
+    """
+
+    def __init__(self, count, width, folder=None, dtype=np.float32):
+        """
+        Args:
+            count: rows that will come at most.
+            width: numbers in a row.
+            folder: where the temporary file is made; the system's folder for them when None.
+            dtype: of the numbers.
+        """
+        self._filled = 0
+        if count * width * np.dtype(dtype).itemsize <= IN_MEMORY_BYTES:
+            self._data = np.empty((count, width), dtype)
+        else:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                self._data = np.memmap(file, dtype, "w+", shape=(count, width))
+
+    def add(self, rows):
+        """Append rows [n, width]."""
+        end = self._filled + len(rows)
+        if end > len(self._data):
+            raise ValueError(f"too many rows: got {end}, expected at most {len(self._data)}")
+        self._data[self._filled : end] = rows
+        self._filled = end
+
+    @property
+    def array(self):
+        """The rows so far, [n, width]; a view."""
+        return self._data[: self._filled]
+
+
+def batches_of(array):
+    """Successive blocks of rows of an array [N, width], each of about 64 MiB at most."""
+    step = max(1, BLOCK_BYTES // max(1, array[:1].nbytes))
+    for start in range(0, len(array), step):
+        yield np.asarray(array[start : start + step])
