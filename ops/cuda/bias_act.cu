@@ -7,11 +7,6 @@ namespace {
 
 const int kThreads = 256;
 
-// Most tensors have fewer than 2^32 elements, where one division costs a fraction of the 64-bit one.
-__device__ __forceinline__ uint64_t divide(uint64_t value, uint64_t by) {
-  return (value | by) >> 32 ? value / by : static_cast<uint32_t>(value) / static_cast<uint32_t>(by);
-}
-
 struct Position {
   int64_t sample, channel, pixel;
 };

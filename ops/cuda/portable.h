@@ -75,6 +75,11 @@ __device__ __forceinline__ void store(void* base, int64_t index, const float (&v
   *reinterpret_cast<Pack<T, kSize>*>(static_cast<T*>(base) + index) = pack;
 }
 
+// Most tensors have fewer than 2^32 elements, where one division costs a fraction of the 64-bit one.
+__device__ __forceinline__ int64_t divide(uint64_t value, uint64_t by) {
+  return (value | by) >> 32 ? value / by : static_cast<uint32_t>(value) / static_cast<uint32_t>(by);
+}
+
 inline bool aligned16(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
 
 inline unsigned block_count(int64_t items, int64_t per_block) {
