@@ -72,7 +72,7 @@ def check_bias_act(kernels, seed):
     channels_last, order = bool(random.randint(2)), int(random.choice([0, 0, 1, 1, 2, 3]))
     samples, pixels, channels = random.randint(0, 4), random.choice([1, 7, 16, 64, 129]), random.choice([1, 3, 8, 24, 40, 513])
     shape = (samples, pixels, channels) if channels_last else (samples, channels, pixels)
-    options = dict(gain=float(random.choice([1.0, np.sqrt(2), -0.5])), clamp=float(random.choice([-1.0, 1.0, 0.3])), alpha=0.2)
+    options = {"gain": float(random.choice([1.0, np.sqrt(2), -0.5])), "clamp": float(random.choice([-1.0, 1.0, 0.3])), "alpha": 0.2}
 
     def draw(*size):
         return stored(2 * random.randn(*size), dtype)
@@ -112,7 +112,7 @@ def check_bias_act(kernels, seed):
 def random_fir_case(seed):
     """Sizes and options of one case, every fourth the networks' own 4-tap cases."""
     random = np.random.RandomState(seed)
-    case = dict(dtype=TYPES[seed % 3], channels_last=bool(random.randint(2)), flip=bool(random.randint(2)))
+    case = {"dtype": TYPES[seed % 3], "channels_last": bool(random.randint(2)), "flip": bool(random.randint(2))}
     if seed % 2:
         taps_y = taps_x = 4
         up, down = [((2, 2), (1, 1)), ((1, 1), (2, 2)), ((1, 1), (1, 1))][random.randint(3)]

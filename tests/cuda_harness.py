@@ -1,4 +1,4 @@
-"""The .cu kernels from Python without TensorFlow: compiled for the CPU through the host shim, or by nvcc for a GPU, called through ctypes."""
+"""The .cu kernels without TensorFlow: compiled for the CPU through the host shim, or by nvcc for a GPU, called through ctypes."""
 
 import atexit
 import ctypes
@@ -128,7 +128,7 @@ class Kernels:
 
     def upfirdn2d(self, x, fy, fx=None, up=(1, 1), down=(1, 1), pad=(0, 0, 0, 0), flip=False, channels_last=True, dtype="float32",
                   misaligned=False):
-        """x [N, H, W, C] or [N, C, H, W] float64; fy [taps] with fx [taps], or fy [taps_y, taps_x]; up, down (x, y), pad (x0, x1, y0, y1)."""
+        """x [N, H, W, C] or [N, C, H, W] float64; fy [taps] with fx [taps], or fy [taps_y, taps_x]; up (x, y), pad (x0, x1, y0, y1)."""
         samples, in_h, in_w, channels = x.shape if channels_last else np.moveaxis(x, 1, 3).shape
         taps_y, taps_x = fy.shape if fx is None else (len(fy), len(fx))
         out_h = (in_h * up[1] + pad[2] + pad[3] - taps_y) // down[1] + 1
@@ -200,7 +200,7 @@ def shim_library(sanitize=False):
 
 def sanitizer_runtime():
     """Path of libasan, or None where g++ has none."""
-    path = subprocess.run(["g++", "-print-file-name=libasan.so"], stdout=subprocess.PIPE, universal_newlines=True).stdout.strip()
+    path = subprocess.run(["g++", "-print-file-name=libasan.so"], stdout=subprocess.PIPE, text=True).stdout.strip()
     return os.path.realpath(path) if os.path.isabs(path) else None
 
 
