@@ -1,0 +1,115 @@
+"""Kernel Inception distance (Bińkowski et al. 2018, "Demystifying MMD GANs", section 4): unbiased MMD² with the kernel (x·y/D + 1)³.
+
+Two estimates over all features: the mean over random subsets, as most tools report it, and over contiguous blocks with a standard error.
+Both may be slightly negative.
+"""
+
+from collections import OrderedDict
+
+import numpy as np
+
+from metrics.metric_base import Metric, register
+from metrics.rows import Rows
+
+SUBSETS = 100
+SUBSET_SIZE = 1000
+BLOCK_SIZE = 1024
+MAXIMUM_REALS = 1000000
+
+
+def polynomial_kernel(x, y):
+    """(x·y/D + 1)³ of all pairs: [n, D], [m, D] -> [n, m]."""
+    base = x @ y.T / x.shape[1] + 1
+    return base * base * base  # ten times as fast as a power
+
+
+def unbiased_mmd2(reals, fakes):
+    """Unbiased squared maximum mean discrepancy.
+
+    Args:
+        reals: features [n, D].
+        fakes: features [m, D].
+
+    Returns:
+        The estimate (float): the diagonals of the kernel within a set are left out, denominators n(n − 1), m(m − 1) and n·m.
+
+    Raises:
+        ValueError: fewer than two of a kind.
+    """
+    if min(len(reals), len(fakes)) < 2:
+        raise ValueError(f"KID: got {len(reals)} real and {len(fakes)} generated features, expected at least 2 of each")
+    reals, fakes = np.asarray(reals, np.float64), np.asarray(fakes, np.float64)
+    terms = []
+    for own in (reals, fakes):
+        kernel = polynomial_kernel(own, own)
+        terms.append((kernel.sum() - np.trace(kernel)) / (len(own) * (len(own) - 1)))
+    return float(sum(terms) - 2 * polynomial_kernel(reals, fakes).mean())
+
+
+def draw_subsets(reals, fakes, subsets, size, seed):
+    """Indices of random subsets without repetition, of one np.random.RandomState(seed), fakes before reals.
+
+    Args:
+        reals, fakes: how many there are of each.
+        subsets, size: how many subsets, how many features in each.
+        seed: int or RandomState.
+
+    Yields:
+        (indices of reals, indices of fakes), int64 [size] each.
+    """
+    stream = seed if isinstance(seed, np.random.RandomState) else np.random.RandomState(seed)
+    for _ in range(subsets):
+        fake_indices = stream.choice(fakes, size, replace=False)
+        yield stream.choice(reals, size, replace=False), fake_indices
+
+
+def subset_estimates(reals, fakes, indices):
+    """MMD² of each pair of index arrays (reals', fakes'): float64 [number of pairs]."""
+    return np.array([unbiased_mmd2(reals[real_indices], fakes[fake_indices]) for real_indices, fake_indices in indices])
+
+
+def block_estimate(reals, fakes, block_size=BLOCK_SIZE):
+    """Mean MMD² over contiguous blocks and its standard error.
+
+    Args:
+        reals, fakes: features [n, D], [m, D].
+        block_size: largest block; ceil(max(n, m) / block_size) blocks are made of each set, the larger ones last.
+
+    Returns:
+        (mean, standard error), floats; the error is NaN for a single block.
+    """
+    blocks = -(-max(len(reals), len(fakes)) // block_size)
+    bounds = []
+    for count in (len(reals), len(fakes)):
+        sizes = np.full(blocks, count // blocks)
+        sizes[blocks - count % blocks :] += 1
+        bounds.append(np.concatenate([[0], np.cumsum(sizes)]))
+    starts = zip(bounds[0], bounds[0][1:], bounds[1], bounds[1][1:])
+    estimates = np.array([unbiased_mmd2(reals[a:b], fakes[c:d]) for a, b, c, d in starts])
+    error = estimates.std(ddof=1) / np.sqrt(blocks) if blocks > 1 else float("nan")
+    return float(estimates.mean()), float(error)
+
+
+@register
+class KernelInceptionDistance(Metric):
+    """kid: 100 subsets of 1000 (all, where there are fewer)."""
+
+    name = "kid"
+    network = "inception"
+    output = "features"
+
+    def counts(self, reals, fakes):
+        return min(reals, MAXIMUM_REALS), fakes
+
+    def collector(self, count, shape, options):
+        return Rows(count, shape[0], options.scratch_dir())
+
+    def score(self, reals, fakes, context):
+        reals, fakes = reals.array, fakes.array
+        size = min(len(reals), len(fakes), SUBSET_SIZE)
+        estimates = subset_estimates(reals, fakes, draw_subsets(len(reals), len(fakes), SUBSETS, size, context.options.seed))
+        block_mean, block_error = block_estimate(reals, fakes)
+        scores = OrderedDict([("kid", float(estimates.mean())), ("kid_std", float(estimates.std())), ("kid_blocks", block_mean)])
+        if np.isfinite(block_error):
+            scores["kid_blocks_error"] = block_error
+        return scores

@@ -1,0 +1,229 @@
+"""The metrics' numerics against golden files, SciPy and naive float64 loops."""
+
+import glob
+import os
+import shutil
+
+import numpy as np
+import pytest
+import scipy.linalg
+import tensorflow.compat.v1 as tf
+
+from dnnlib import tflib
+from metrics import fid, inception_score, kid, ppl, precision_recall, resize
+from metrics.rows import Rows, batches_of
+from tests import golden_metrics
+
+FOLDER = os.path.join(golden_metrics.golden_folder(), "metrics")
+SMALL = [name for name in ("inception_score.npz", "ppl.npz", "resize.npz", "set_A.npz") if os.path.isfile(os.path.join(FOLDER, name))]
+
+
+@pytest.mark.skipif(not SMALL, reason="golden/metrics is absent")
+@pytest.mark.parametrize("name", SMALL)
+def test_golden_file(name):
+    error, good = golden_metrics.check_file(os.path.join(FOLDER, name))
+    assert good, error
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not glob.glob(os.path.join(FOLDER, "set_*.npz")), reason="golden/metrics/set_*.npz is absent")
+def test_golden_feature_sets():
+    for path in sorted(glob.glob(os.path.join(FOLDER, "set_*.npz"))):
+        error, good = golden_metrics.check_file(path)
+        assert good, (path, error)
+
+
+@pytest.mark.skipif("set_A.npz" not in SMALL, reason="golden/metrics/set_A.npz is absent")
+@pytest.mark.parametrize("name,change", [("fid_ddof1", 1e-8), ("kid_full_unbiased", 1e-8), ("kid_block250_tfgan", 1e-8)])
+def test_golden_check_can_fail(tmp_path, name, change):
+    with np.load(os.path.join(FOLDER, "set_A.npz")) as stored:
+        data = {key: stored[key] for key in stored.files}
+    data[name] = data[name] * (1 + change)
+    np.savez(str(tmp_path / "set_A.npz"), **data)
+    shutil.copy(os.path.join(FOLDER, "expected.json"), str(tmp_path))
+    error, good = golden_metrics.check_file(str(tmp_path / "set_A.npz"))
+    assert not good
+    assert name in error
+
+
+def test_golden_check_refuses_an_unknown_file(tmp_path):
+    np.savez(str(tmp_path / "other.npz"), numbers=np.zeros(3))
+    assert golden_metrics.check_file(str(tmp_path / "other.npz")) == ("not a metrics file: no array names that are known", False)
+
+
+def _correlated(stream, count, width, offset=0.0):
+    return stream.randn(count, width) @ stream.randn(width, width) / np.sqrt(width) + offset
+
+
+def test_fid_equals_matrix_square_root():
+    stream = np.random.RandomState(0)
+    one, other = _correlated(stream, 400, 24), _correlated(stream, 300, 24, 0.2)
+    statistics = [fid.FeatureStatistics(24) for _ in range(2)]
+    for collected, features in zip(statistics, (one, other)):
+        for batch in np.array_split(features, 5):
+            collected.add(batch)
+    s1, s2 = np.cov(one.T), np.cov(other.T)
+    difference = one.mean(0) - other.mean(0)
+    exact = difference @ difference + np.trace(s1 + s2) - 2 * np.trace(np.real(scipy.linalg.sqrtm(s1 @ s2)))
+    measured = fid.frechet_distance(statistics[0].mean, statistics[0].covariance(), statistics[1].mean, statistics[1].covariance())
+    assert measured == pytest.approx(exact, rel=1e-10)
+
+
+def test_fid_rank_deficient_equals_nuclear_norm():
+    stream = np.random.RandomState(1)
+    one, other = stream.randn(20, 60), 1.5 * stream.randn(30, 60) + 0.1
+    x, y = one - one.mean(0), other - other.mean(0)
+    nuclear = np.linalg.svd(x @ y.T, compute_uv=False).sum() / np.sqrt(19 * 29)
+    assert fid.root_trace(np.cov(one.T), np.cov(other.T)) == pytest.approx(nuclear, rel=1e-12)
+    assert fid.root_trace(np.zeros((4, 4)), np.eye(4)) == 0
+
+
+def test_statistics_keep_their_digits_far_from_zero(tmp_path):
+    features = _correlated(np.random.RandomState(2), 500, 8, offset=1e6)
+    collected = fid.FeatureStatistics(8)
+    for batch in np.array_split(features, 11):
+        collected.add(batch)
+    np.testing.assert_allclose(collected.covariance(), np.cov((features - 1e6).T), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(collected.mean, features.mean(0), rtol=1e-14)
+    with open(str(tmp_path / "s.npz"), "wb") as file:
+        collected.save(file)
+    again = fid.FeatureStatistics(8)
+    again.load(str(tmp_path / "s.npz"))
+    assert again.count == 500
+    np.testing.assert_array_equal(again.covariance(), collected.covariance())
+    with pytest.raises(ValueError, match="expected 9"):
+        fid.FeatureStatistics(9).load(str(tmp_path / "s.npz"))
+
+
+def test_not_finite_is_refused():
+    with pytest.raises(ValueError, match="NaN"):
+        fid.root_trace(np.full((2, 2), np.nan), np.eye(2))
+    with pytest.raises(ValueError, match="NaN"):
+        inception_score.inception_scores(np.full((20, 3), np.inf), 2)
+
+
+def test_inception_score_equals_the_definition():
+    logits = 3 * np.random.RandomState(3).randn(47, 5)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    expected = []
+    for part in range(4):
+        q = p[part * 47 // 4 : (part + 1) * 47 // 4]
+        expected.append(np.exp(np.mean(np.sum(q * np.log(q / q.mean(0)), axis=1))))
+    np.testing.assert_allclose(inception_score.inception_scores(logits, 4), expected, rtol=1e-12)
+    with pytest.raises(ValueError, match="at least 48"):
+        inception_score.inception_scores(logits, 48)
+
+
+def test_kid_equals_naive_loops():
+    stream = np.random.RandomState(4)
+    reals, fakes = stream.randn(7, 3), stream.randn(5, 3) + 0.5
+
+    def kernel(a, b):
+        return (sum(p * q for p, q in zip(a, b)) / 3 + 1) ** 3
+
+    within_reals = np.mean([kernel(a, b) for i, a in enumerate(reals) for j, b in enumerate(reals) if i != j])
+    within_fakes = np.mean([kernel(a, b) for i, a in enumerate(fakes) for j, b in enumerate(fakes) if i != j])
+    across = np.mean([kernel(a, b) for a in reals for b in fakes])
+    assert kid.unbiased_mmd2(reals, fakes) == pytest.approx(within_reals + within_fakes - 2 * across, rel=1e-12)
+    blocks = [kid.unbiased_mmd2(reals[:3], fakes[:2]), kid.unbiased_mmd2(reals[3:], fakes[2:])]
+    mean, error = kid.block_estimate(reals, fakes, 4)
+    assert mean == pytest.approx(np.mean(blocks))
+    assert error == pytest.approx(np.std(blocks, ddof=1) / np.sqrt(2))
+    assert np.isnan(kid.block_estimate(reals, fakes, 7)[1])
+
+
+def test_kid_subsets_draw_fakes_first():
+    stream = np.random.RandomState(9)
+    fakes = stream.choice(6, 4, replace=False)
+    reals = stream.choice(8, 4, replace=False)
+    (drawn,) = kid.draw_subsets(8, 6, 1, 4, 9)
+    np.testing.assert_array_equal(drawn[0], reals)
+    np.testing.assert_array_equal(drawn[1], fakes)
+
+
+def _naive_overlap(reals, fakes, k):
+    def distances(a, b):
+        return np.array([[np.square(p.astype(np.float64) - q.astype(np.float64)).sum() for q in b] for p in a])
+
+    radii = [np.sort(distances(own, own), axis=1)[:, k] for own in (reals, fakes)]
+    across = distances(fakes, reals)
+    return radii, (across <= radii[0]).any(axis=1), (across <= radii[1][:, None]).any(axis=0)
+
+
+@pytest.mark.parametrize("dtype,offset", [(np.float32, 0), (np.float32, 300), (np.float16, 0), (np.float64, 5)])
+def test_precision_recall_equals_naive_loops(monkeypatch, dtype, offset):
+    monkeypatch.setattr(precision_recall, "BLOCK_ELEMENTS", 500)
+    stream = np.random.RandomState(5)
+    reals = (stream.randn(60, 6) + offset).astype(dtype)
+    fakes = (1.3 * stream.randn(45, 6) + offset + 0.5).astype(dtype)
+    fakes[:5] = reals[:5]  # on each other's centre
+    fakes[5:10] = fakes[5]  # radius 0
+    reals[50:55] = reals[50]
+    radii, fake_in_real, real_in_fake = _naive_overlap(reals, fakes, 3)
+    measured = [precision_recall.manifold_radii2(own, 3) for own in (reals, fakes)]
+    np.testing.assert_allclose(measured[0], radii[0], rtol=1e-12)
+    np.testing.assert_allclose(measured[1], radii[1], rtol=1e-12)
+    masks = precision_recall.manifold_overlap(reals, fakes, *measured)
+    np.testing.assert_array_equal(masks[0], fake_in_real)
+    np.testing.assert_array_equal(masks[1], real_in_fake)
+    assert 0 < fake_in_real.mean() < 1
+
+
+def test_precision_recall_decides_below_float32():
+    """Points on a line whose distances to a ball's border differ by less than a float32 product resolves."""
+    reals = np.array([[1000.0], [1001.0], [1003.0]], np.float64)
+    fakes = np.array([[1005.0], [1005.0 + 1e-7], [1002.0], [999.0 - 1e-9]], np.float64)
+    radii = precision_recall.manifold_radii2(reals, 1)
+    np.testing.assert_array_equal(radii, [1, 1, 4])
+    fake_in_real, _ = precision_recall.manifold_overlap(reals, fakes, radii, precision_recall.manifold_radii2(fakes, 1))
+    np.testing.assert_array_equal(fake_in_real, [True, False, True, False])
+
+
+def test_too_few_features_are_refused():
+    with pytest.raises(ValueError, match="more than the 3"):
+        precision_recall.manifold_radii2(np.zeros((3, 2)), 3)
+
+
+def test_slerp_goes_round_the_sphere():
+    a, b = np.array([[2.0, 0, 0]]), np.array([[0, 0.5, 0]])
+    angles = np.linspace(0, 1, 5)[:, None] * np.pi / 2
+    expected = np.concatenate([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
+    np.testing.assert_allclose(ppl.slerp(a, b, np.linspace(0, 1, 5)[:, None]), expected, atol=1e-15)
+
+
+def test_percentile_filter_keeps_the_middle():
+    values = np.random.RandomState(6).permutation(201).astype(float)
+    kept, low, high = ppl.percentile_filter(values)
+    assert (low, high) == (2, 198)
+    assert sorted(kept) == list(range(2, 199))
+
+
+@pytest.mark.parametrize("size,target", [((33, 47), (29, 31)), ((5, 8), (37, 19)), ((20, 20), (20, 20))])
+def test_tf1_bilinear_equals_the_op(size, target):
+    images = np.random.RandomState(7).randint(0, 256, (2,) + size + (3,)).astype(np.uint8)
+    with tflib.session_scope():
+        resized = tflib.run(tf.image.resize_bilinear(tf.constant(images, tf.float32), target))
+    np.testing.assert_array_equal(resize.tf1_bilinear(images, *target), resized)
+
+
+def test_clean_bicubic_keeps_constants_and_range():
+    images = np.full((1, 40, 30, 3), 77, np.uint8)
+    np.testing.assert_allclose(resize.clean_bicubic(images, 13, 50), 77, rtol=1e-6)
+    checks = np.kron([[0, 255], [255, 0]], np.ones((8, 8))).astype(np.uint8)[None, :, :, None]
+    enlarged = resize.clean_bicubic(checks, 61, 61)
+    assert enlarged.min() == 0
+    assert enlarged.max() == 255
+
+
+def test_rows_in_a_file_equal_rows_in_memory(monkeypatch, tmp_path):
+    rows = np.random.RandomState(8).randn(50, 7).astype(np.float32)
+    monkeypatch.setattr("metrics.rows.IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr("metrics.rows.BLOCK_BYTES", 100)
+    stored = Rows(60, 7, str(tmp_path))
+    stored.add(rows[:20])
+    stored.add(rows[20:])
+    assert isinstance(stored.array, np.memmap)
+    assert not list(tmp_path.iterdir())
+    np.testing.assert_array_equal(np.concatenate(list(batches_of(stored.array))), rows)
+    with pytest.raises(ValueError, match="at most 60"):
+        stored.add(rows)
