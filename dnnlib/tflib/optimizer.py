@@ -141,5 +141,6 @@ class Optimizer:
             return None
         name = list(self.variables)[int(np.argmax(~np.isfinite(squares)))]
         if skipped_in_row >= limit:
-            raise UserError(f"{self.name}: {skipped_in_row} updates in a row had non-finite gradients, first in {name}; the last snapshot is kept")
+            bad = f"{skipped_in_row} updates in a row had non-finite gradients, first in {name}"
+            raise UserError(f"{self.name}: {bad}; the last good snapshot is kept")
         return f"{self.name}: update skipped, non-finite gradient in {name}"

@@ -40,7 +40,7 @@ class Architecture:
         whole: the network as a Part.
         parts: further Parts by name ("mapping", "synthesis"), built in the same variable scope.
         components: sub-networks in snapshot files: name -> variable prefix ("mapping" -> "G_mapping").
-        parsers: build function names found in snapshot files -> function (keyword arguments, variable shapes) -> (config, notes).
+        parsers: build function names found in snapshot files -> function keyword arguments -> (config, notes).
         to_kwargs: function (config, component name or None) -> keyword arguments to store in a snapshot file.
     """
 

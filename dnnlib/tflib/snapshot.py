@@ -115,7 +115,7 @@ def build_network(record, name):
     """
     architecture, parse = registry.find_parser(record.build_func_name)
     shapes = {variable: list(np.shape(value)) for variable, value in record.values.items()}
-    config, notes = parse(record.static_kwargs, shapes)
+    config, notes = parse(record.static_kwargs)
     for note in notes:
         print(f"snapshot, network {record.name}: {note}")
     network = Network(name, architecture.name, config)

@@ -1,0 +1,105 @@
+"""Losses and regularizers of adversarial training.
+
+N batch, C H W image, K components, L layers. Scores are the discriminator's raw outputs [N, 1]; every loss is one value a sample, the
+caller takes the mean.
+"""
+
+from __future__ import annotations
+
+import tensorflow.compat.v1 as tf
+
+WGAN_DRIFT = 0.001
+
+
+def generator_loss(kind, fake):
+    """Loss of the generator.
+
+    Args:
+        kind: "logistic" (saturating, Goodfellow et al. 2014, eq. 1), "logistic_ns" (non-saturating, ibid. section 3), "hinge" (Lim & Ye
+            2017) or "wgan" (Arjovsky et al. 2017).
+        fake: scores of generated images [N, 1].
+
+    Returns:
+        Tensor [N, 1].
+    """
+    losses = {
+        "logistic": lambda: -tf.nn.softplus(fake),
+        "logistic_ns": lambda: tf.nn.softplus(-fake),
+        "hinge": lambda: -fake,
+        "wgan": lambda: -fake,
+    }
+    return _choose(losses, kind)
+
+
+def discriminator_loss(kind, fake, real):
+    """Loss of the discriminator.
+
+    Args:
+        kind: "logistic", "hinge" or "wgan" (with the drift term of Karras et al. 2018).
+        fake: scores of generated images [N, 1].
+        real: scores of real images [N, 1].
+
+    Returns:
+        Tensor [N, 1].
+    """
+    losses = {
+        "logistic": lambda: tf.nn.softplus(fake) + tf.nn.softplus(-real),
+        "hinge": lambda: tf.nn.relu(1 + fake) + tf.nn.relu(1 - real),
+        "wgan": lambda: fake - real + WGAN_DRIFT * tf.square(real),
+    }
+    return _choose(losses, kind)
+
+
+def _choose(losses, kind):
+    if kind not in losses:
+        raise ValueError(f"loss: got {kind!r}, expected one of {', '.join(losses)}")
+    return losses[kind]()
+
+
+def squared_gradient(scores, images):
+    """Squared norm of each sample's score gradient, ‖∇_x s(x)‖²: R1 on reals, R2 on fakes (Mescheder et al. 2018, eq. 9).
+
+    Args:
+        scores: [N, 1], computed from `images`.
+        images: [N, C, H, W].
+
+    Returns:
+        Tensor [N].
+    """
+    gradient = tf.gradients(tf.reduce_sum(scores), images)[0]  # [N, C, H, W]
+    return tf.reduce_sum(tf.square(gradient), axis=[1, 2, 3])  # [N]
+
+
+def gradient_penalty(scores, images):
+    """(‖∇_x s(x)‖ − 1)² per sample, for x between real and fake (Gulrajani et al. 2017, eq. 3).
+
+    Args:
+        scores: [N, 1], computed from `images`.
+        images: [N, C, H, W].
+
+    Returns:
+        Tensor [N].
+    """
+    return tf.square(tf.sqrt(squared_gradient(scores, images) + 1e-12) - 1)
+
+
+def interpolate(real, fake, streams):
+    """Points drawn uniformly on the lines between real and fake images [N, C, H, W]."""
+    weight = streams.uniform("interpolation", [real.shape[0], 1, 1, 1])
+    return fake + (real - fake) * weight
+
+
+def path_lengths(images, ws, noise):
+    """Length of the image's change by w, seen through random directions (Karras et al. 2020, eq. 4).
+
+    Args:
+        images: [N, C, H, W], computed from `ws`.
+        ws: [N, K, L, w_dim].
+        noise: N(0, 1) of the images' shape.
+
+    Returns:
+        Tensor [N]: sqrt(mean over components and layers of the squared norms of ∇_w Σ(G(w) · y)), y = noise / sqrt(H·W).
+    """
+    height, width = images.shape.as_list()[2:]
+    gradient = tf.gradients(tf.reduce_sum(images * noise) / (height * width) ** 0.5, ws)[0]  # [N, K, L, w_dim]
+    return tf.sqrt(tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=3), axis=[1, 2]) + 1e-12)  # [N]

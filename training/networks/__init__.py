@@ -1,0 +1,67 @@
+"""Network architectures. Importing this package registers them with dnnlib.tflib."""
+
+from __future__ import annotations
+
+from dnnlib.tflib.registry import Architecture, Part, register
+from training.networks import vocabulary
+from training.networks.config import DiscriminatorConfig, GeneratorConfig
+from training.networks.discriminator import discriminator
+from training.networks.generator import generator, generator_mapping, generator_synthesis
+
+__all__ = ["DiscriminatorConfig", "GeneratorConfig"]
+
+
+def _generator_inputs(config):
+    return [("z", (config.inputs_num, config.z_dim)), ("labels", (config.c_dim,))]
+
+
+def _ws_inputs(config):
+    return [("ws", (config.inputs_num, config.num_ws, config.w_dim))]
+
+
+def _discriminator_inputs(config):
+    height, width = config.grid(config.resolution_log2)
+    return [("images", (config.num_channels, height, width)), ("labels", (config.c_dim,))]
+
+
+def _generator_kwargs(config, component):
+    kwargs = config.to_kwargs()
+    if component == "mapping":
+        kwargs["num_broadcast"] = config.num_ws
+    return kwargs
+
+
+def _parser(config_class, first):
+    """Function of a snapshot's keyword arguments -> (config, notes)."""
+    return lambda kwargs: vocabulary.parse(kwargs, config_class, first)
+
+
+register(
+    Architecture(
+        name="Generator",
+        config_class=GeneratorConfig,
+        whole=Part(generator, _generator_inputs, ("images", "maps", "ws")),
+        parts={
+            "mapping": Part(generator_mapping, _generator_inputs, ("ws",)),
+            "synthesis": Part(generator_synthesis, _ws_inputs, ("images", "maps")),
+        },
+        components={"synthesis": "G_synthesis", "mapping": "G_mapping"},
+        parsers={
+            "G_GANformer": _parser(GeneratorConfig, vocabulary.FIRST_GENERATOR),
+            "Generator": _parser(GeneratorConfig, None),
+        },
+        to_kwargs=_generator_kwargs,
+    )
+)
+register(
+    Architecture(
+        name="Discriminator",
+        config_class=DiscriminatorConfig,
+        whole=Part(discriminator, _discriminator_inputs, ("scores",)),
+        parsers={
+            "D_GANformer": _parser(DiscriminatorConfig, vocabulary.FIRST_DISCRIMINATOR),
+            "Discriminator": _parser(DiscriminatorConfig, None),
+        },
+        to_kwargs=lambda config, component: config.to_kwargs(),
+    )
+)

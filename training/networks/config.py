@@ -1,0 +1,253 @@
+"""Typed configurations of the generator and the discriminator (names of networks.md's newer vocabulary)."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from dnnlib.errors import UserError
+
+CROP_RATIO = 0.5  # pictures of at most this height/width ratio ...
+CROP_ABOVE = 256  # ... and of a larger width are computed without their padding
+
+
+def _one_of(config, **accepted):
+    for name, values in accepted.items():
+        if getattr(config, name) not in values:
+            given = getattr(config, name)
+            raise UserError(f"{name}: got {given!r}, accepted: {', '.join(str(v) for v in values)}")
+
+
+def _in_range(config, low, *names):
+    for name in names:
+        if getattr(config, name) < low:
+            raise UserError(f"{name}: got {getattr(config, name)}, accepted: {low} or more")
+
+
+@dataclass
+class PictureConfig:
+    """What both networks share: picture and label sizes, widths, attention options."""
+
+    resolution: int = 256  # picture width, a power of two
+    num_channels: int = 3
+    crop_ratio: float | None = None  # height/width of the content; None for 1
+    c_dim: int = 0  # label width, 0 without labels
+    channel_base: int = 16384
+    channel_max: int = 512
+    resample_kernel: tuple[float, ...] = (1, 3, 3, 1)
+    components_num: int = 1
+    num_heads: int = 1
+    start_res: int = 0  # attention from this log2 of the resolution ...
+    end_res: int = 20  # ... to below this one
+    img2img: int = 0  # log2 of the resolution of self-attention between pixels, 0 for none
+    ltnt_gate: bool = False
+    img_gate: bool = False
+    use_pos: bool = False
+    pos_dim: int | None = None
+    pos_type: str = "sinus"
+    pos_init: str = "uniform"
+    pos_directions_num: int = 2
+    attention_dropout: float = 0.12
+
+    def __post_init__(self):
+        log2 = int(np.log2(max(self.resolution, 1)))
+        if self.resolution != 2**log2 or self.resolution < 4:
+            raise UserError(f"resolution: got {self.resolution}, accepted: a power of two from 4 on")
+        _one_of(
+            self,
+            pos_type=("linear", "sinus", "trainable", "trainable2d"),
+            pos_init=("uniform", "normal"),
+        )
+        _in_range(self, 1, "components_num", "num_heads", "pos_directions_num", "channel_base", "channel_max", "num_channels")
+        _in_range(self, 0, "c_dim", "attention_dropout")
+        self.resample_kernel = tuple(self.resample_kernel) if self.resample_kernel is not None else None
+        self._check_positions()
+
+    def _check_positions(self):
+        pieces = 2 * self.pos_directions_num
+        if self.pos_type == "sinus" and self.position_dim % pieces:
+            raise UserError(f"pos_dim: got {self.position_dim}, accepted: a multiple of {pieces} (two per direction) for pos_type sinus")
+        if self.pos_type == "linear" and self.position_dim % self.pos_directions_num:
+            raise UserError(f"pos_dim: got {self.position_dim}, accepted: a multiple of {self.pos_directions_num} for pos_type linear")
+        if self.pos_type == "trainable" and self.position_dim % 2:
+            raise UserError(f"pos_dim: got {self.position_dim}, accepted: an even number for pos_type trainable")
+
+    @property
+    def resolution_log2(self):
+        """r of the full picture."""
+        return int(np.log2(self.resolution))
+
+    @property
+    def cropped(self):
+        """Whether the networks compute on the content without its padding."""
+        return self.crop_ratio is not None and self.crop_ratio <= CROP_RATIO and self.resolution > CROP_ABOVE
+
+    def grid(self, r):
+        """(height, width) of the features at scale r."""
+        size = 2**r
+        return (size // 2 if self.cropped else size), size
+
+    def channels(self, r):
+        """Number of feature maps at scale r."""
+        return min(int(self.channel_base / 2 ** (r - 1)), self.channel_max)
+
+    def attends(self, r):
+        """Whether attention layers stand at scale r."""
+        return self.start_res <= r < self.end_res
+
+    def check_heads(self, **dims):
+        """Raise UserError unless num_heads divides every attention layer's width."""
+        for what, dim in dims.items():
+            if dim % self.num_heads:
+                raise UserError(f"num_heads: got {self.num_heads}, accepted: a divisor of {what} ({dim})")
+
+    def to_kwargs(self):
+        """Plain dict of all arguments."""
+        return dataclasses.asdict(self)
+
+
+@dataclass
+class GeneratorConfig(PictureConfig):
+    """Arguments of the generator. z_dim and w_dim are per component."""
+
+    z_dim: int = 512
+    w_dim: int = 512
+    architecture: str = "skip"
+    tanh: bool = False
+    transformer: bool = False
+    style: bool = True
+    latent_stem: bool = False
+    local_noise: bool = True
+    fused_modconv: bool = False
+    mapping_num_layers: int = 8
+    mapping_lrmul: float = 0.01
+    mapping_dim: int | None = None
+    mapping_resnet: bool = False
+    mapping_shared_dim: int | None = None
+    mapping_ltnt2ltnt: bool = False
+    norm: str | None = None
+    integration: str = "add"
+    kmeans: bool = False
+    kmeans_iters: int = 1
+    iterative: bool = False
+    ltnt2ltnt: bool = False
+    img2ltnt: bool = False
+    merge: bool = False
+    merge_layer: int = -1
+    merge_type: str = "softmax"
+    merge_same: bool = False
+    style_mixing: float = 0.9
+    component_mixing: float = 0.0
+    component_dropout: float = 0.0
+    truncation_psi: float = 0.7
+
+    def __post_init__(self):
+        super().__post_init__()
+        _one_of(
+            self,
+            architecture=("orig", "skip", "resnet"),
+            norm=(None, "batch", "instance", "layer"),
+            integration=("add", "mul", "both"),
+            merge_type=("sum", "softmax", "max", "leaves"),
+        )
+        _in_range(self, 1, "z_dim", "w_dim", "mapping_num_layers", "kmeans_iters")
+        _in_range(self, 0, "style_mixing", "component_mixing", "component_dropout")
+        self._check_attention()
+        self._check_merge()
+        self._check_mapping()
+
+    def _check_attention(self):
+        if self.transformer and self.merge:
+            raise UserError("transformer and merge (k-GAN) cannot be combined")
+        if self.components_num > 1 and not (self.transformer or self.merge):
+            raise UserError(f"components_num: got {self.components_num}, more than 1 needs the transformer or k-GAN's merge")
+        if self.transformer:
+            self.check_heads(**{f"the channels at {2**r}x{2**r}": self.channels(r) for r in self.scales if self.attends(r)})
+        if self.img2img and self.img2img in self.scales:
+            self.check_heads(**{f"the channels at {2**self.img2img}x{2**self.img2img}": self.channels(self.img2img)})
+        if self.transformer and (self.ltnt2ltnt or self.img2ltnt):
+            self.check_heads(w_dim=self.w_dim)
+        if self.self_attention_in_mapping:
+            self.check_heads(mapping_dim=self.mapping_width)
+        if self.img2img and not 2 <= self.img2img <= self.resolution_log2:
+            raise UserError(f"img2img: got {self.img2img}, accepted: 2 to {self.resolution_log2} (log2 of the resolution), 0 for none")
+
+    def _check_mapping(self):
+        if self.mapping_resnet and self.mapping_num_layers < 2:
+            raise UserError(f"mapping_num_layers: got {self.mapping_num_layers}, accepted: 2 or more with mapping_resnet")
+        if self.mapping_resnet and not self.mapping_dim and self.z_dim != self.w_dim:
+            raise UserError(f"z_dim: got {self.z_dim}, accepted: w_dim ({self.w_dim}) with mapping_resnet and without mapping_dim")
+
+    def _check_merge(self):
+        if self.merge and self.merge_layer != -1 and not 2 <= self.merge_layer <= self.resolution_log2:
+            raise UserError(f"merge_layer: got {self.merge_layer}, accepted: 2 to {self.resolution_log2}, or -1 for the last")
+
+    @property
+    def scales(self):
+        """r of every block, low to high."""
+        return range(2, self.resolution_log2 + 1)
+
+    @property
+    def inputs_num(self):
+        """K: latents an image, the global one included."""
+        return self.components_num + int(self.transformer)
+
+    @property
+    def num_ws(self):
+        """L: number of w an image and component."""
+        return 2 * self.resolution_log2 - 1
+
+    @property
+    def mapping_width(self):
+        """Width of the mapping's layers."""
+        return self.mapping_dim or self.w_dim
+
+    @property
+    def self_attention_in_mapping(self):
+        """Whether the mapping's blocks attend between the latents (the shared mapping has one vector and cannot)."""
+        return self.mapping_ltnt2ltnt and self.mapping_resnet and not self.mapping_shared_dim
+
+    @property
+    def position_dim(self):
+        """Width of the positional encodings."""
+        return self.pos_dim or self.w_dim
+
+    @property
+    def has_attention(self):
+        """Whether the synthesis returns attention maps."""
+        return self.transformer and any(self.attends(r) for r in self.scales)
+
+
+@dataclass
+class DiscriminatorConfig(PictureConfig):
+    """Arguments of the discriminator."""
+
+    architecture: str = "resnet"
+    mbstd_group_size: int = 4
+    transformer: bool = False
+    a_dim: int = 32  # width of an aggregator
+    ltnt2img: bool = False
+    ltnt2ltnt: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        _one_of(self, architecture=("orig", "skip", "resnet"))
+        _in_range(self, 1, "a_dim", "mbstd_group_size")
+        if self.transformer:
+            self.check_heads(a_dim=self.a_dim)
+            if self.ltnt2img:
+                self.check_heads(**{f"the channels at {2**r}x{2**r}": self.channels(r) for r in self.scales if self.attends(r)})
+        if self.img2img in self.scales:
+            self.check_heads(**{f"the channels at {2**self.img2img}x{2**self.img2img}": self.channels(self.img2img)})
+
+    @property
+    def scales(self):
+        """r of every block above 4x4, high to low."""
+        return range(self.resolution_log2, 2, -1)
+
+    @property
+    def position_dim(self):
+        """Width of the positional encodings."""
+        return self.pos_dim or self.a_dim

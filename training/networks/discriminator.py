@@ -1,0 +1,152 @@
+"""The discriminator (Karras et al. 2020; GANformer, section 3.2; networks.md §5).
+
+Letters: N batch, k aggregators, H W height and width, C channels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import ops
+from dnnlib.tflib import variables
+from dnnlib.util import EasyDict
+from training.networks.attention import AttentionOptions, attention_layer, residual_attention_block
+from training.networks.layers import Context, conv_bias_act, conv_weight, dense, flatten_nchw, minibatch_stddev
+from training.networks.positional import grid_positions, latent_positions
+
+
+def discriminator(config, images, labels, training=False, streams=None):
+    """Images -> scores.
+
+    Args:
+        config: DiscriminatorConfig.
+        images: [N, channels, H, W] in [−1, 1]; N is a multiple of min(mbstd_group_size, N).
+        labels: [N, c_dim].
+        training: attention dropout is on.
+        streams: random streams for training.
+
+    Returns:
+        EasyDict: scores [N, 1].
+    """
+    return _Discriminator(config, Context(training, streams)).run(images, labels)
+
+
+class _Discriminator:
+    """One construction of the discriminator: what is carried from block to block."""
+
+    def __init__(self, config, ctx):
+        self.config = config
+        self.ctx = ctx
+        self.aggregators = None  # [N, k, dim]
+        self.latent_pos = None
+        self.grid_pos = {}
+
+    def run(self, images, labels):
+        config = self.config
+        y = tf.transpose(images, [0, 2, 3, 1])  # [N, H, W, channels]
+        y.set_shape([None] + list(config.grid(config.resolution_log2)) + [config.num_channels])
+        self._start_attention(tf.shape(y)[0])
+        x = None
+        for r in config.scales:
+            with tf.variable_scope(f"{2**r}x{2**r}"):
+                x = self._from_rgb(x, y, r)
+                x = self._block(x, r)
+            if config.architecture == "skip":
+                y = ops.downsample_2d(y, config.resample_kernel)
+        with tf.variable_scope("4x4"):
+            x = self._from_rgb(x, y, 2)
+            x = minibatch_stddev(x, config.mbstd_group_size)  # [N, H, W, C+1]
+            with tf.variable_scope("Conv"):
+                x = conv_bias_act(x, config.channels(2), 3)  # [N, H, W, C]
+            with tf.variable_scope("Dense0"):
+                x = dense(flatten_nchw(x), config.channels(1), act="lrelu")  # [N, C]
+        if config.transformer:
+            x = tf.concat([x, self._component_scores()], axis=-1)  # [N, C+k]
+        with tf.variable_scope("Output"):
+            scores = dense(x, max(config.c_dim, 1))  # [N, c_dim or 1]
+        if config.c_dim:
+            scores = tf.reduce_sum(scores * labels, axis=1, keepdims=True)  # [N, 1]
+        return EasyDict(scores=tf.identity(scores, name="scores"))
+
+    def _start_attention(self, samples):
+        config = self.config
+        if config.transformer or config.img2img:
+            for r in range(config.resolution_log2 + 1):
+                with tf.variable_scope(f"pos_emb{r}"):
+                    height, width = config.grid(r)
+                    self.grid_pos[r] = grid_positions(
+                        max(height, 1), width, config.position_dim, config.pos_type, config.pos_directions_num, config.pos_init
+                    )
+        if not config.transformer:
+            return
+        if config.use_pos:
+            self.latent_pos = latent_positions(config.components_num, config.a_dim, config.pos_init)
+        stored = variables.get_variable("aggregators", [config.components_num, config.a_dim], init=variables.uniform())
+        self.aggregators = tf.tile(stored[tf.newaxis], tf.stack([samples, 1, 1]))  # [N, k, dim]
+
+    def _from_rgb(self, x, y, r):
+        if x is not None and self.config.architecture != "skip":
+            return x
+        with tf.variable_scope("FromRGB"):
+            t = conv_bias_act(y, self.config.channels(r), 1)
+        return t if x is None else x + t
+
+    def _block(self, x, r):
+        config = self.config
+        shortcut = x
+        x = self._attend(x, r)
+        with tf.variable_scope("Conv0"):
+            x = conv_bias_act(x, config.channels(r), 3)
+        with tf.variable_scope("Conv1_down"):
+            x = conv_bias_act(x, config.channels(r - 1), 3, down=True, taps=config.resample_kernel)
+        if config.architecture != "resnet":
+            return x
+        with tf.variable_scope("Skip"):
+            w = conv_weight(shortcut, config.channels(r - 1), 1)
+            shortcut = ops.conv_downsample_2d(shortcut, w, config.resample_kernel)
+        return (x + shortcut) * np.sqrt(0.5)
+
+    def _attend(self, x, r):
+        """Aggregators collect from the grid (n2l), the grid from them (l2n), they from each other (l2l), the grid from itself (n2n)."""
+        config, ctx = self.config, self.ctx.child(f"block{r}")
+        height, width, channels = x.shape.as_list()[1:]
+        rows = tf.reshape(x, [-1, height * width, channels])  # [N, H·W, C]
+        if config.transformer and config.attends(r):
+            self.aggregators = attention_layer(
+                self.aggregators,
+                rows,
+                ctx,
+                self._options(config.ltnt_gate, config.img_gate),
+                "n2l",
+                pos_from=self.latent_pos,
+                pos_to=self.grid_pos[r],
+            ).x
+            if config.ltnt2img:
+                options = self._options(config.img_gate, config.ltnt_gate)
+                rows = attention_layer(
+                    rows, self.aggregators, ctx, options, "l2n", pos_from=self.grid_pos[r], pos_to=self.latent_pos
+                ).x
+            if config.ltnt2ltnt:
+                options = self._options(config.ltnt_gate, config.ltnt_gate)
+                self.aggregators = residual_attention_block(
+                    self.aggregators, self.aggregators, ctx, options, "l2l", pos_from=self.latent_pos, pos_to=self.latent_pos
+                )
+        if r == config.img2img:
+            options = self._options(config.img_gate, config.img_gate)
+            rows = attention_layer(rows, rows, ctx, options, "n2n", pos_from=self.grid_pos[r], pos_to=self.grid_pos[r]).x
+        return tf.reshape(rows, [-1, height, width, channels])
+
+    def _options(self, from_gate, to_gate):
+        return AttentionOptions(
+            num_heads=self.config.num_heads, from_gate=from_gate, to_gate=to_gate, dropout=self.config.attention_dropout
+        )
+
+    def _component_scores(self):
+        """One score an aggregator: [N, k]."""
+        with tf.variable_scope("ComponentScores"):
+            x = minibatch_stddev(self.aggregators, self.config.mbstd_group_size)  # [N, k, dim+1]
+            with tf.variable_scope("Dense"):
+                x = dense(x, self.config.a_dim, act="lrelu")  # [N, k, dim]
+            with tf.variable_scope("Output"):
+                return dense(x, 1)[..., 0]  # [N, k]

@@ -1,0 +1,108 @@
+"""The generator: mapping, mixing, truncation, synthesis (networks.md §4).
+
+Letters: N batch, k region latents, K all latents, L number of w, H W height and width, h heads.
+"""
+
+from __future__ import annotations
+
+import tensorflow.compat.v1 as tf
+
+from dnnlib.tflib import variables
+from dnnlib.util import EasyDict
+from training.networks.layers import Context
+from training.networks.mapping import mapping
+from training.networks.positional import latent_positions
+from training.networks.synthesis import synthesis
+
+W_AVG_DECAY = 0.995
+
+
+def generator(
+    config, z, labels, training=False, streams=None, noise_mode="const", truncation_psi=None, truncation_cutoff=None
+):
+    """Latents -> images.
+
+    Args:
+        config: GeneratorConfig.
+        z: [N, K, z_dim], N(0, 1).
+        labels: [N, c_dim].
+        training: mixing, dropout and the moving average of w are on.
+        streams: random streams for training and for noise_mode "random".
+        noise_mode: random, const (the stored arrays) or none.
+        truncation_psi: w = average + ψ·(w − average); None for no truncation.
+        truncation_cutoff: number of layers that truncation touches; None for all.
+
+    Returns:
+        EasyDict: images [N, channels, H, W] in about [−1, 1], maps [N, k, layers, h, H, W], ws [N, K, L, w_dim] (as used),
+        updates (operations to run with a training step).
+    """
+    ctx = Context(training, streams)
+    positions = latent_positions(config.components_num, config.w_dim, config.pos_init)  # [k, w_dim]
+    average = variables.get_variable("dlatent_avg", [config.w_dim], init=variables.constant(0.0), trainable=False)
+    mask = _component_mask(config, z, ctx)
+    ws = mapping(config, z, labels, positions, ctx, mask)  # [N, K, L, w_dim]
+    if training:
+        mean = tf.reduce_mean(ws[:, :, 0], axis=[0, 1])  # [w_dim]
+        ctx.updates.append(average.assign(mean + (average - mean) * W_AVG_DECAY))
+        ws = _mix(config, ws, labels, positions, ctx, mask)
+    if truncation_psi is not None:
+        ws = _truncate(ws, average, truncation_psi, truncation_cutoff)
+    latent_pos = positions if config.use_pos else None
+    images, maps = synthesis(config, ws, latent_pos, ctx, noise_mode, mask)
+    return EasyDict(images=images, maps=maps, ws=tf.identity(ws, name="ws"), updates=ctx.updates)
+
+
+def generator_mapping(config, z, labels, truncation_psi=None, truncation_cutoff=None):
+    """The mapping alone: EasyDict with ws [N, K, L, w_dim]. Arguments as of `generator`."""
+    positions = latent_positions(config.components_num, config.w_dim, config.pos_init)
+    ws = mapping(config, z, labels, positions, Context())
+    if truncation_psi is not None:
+        average = variables.get_variable("dlatent_avg", [config.w_dim], init=variables.constant(0.0), trainable=False)
+        ws = _truncate(ws, average, truncation_psi, truncation_cutoff)
+    return EasyDict(ws=ws)
+
+
+def generator_synthesis(config, ws, streams=None, noise_mode="const"):
+    """The synthesis alone: EasyDict with images and maps of ws [N, K, L, w_dim]."""
+    positions = latent_positions(config.components_num, config.w_dim, config.pos_init)
+    images, maps = synthesis(config, ws, positions if config.use_pos else None, Context(streams=streams), noise_mode)
+    return EasyDict(images=images, maps=maps)
+
+
+def _component_mask(config, z, ctx):
+    """Random absence of region latents in training: [N, 1, k], 1 for present; None when nothing is dropped."""
+    if not (ctx.training and config.component_dropout and config.transformer):
+        return None
+    shape = tf.stack([tf.shape(z)[0], 1, config.components_num])
+    return tf.floor(1.0 - config.component_dropout + ctx.streams.uniform("component_dropout", shape))
+
+
+def _mix(config, ws, labels, positions, ctx, mask):
+    """Style mixing over layers and component mixing over latents (Karras et al. 2019, section 3.1): each with fresh latents."""
+    kinds = [("style_mixing", config.style_mixing, 2), ("component_mixing", config.component_mixing, 1)]
+    for name, probability, axis in kinds:
+        count = ws.shape.as_list()[axis]
+        if not probability or count < 2:
+            continue
+        streams = ctx.streams.child(name)
+        n = tf.shape(ws)[0]
+        z = streams.normal("z", tf.stack([n, config.inputs_num, config.z_dim]))
+        z.set_shape([None, config.inputs_num, config.z_dim])
+        other = mapping(config, z, labels, positions, Context(ctx.training, streams), mask)  # [N, K, L, w_dim]
+        draws = streams.uniform("cut", tf.stack([n, 2]))  # [N, 2]
+        cut = 1.0 + tf.floor(draws[:, 0] * (count - 1))  # [N], in [1, count)
+        cut = tf.where(draws[:, 1] < probability, cut, tf.fill([n], float(count)))
+        shape = [1, 1, 1, 1]
+        shape[axis] = count
+        index = tf.reshape(tf.range(count, dtype=tf.float32), shape)
+        keep = tf.cast(index < cut[:, tf.newaxis, tf.newaxis, tf.newaxis], tf.float32)
+        ws = ws * keep + other * (1.0 - keep)  # [N, K, L, w_dim]
+    return ws
+
+
+def _truncate(ws, average, psi, cutoff):
+    """w = average + ψ·(w − average) for layers below the cutoff, every latent alike."""
+    if cutoff is not None:
+        layers = tf.range(ws.shape.as_list()[2])
+        psi = tf.where(layers < cutoff, tf.fill(tf.shape(layers), psi), tf.ones(tf.shape(layers)))[:, tf.newaxis]  # [L, 1]
+    return average + (ws - average) * psi

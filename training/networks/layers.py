@@ -1,0 +1,104 @@
+"""Building blocks: equalized weights, dense layers, convolutions, minibatch statistics.
+
+Letters: N batch, F rows, H W height and width, C channels, I O widths in and out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import ops
+from dnnlib.tflib import variables
+
+
+@dataclass
+class Context:
+    """How a network is called: what the layers need besides their inputs.
+
+    Attributes:
+        training: dropout, mixing and batch statistics are on.
+        streams: RandomStreams or PerImageStreams; needed for whatever draws random numbers.
+        updates: operations to run with a training step (moving averages), collected by the layers.
+    """
+
+    training: bool = False
+    streams: Any = None
+    updates: list = field(default_factory=list)
+
+    def child(self, name):
+        """The same call with random streams below a name of their own."""
+        return Context(self.training, self.streams.child(name) if self.streams is not None else None, self.updates)
+
+
+def weight(shape, gain=1.0, lrmul=1.0, name="weight"):
+    """Equalized weights (Karras et al. 2018, section 4.1): stored N(0, 1/lrmul), used times gain · lrmul / sqrt(fan_in).
+
+    Args:
+        shape: [..., in, out]; fan_in is the product of all but the last.
+    """
+    std = gain / np.sqrt(np.prod(shape[:-1]))
+    stored = variables.get_variable(name, shape, init=variables.normal(1.0 / lrmul))
+    return stored * float(std * lrmul)
+
+
+def bias(size, lrmul=1.0, name="bias"):
+    """Bias vector [size], stored 0, used times lrmul."""
+    stored = variables.get_variable(name, [size], init=variables.constant(0.0))
+    return stored * lrmul if lrmul != 1 else stored
+
+
+def dense(x, out, act="linear", gain=1.0, lrmul=1.0, suffix=""):
+    """Dense layer on the last axis: [..., I] -> [..., O], weight and bias named with the suffix."""
+    width = x.shape.as_list()[-1]
+    w = weight([width, out], gain=gain, lrmul=lrmul, name=f"weight{suffix}")
+    b = bias(out, lrmul=lrmul, name=f"bias{suffix}")
+    if x.shape.ndims == 2:
+        return ops.fused_bias_act(tf.matmul(x, w), b, act=act)
+    rows = tf.reshape(x, [-1, width])  # [N·F, I]
+    y = ops.fused_bias_act(tf.matmul(rows, w), b, act=act)  # [N·F, O]
+    lead = tf.shape(x)[:-1]
+    y = tf.reshape(y, tf.concat([lead, [out]], axis=0))
+    y.set_shape(x.shape.as_list()[:-1] + [out])
+    return y  # [..., O]
+
+
+def flatten_nchw(x):
+    """[N, H, W, C] -> [N, C·H·W], channel slowest, as stored weights expect."""
+    return tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [-1, int(np.prod(x.shape.as_list()[1:]))])
+
+
+def conv_weight(x, out, kernel):
+    """Equalized convolution weights [k, k, C, O] for features x."""
+    return weight([kernel, kernel, x.shape.as_list()[-1], out])
+
+
+def conv_bias_act(x, out, kernel, down=False, act="lrelu", taps=None):
+    """Convolution (with downsampling if asked), bias, activation: [N, H, W, C] -> [N, H', W', O]."""
+    w = conv_weight(x, out, kernel)
+    y = ops.conv_downsample_2d(x, w, taps) if down else ops.conv_2d(x, w)
+    return ops.fused_bias_act(y, bias(out), act=act)
+
+
+def minibatch_stddev(x, group_size):
+    """Append the standard deviation over groups of samples as one more last feature (Karras et al. 2018, section 3).
+
+    Args:
+        x: tensor [N, ..., C]; N is a multiple of min(group_size, N). Sample n belongs to group n mod (N / group).
+
+    Returns:
+        Tensor [N, ..., C + 1].
+    """
+    n = tf.shape(x)[0]
+    group = tf.minimum(group_size, n)
+    tail = x.shape.as_list()[1:]
+    y = tf.reshape(x, tf.stack([group, n // group] + tail))  # [G, M, ..., C]
+    y = y - tf.reduce_mean(y, axis=0, keepdims=True)  # [G, M, ..., C]
+    y = tf.sqrt(tf.reduce_mean(tf.square(y), axis=0) + 1e-8)  # [M, ..., C]
+    y = tf.reduce_mean(y, axis=list(range(1, len(tail) + 1)), keepdims=True)  # [M, 1, ..., 1]
+    y = tf.tile(y, tf.stack([group] + tail[:-1] + [1]))  # [N, ..., 1]
+    y.set_shape([None] + tail[:-1] + [1])
+    return tf.concat([x, y], axis=-1)  # [N, ..., C + 1]

@@ -1,0 +1,273 @@
+"""Synthesis network: w -> images and attention maps (Karras et al. 2020; GANformer, section 3.2; networks.md §4).
+
+Letters: N batch (N·k in k-GAN below the merge), k region latents, K all latents, L number of w, H W height and width, C channels, h heads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import ops
+from dnnlib import tflib
+from dnnlib.tflib import variables
+from training.networks.attention import AttentionOptions, attention_layer, residual_attention_block
+from training.networks.layers import bias, conv_weight, weight
+from training.networks.merge import merge_images
+from training.networks.positional import grid_positions
+
+
+def synthesis(config, ws, latent_pos, ctx, noise_mode="random", mask=None):
+    """Images and attention maps of intermediate latents, in scope G_synthesis.
+
+    Args:
+        config: GeneratorConfig.
+        ws: [N, K, L, w_dim].
+        latent_pos: positions of the region latents [k, w_dim], or None.
+        ctx: Context of the call.
+        noise_mode: "random" (needs ctx.streams), "const" (the stored arrays) or "none".
+        mask: [N, 1, k], 1 for present components; or None.
+
+    Returns:
+        (images [N, channels, H, W], maps [N, k, layers, h, H, W]).
+    """
+    if noise_mode not in ("random", "const", "none"):
+        raise ValueError(f"noise_mode: got {noise_mode!r}, expected random, const or none")
+    with tf.variable_scope("G_synthesis"):
+        return _Synthesis(config, ws, latent_pos, ctx, noise_mode, mask).run()
+
+
+class _Synthesis:
+    """One construction of the synthesis: what is carried from layer to layer."""
+
+    def __init__(self, config, ws, latent_pos, ctx, noise_mode, mask):
+        self.config = config
+        self.ctx = ctx
+        self.noise_mode = noise_mode
+        self.mask = mask
+        self.ws = ws  # [N, K, L, w_dim]
+        self.samples = tf.shape(ws)[0]
+        self.images_num = config.components_num if config.merge else 1  # images a sample, k before k-GAN's merge
+        self.latents = None  # region latents once a layer has updated them [N, k, w_dim]
+        self.assignments = None  # k-means state [N, h, T, F]
+        self.latent_pos = latent_pos
+        self.grid_pos = self._grid_positions()
+        self.noises = self._noise_arrays()
+        self.probs = []  # attention of every layer [N, h, F, k] with its grid
+        self.fused = config.fused_modconv and tflib.devices()[0].startswith("/gpu")
+
+    def run(self):
+        x, y = self._stem(), None
+        for r in self.config.scales:
+            with tf.variable_scope(f"{2**r}x{2**r}"):
+                x = self._layer(x, r, "Conv", 0) if r == 2 else self._block(x, r)
+                if y is not None:
+                    y = ops.upsample_2d(y, self.config.resample_kernel)
+                if self.config.merge and r == self._merge_scale:
+                    x, y, self.ws = merge_images(
+                        x, y, self.ws, r, self.config.components_num, self.config.merge_type, self.config.merge_same
+                    )
+                    self.images_num = 1
+                last = r == self.config.resolution_log2
+                if last or self.config.architecture == "skip":
+                    rgb = self._to_rgb(x, r, last)
+                    y = rgb if y is None else y + rgb
+        images = tf.transpose(tf.tanh(y) if self.config.tanh else y, [0, 3, 1, 2])
+        return tf.identity(images, name="images"), self._maps()
+
+    @property
+    def _merge_scale(self):
+        return self.config.resolution_log2 if self.config.merge_layer == -1 else self.config.merge_layer
+
+    def _grid_positions(self):
+        """Positions of every grid, by r (empty where no attention layer could use them)."""
+        config = self.config
+        if not (config.transformer or config.img2img):
+            return {}
+        grids = {}
+        for r in range(config.resolution_log2 + 1):
+            with tf.variable_scope(f"pos_emb{r}"):
+                height, width = config.grid(r)
+                grids[r] = grid_positions(
+                    max(height, 1), width, config.position_dim, config.pos_type, config.pos_directions_num, config.pos_init
+                )
+        return grids
+
+    def _noise_arrays(self):
+        """Stored noise of every layer [rows, 1, H, W]; the last one, of twice the resolution, belongs to no layer."""
+        config = self.config
+        arrays = []
+        for index in range(config.num_ws - 1):
+            r = (index + 5) // 2
+            rows = config.components_num if config.merge and (config.merge_layer == -1 or r < config.merge_layer) else 1
+            shape = [rows, 1] + list(config.grid(r))
+            arrays.append(variables.get_variable(f"noise{index}", shape, init=variables.normal(), trainable=False))
+        return arrays
+
+    def _style(self, index):
+        """The latent that modulates at w index `index`: [N, w_dim]."""
+        if self.images_num > 1:
+            return tf.reshape(self.ws[:, :, index], [-1, self.config.w_dim])  # [N·k, w_dim]
+        return self.ws[:, -1 if self.config.transformer else 0, index]
+
+    def _stem(self):
+        config = self.config
+        channels, (height, width) = config.channels(2), config.grid(2)
+        with tf.variable_scope("4x4"):
+            if not config.latent_stem:
+                with tf.variable_scope("Const"):
+                    shape = [self.images_num, channels, height, width]
+                    const = variables.get_variable("const", shape, init=variables.normal())
+                x = tf.transpose(const, [0, 2, 3, 1])  # [1 or k, H, W, C]
+                return tf.tile(x, tf.stack([self.samples, 1, 1, 1]))  # [N, H, W, C]
+            with tf.variable_scope("Dense"):
+                w = weight([config.w_dim, height * width * channels], gain=np.sqrt(2) / 4)
+                x = tf.reshape(tf.matmul(self._style(0), w), [-1, channels, height, width])  # [N, C, H, W]
+                x = tf.transpose(x, [0, 2, 3, 1])  # [N, H, W, C]
+                return self._noise_bias_act(x, 0, "stem")  # [N, H, W, C]
+
+    def _block(self, x, r):
+        shortcut = x
+        x = self._layer(x, r, "Conv0_up", 2 * r - 5, up=True)
+        x = self._layer(x, r, "Conv1", 2 * r - 4)
+        if self.config.architecture != "resnet":
+            return x
+        with tf.variable_scope("Skip"):
+            w = conv_weight(shortcut, self.config.channels(r), 1)
+            shortcut = ops.upsample_conv_2d(shortcut, w, self.config.resample_kernel)
+        return (x + shortcut) * np.sqrt(0.5)
+
+    def _layer(self, x, r, name, index, up=False):
+        """Modulated convolution, attention, noise, bias, activation."""
+        with tf.variable_scope(name):
+            x = self._modulated_conv(x, self.config.channels(r), 3, index + 1, up=up)  # [N, H, W, C]
+            if self.config.transformer and self.config.attends(r):
+                x = self._attend_to_latents(x, r, index)  # [N, H, W, C]
+            if r == self.config.img2img:
+                x = self._attend_to_pixels(x, r, index)  # [N, H, W, C]
+            return self._noise_bias_act(x, index, f"layer{index}")
+
+    def _modulated_conv(self, x, channels, kernel, w_index, up=False, demodulate=True):
+        w = conv_weight(x, channels, kernel)
+        width = x.shape.as_list()[-1]
+        scales = self._modulation(width, w_index)  # [N, I]
+        taps = self.config.resample_kernel
+        if self.config.style:
+            return ops.modulated_conv_2d(x, w, scales, demodulate=demodulate, up=up, taps=taps, fused=self.fused)
+        return ops.upsample_conv_2d(x, w, taps) if up else ops.conv_2d(x, w)
+
+    def _modulation(self, width, w_index):
+        """Scales of the input channels from the modulating latent: stored as mod_weight and mod_bias, used + 1."""
+        style = self._style(w_index)
+        w = weight([self.config.w_dim, width], name="mod_weight")
+        return tf.matmul(style, w) + bias(width, name="mod_bias") + 1.0
+
+    def _noise_bias_act(self, x, index, name):
+        if self.config.local_noise:
+            strength = variables.get_variable("noise_strength", [], init=variables.constant(0.0))
+            if self.noise_mode != "none":
+                x = x + tf.cast(self._noise(x, index, name) * strength, x.dtype)  # [N, H, W, C]
+        return ops.fused_bias_act(x, bias(x.shape.as_list()[-1]), act="lrelu")
+
+    def _noise(self, x, index, name):
+        height, width = x.shape.as_list()[1:3]
+        if self.noise_mode == "random":
+            shape = tf.stack([self.samples, self.images_num, height, width])
+            return tf.reshape(self.ctx.streams.normal(f"noise/{name}", shape), [-1, height, width, 1])  # [N, H, W, 1]
+        stored = tf.transpose(self.noises[index], [0, 2, 3, 1])  # [1 or k, H, W, 1]
+        return tf.tile(stored, tf.stack([self.samples, 1, 1, 1])) if stored.shape.as_list()[0] > 1 else stored
+
+    def _options(self, from_gate, to_gate, duplex=False):
+        """Options of one attention layer; `duplex` for the one that latents control."""
+        config = self.config
+        plain = AttentionOptions(
+            num_heads=config.num_heads, from_gate=from_gate, to_gate=to_gate, dropout=config.attention_dropout
+        )
+        if duplex:
+            plain.integration, plain.norm = config.integration, config.norm
+            plain.kmeans, plain.kmeans_iters, plain.iterative = config.kmeans, config.kmeans_iters, config.iterative
+        return plain
+
+    def _attend_to_latents(self, x, r, index):
+        """Latents control the grid (l2n); then, if asked, latents attend to each other (l2l) and to the grid (n2l)."""
+        config, ctx = self.config, self.ctx.child(f"layer{index}")
+        grid = config.grid(r)
+        latents = self.ws[:, : config.components_num, index + 1] if self.latents is None else self.latents  # [N, k, w_dim]
+        rows = _to_rows(x)  # [N, H·W, C]
+        result = attention_layer(
+            rows,
+            latents,
+            ctx,
+            self._options(config.img_gate, config.ltnt_gate, duplex=True),
+            "l2n",
+            pos_from=self.grid_pos[r],
+            pos_to=self.latent_pos,
+            mask=self.mask,
+            assignments=self._carried_assignments(grid),
+        )
+        self.assignments = (result.assignments, grid) if config.iterative and config.kmeans else None
+        self.probs.append((result.probs, grid))
+        if config.ltnt2ltnt:
+            options = self._options(config.ltnt_gate, config.ltnt_gate)
+            latents = residual_attention_block(
+                latents, latents, ctx, options, "l2l", pos_from=self.latent_pos, pos_to=self.latent_pos, mask=self.mask
+            )
+        if config.img2ltnt:
+            options = self._options(config.ltnt_gate, config.img_gate)
+            latents = residual_attention_block(
+                latents, result.x, ctx, options, "n2l", pos_from=self.latent_pos, pos_to=self.grid_pos[r]
+            )
+        if config.ltnt2ltnt or config.img2ltnt:
+            self.latents = latents
+        return tf.reshape(result.x, tf.shape(x))
+
+    def _carried_assignments(self, grid):
+        """Assignments of the previous attention layer at this layer's grid (each cell's copied to the cells it became)."""
+        if self.assignments is None:
+            return None
+        assignments, (height, width) = self.assignments
+        _, heads, tokens, _ = assignments.shape.as_list()
+        maps = tf.reshape(assignments, [-1, heads * tokens, height, width])  # [N, h·T, H, W]
+        maps = _repeat(maps, grid[0] // height, grid[1] // width)
+        return tf.reshape(maps, [-1, heads, tokens, grid[0] * grid[1]])  # [N, h, T, F]
+
+    def _attend_to_pixels(self, x, r, index):
+        options = self._options(self.config.img_gate, self.config.img_gate)
+        rows = _to_rows(x)
+        ctx = self.ctx.child(f"layer{index}")
+        result = attention_layer(rows, rows, ctx, options, "n2n", pos_from=self.grid_pos[r], pos_to=self.grid_pos[r])
+        return tf.reshape(result.x, tf.shape(x))
+
+    def _to_rgb(self, x, r, last):
+        with tf.variable_scope("ToRGB"):
+            if last and self.config.transformer and r <= self.config.end_res:
+                with tf.variable_scope("extraLayer"):
+                    x = self._modulated_conv(x, self.config.channels(r), 3, 2 * r - 3)
+            y = self._modulated_conv(x, self.config.num_channels, 1, 2 * r - 2, demodulate=False)
+            return ops.fused_bias_act(y, bias(self.config.num_channels))  # [N, H, W, channels]
+
+    def _maps(self):
+        """Attention of every layer on the output's grid: [N, k, layers, h, H, W]."""
+        height, width = self.config.grid(self.config.resolution_log2)
+        if not self.probs:
+            return tf.zeros(tf.stack([self.samples, 0, 0, 0, height, width]))
+        maps = []
+        for probs, grid in self.probs:
+            _, heads, _, tokens = probs.shape.as_list()
+            layer = tf.reshape(tf.transpose(probs, [0, 3, 1, 2]), [-1, tokens * heads] + list(grid))  # [N, k·h, H', W']
+            layer = _repeat(layer, height // grid[0], width // grid[1])  # [N, k·h, H, W]
+            maps.append(tf.reshape(layer, [-1, tokens, heads, height, width]))
+        return tf.stack(maps, axis=2)
+
+
+def _to_rows(x):
+    """[N, H, W, C] -> [N, H·W, C]."""
+    _, height, width, channels = x.shape.as_list()
+    return tf.reshape(x, [-1, height * width, channels])
+
+
+def _repeat(x, vertical, horizontal):
+    """Box upsampling of [N, M, H, W] by whole factors."""
+    _, count, height, width = x.shape.as_list()
+    x = tf.tile(x[:, :, :, tf.newaxis, :, tf.newaxis], [1, 1, 1, vertical, 1, horizontal])
+    return tf.reshape(x, [-1, count, height * vertical, width * horizontal])
