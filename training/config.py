@@ -99,3 +99,13 @@ class TrainingConfig:
     g_adam: AdamConfig = field(default_factory=AdamConfig)
     d_adam: AdamConfig = field(default_factory=AdamConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """What a training writes; nothing here changes the weights."""
+
+    summarize: bool = True          # TensorBoard events
+    truncation_psi: float = 0.7     # of the sample grids
+    keep_samples: bool = True       # all sample grids, or only the newest
+    last_snapshots: int = 10        # snapshots to keep, -1 for all

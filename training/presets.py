@@ -49,6 +49,7 @@ RESUMPTION = (
     Option("pretrained_pkl", str, "None", "network snapshot to start from: a path, a URL or gdrive:NAME; None for none"),
     Option("restart", bool, False, "start a new run instead of continuing the latest one"),
     Option("reload", bool, False, "take the options not given here from the run's stored configuration"),
+    Option("accept_changes", bool, False, "continue a run although its dataset, networks or batch were others"),
     Option("recompile", bool, False, "build networks from today's code and copy the variables: always the case here"),
     Option("last_snapshots", int, 10, "snapshots to keep; -1 keeps all", low=-1),
 )
@@ -84,6 +85,7 @@ LOGGING = (
     Option("keep_samples", bool, True, "keep the sample grids of all snapshots, not only the newest"),
     Option("eval_images_num", int, 50000, "images a metric is computed from", low=1),
     Option("eval_protocol", str, "full", "order and crop of the real images in metrics", choices=("full", "stylegan2")),
+    Option("images_dir", str, None, "evaluate this folder of images instead of a network"),
     Option("features_dir", str, None, "folder with the feature networks of the metrics (default: the cache)"),
 )
 

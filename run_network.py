@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Train, evaluate and visualize: see --help, and docs/options.md for the same table."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shlex
+import sys
+
+import metrics
+from dnnlib import UsageError, UserError, log, run_main, runs
+from training import command_line
+from training.presets import DATASET_RATIOS
+
+
+def main(argv):
+    """Parse, check, launch.
+
+    Args:
+        argv: list of command-line arguments.
+
+    Returns:
+        Exit code.
+    """
+    given = command_line.parse_given(argv)
+    stored = _stored_options(given)
+    options, _ = command_line.resolve(given, stored)
+    dataset = _open_dataset(options)
+    options, notes = command_line.resolve(given, stored, dataset.resolution.bit_length() - 1)
+    for note in notes:
+        print(note)
+    if options.dry_run:
+        return _dry_run(options, dataset)
+    metric_options = _metric_options(options)
+    metric_names = metrics.resolve(options.metrics, metric_options, dataset) if options.train or options.eval else []
+    from training import launch  # TensorFlow is imported here, after all that can be checked without it
+
+    devices = launch.init_devices(options)
+    if not (options.train or options.eval or options.vis):
+        launch.print_networks(options, dataset, devices)
+        return 0
+    runs.check_writable(options.result_dir)
+    if options.train:
+        plan = launch.plan_training(options, dataset, devices)
+        with log.tee(os.path.join(plan.run_dir, "log.txt")):
+            print("command: " + " ".join(shlex.quote(word) for word in ["run_network.py", *argv]))
+            if not launch.train(plan, options, dataset, devices, _evaluator(metric_names, metric_options, dataset)):
+                return 0
+    if options.eval or options.vis:
+        snapshot = launch.choose_snapshot(options)
+        with log.tee(os.path.join(snapshot.run_dir, "log.txt")):
+            _use_snapshot(snapshot, options, dataset, _evaluator(metric_names, metric_options, dataset))
+    return 0
+
+
+def _metric_options(options):
+    return metrics.Options(
+        images_num=options.eval_images_num,
+        protocol=options.eval_protocol,
+        seed=options.seed,
+        mirror=options.mirror_augment,
+        features_dir=options.features_dir,
+        images_dir=options.images_dir,
+    )
+
+
+def _evaluator(names, options, dataset):
+    """Function (Gs, snapshot path, run folder) -> dict metric name -> number, which also prints the results."""
+
+    def evaluate(Gs, snapshot, run_dir):
+        settings = dataclasses.replace(options, snapshot=os.path.basename(snapshot), run_dir=run_dir)
+        results = metrics.evaluate(names, Gs, dataset, settings)
+        for result in results:
+            numbers = "  ".join(f"{name} {value:.5g}" for name, value in result.values.items())
+            time = log.format_time(result.seconds)
+            print(f"metric {result.metric}: {numbers or result.error}  ({settings.snapshot}, {time})", flush=True)
+        return {name: value for result in results for name, value in result.values.items()}
+
+    return evaluate if names else None
+
+
+def _use_snapshot(snapshot, options, dataset, evaluate):
+    """--eval and --vis of a snapshot."""
+    from dnnlib import tflib
+    from training import launch, visualize
+
+    print(f"snapshot {snapshot.path}")
+    with tflib.session_scope():
+        Gs = launch.load_generator(snapshot)
+        if options.eval and evaluate is not None:
+            evaluate(Gs, snapshot.path, snapshot.run_dir)
+        if options.vis:
+            visualize.run(Gs, dataset, options, os.path.join(snapshot.run_dir, "visuals"))
+
+
+def _stored_options(given):
+    """The options stored in the latest run, for --reload; None without it."""
+    if not given.get("reload"):
+        return None
+    defaults = command_line.Options()
+    result_dir, expname = given.get("result_dir", defaults.result_dir), given.get("expname", defaults.expname)
+    folder = runs.latest_run(result_dir, expname)
+    if folder is None:
+        raise UserError(f"--reload: there is no run {expname} in {result_dir}")
+    from training.run_record import read_record
+
+    stored = dict(read_record(folder)["options"])
+    for verb in ("train", "eval", "vis", "restart", "reload", "dry_run", "debug", "accept_changes"):
+        stored.pop(verb, None)  # what to do now is for this command line to say
+    return stored
+
+
+def _open_dataset(options):
+    """The dataset of the options, checked.
+
+    Raises:
+        UsageError: none is named, or it has another resolution than --resolution.
+        UserError: it cannot be read.
+    """
+    if options.dataset is None:
+        raise UsageError("--dataset: the name of a prepared dataset is needed")
+    folder = os.path.join(options.data_dir, options.dataset)
+    if not os.path.isdir(folder):
+        raise UserError(f"--dataset {options.dataset}: there is no folder {folder} (prepare_data.py makes it; --data-dir says where)")
+    from training.dataset import Dataset
+
+    dataset = Dataset(folder, ratio=options.ratio, max_images=options.train_images_num)
+    if options.ratio is None and not dataset.stores_ratio and options.dataset in DATASET_RATIOS:
+        dataset = Dataset(folder, ratio=DATASET_RATIOS[options.dataset], max_images=options.train_images_num)
+    if options.resolution is not None and options.resolution != dataset.resolution:
+        raise UsageError(f"--resolution {options.resolution}: dataset {options.dataset} has {dataset.resolution}")
+    return dataset
+
+
+def _dry_run(options, dataset):
+    from training import configure
+    from training.config import describe
+
+    for title, config in (
+        ("options", options),
+        ("generator", configure.generator_config(options, dataset, on_gpu=False)),
+        ("discriminator", configure.discriminator_config(options, dataset)),
+        ("training", configure.training_config(options)),
+    ):
+        print(f"{title}:\n{describe(config)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

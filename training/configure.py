@@ -1,0 +1,117 @@
+"""From options and a dataset to the typed configurations of networks, training and metrics."""
+
+from __future__ import annotations
+
+from training import schedule
+from training.config import AdamConfig, LossConfig, ScheduleConfig, TrainingConfig
+from training.networks.config import DiscriminatorConfig, GeneratorConfig
+
+
+def _picture_arguments(options, dataset):
+    """What generator and discriminator share."""
+    return {
+        "resolution": dataset.resolution,
+        "num_channels": dataset.channels,
+        "crop_ratio": dataset.ratio if dataset.ratio < 1 else None,
+        "c_dim": dataset.labels.shape[1],
+        "channel_base": options.channel_base,
+        "channel_max": options.channel_max,
+        "num_heads": options.num_heads,
+        "ltnt_gate": options.ltnt_gate,
+        "img_gate": options.img_gate,
+        "use_pos": options.use_pos,
+        "pos_dim": options.pos_dim,
+        "pos_type": options.pos_type,
+        "pos_init": options.pos_init,
+        "pos_directions_num": options.pos_directions_num,
+        "attention_dropout": options.attention_dropout,
+    }
+
+
+def generator_config(options, dataset, on_gpu):
+    """GeneratorConfig of the options.
+
+    Args:
+        options: training.command_line.Options.
+        dataset: training.dataset.Dataset, or anything with its resolution, channels, ratio and labels.
+        on_gpu: whether a GPU computes: it decides the modulated convolution's form where the user did not.
+    """
+    component_size = options.latent_size // options.components_num
+    return GeneratorConfig(
+        z_dim=component_size,
+        w_dim=component_size,
+        components_num=options.components_num,
+        start_res=options.g_start_res,
+        end_res=options.g_end_res,
+        img2img=options.g_img2img,
+        architecture=options.g_arch,
+        tanh=options.tanh,
+        transformer=options.transformer,
+        style=options.style,
+        latent_stem=options.latent_stem,
+        local_noise=options.local_noise,
+        fused_modconv=on_gpu if options.fused_modconv is None else options.fused_modconv,
+        mapping_num_layers=options.mapping_layersnum,
+        mapping_lrmul=options.mapping_lrmul,
+        mapping_dim=options.mapping_dim,
+        mapping_resnet=options.mapping_resnet,
+        mapping_shared_dim=options.mapping_shared_dim,
+        mapping_ltnt2ltnt=options.mapping_ltnt2ltnt,
+        norm=options.normalize,
+        integration=options.integration,
+        kmeans=options.kmeans,
+        kmeans_iters=options.kmeans_iters,
+        iterative=options.iterative,
+        ltnt2ltnt=options.g_ltnt2ltnt,
+        img2ltnt=options.g_img2ltnt,
+        merge=options.kgan,
+        merge_layer=options.merge_layer,
+        merge_type=options.merge_type,
+        merge_same=options.merge_same,
+        style_mixing=options.style_mixing,
+        component_mixing=options.component_mixing,
+        component_dropout=options.component_dropout,
+        truncation_psi=options.truncation_psi,
+        **_picture_arguments(options, dataset),
+    )
+
+
+def discriminator_config(options, dataset):
+    """DiscriminatorConfig of the options."""
+    return DiscriminatorConfig(
+        components_num=options.components_num if options.d_transformer else 1,
+        a_dim=options.latent_size // options.components_num,
+        start_res=options.d_start_res,
+        end_res=options.d_end_res,
+        img2img=options.d_img2img,
+        architecture=options.d_arch,
+        transformer=options.d_transformer,
+        ltnt2img=options.d_ltnt2img,
+        ltnt2ltnt=options.d_ltnt2ltnt,
+        **_picture_arguments(options, dataset),
+    )
+
+
+def training_config(options):
+    """TrainingConfig of the options."""
+    tick_kimg = schedule.automatic_tick_kimg(options.total_kimg) if options.tick_kimg is None else options.tick_kimg
+    return TrainingConfig(
+        seed=options.seed,
+        mirror_augment=options.mirror_augment,
+        loss=LossConfig(
+            g_loss=options.g_loss,
+            d_loss=options.d_loss,
+            d_reg=options.d_reg,
+            gamma=options.gamma,
+            pathreg=options.pathreg,
+            g_reg_weight=options.g_reg_weight,
+        ),
+        g_adam=AdamConfig(learning_rate=options.g_lr, clip_norm=options.clip),
+        d_adam=AdamConfig(learning_rate=options.d_lr, clip_norm=options.clip),
+        schedule=ScheduleConfig(
+            batch_size=options.batch_size,
+            batch_gpu=options.batch_gpu,
+            total_kimg=options.total_kimg,
+            tick_kimg=tick_kimg,
+        ),
+    )

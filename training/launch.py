@@ -1,0 +1,175 @@
+"""Launching what a command line asks for: devices, networks, training runs, snapshots."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import NamedTuple
+
+import ops
+from dnnlib import UserError, runs, tflib
+from dnnlib.tflib.snapshot import build_network, local_path, read_records
+from training import configure, run_record, schedule, training_state
+from training.config import OutputConfig, TrainingConfig
+from training.run_record import HARMLESS_NETWORK_FIELDS
+from training.training_loop import TrainingLoop
+
+
+class TrainingPlan(NamedTuple):
+    """A training that passed all checks and may start."""
+
+    run_dir: str
+    config: TrainingConfig
+    record: dict
+    generator: object                                # GeneratorConfig
+    discriminator: object                            # DiscriminatorConfig
+    state: training_state.TrainingState | None       # to continue from
+    pretrained: list | None                          # NetworkRecords to start from
+
+
+class Snapshot(NamedTuple):
+    """A readable snapshot, and the run whose folder takes what is made with it."""
+
+    path: str
+    run_dir: str
+    records: list
+
+
+def init_devices(options):
+    """Open TensorFlow on the devices asked for; say so when there is no GPU.
+
+    Returns:
+        list of device strings.
+    """
+    devices = tflib.init_tf(options.gpus)
+    if options.gpus != "cpu" and devices[0].startswith("/cpu"):
+        print("no GPU: using CPU")
+    ops.set_implementation(options.ops)
+    schedule.rounds_per_step(options.batch_size, options.batch_gpu, len(devices))
+    return devices
+
+
+def network_configs(options, dataset, devices):
+    """(GeneratorConfig, DiscriminatorConfig) of the options on these devices."""
+    on_gpu = not devices[0].startswith("/cpu")
+    return configure.generator_config(options, dataset, on_gpu), configure.discriminator_config(options, dataset)
+
+
+def print_networks(options, dataset, devices):
+    """Build the networks and print their layers and parameter counts."""
+    generator, discriminator = network_configs(options, dataset, devices)
+    with tflib.session_scope():
+        for name, kind, config in (("G", "Generator", generator), ("D", "Discriminator", discriminator)):
+            tflib.Network(name, kind, config, seed=options.seed).print_layers()
+            print()
+
+
+def plan_training(options, dataset, devices):
+    """Check everything that a training needs, before a network is built, and choose its run folder.
+
+    Raises:
+        UserError: the run cannot continue with these options, or the snapshot to start from does not fit.
+    """
+    generator, discriminator = network_configs(options, dataset, devices)
+    pretrained = None
+    if options.pretrained_pkl != "None":
+        pretrained = read_records(local_path(options.pretrained_pkl))
+    config = configure.training_config(options)
+    record = run_record.make_record(options, config, generator, discriminator, dataset)
+    run_dir = None if options.restart else runs.latest_run(options.result_dir, options.expname)
+    state = None
+    if run_dir is not None:
+        state, path = training_state.load_latest(run_dir)
+        if state is not None:
+            print(f"continuing {run_dir} from {os.path.basename(path)} (kimg {state.progress.images / 1000:.3f})")
+            run_record.check_continuation(state.record, record, options.accept_changes)
+        elif training_state.snapshots(run_dir):
+            run_dir = None  # networks without a training state: nothing to continue exactly, and nothing to overwrite
+            print("the latest run has no training state: starting a new one")
+    if run_dir is None:
+        run_dir = runs.create_run(options.result_dir, options.expname)
+    run_record.write_record(run_dir, record)
+    return TrainingPlan(run_dir, config, record, generator, discriminator, state, pretrained if state is None else None)
+
+
+def _build_networks(plan, options, dataset):
+    """G, D and Gs, with the values of the snapshot to start from if there is one."""
+    if plan.pretrained is None:
+        G = tflib.Network("G", "Generator", plan.generator, seed=options.seed)
+        D = tflib.Network("D", "Discriminator", plan.discriminator, seed=options.seed)
+        return {"G": G, "D": D, "Gs": G.clone("Gs")}
+    networks = {}
+    for name, record, asked in zip(("G", "D", "Gs"), plan.pretrained, (plan.generator, plan.discriminator, plan.generator)):
+        network = build_network(record, name)
+        for field in ("resolution", "num_channels", "c_dim"):
+            if getattr(network.config, field) != getattr(asked, field):
+                raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: its {field} is {getattr(network.config, field)}, "
+                                f"dataset {dataset.name} has {getattr(asked, field)}")  # fmt: skip
+        freely = {field: getattr(asked, field) for field in HARMLESS_NETWORK_FIELDS if hasattr(asked, field)}
+        network.config = dataclasses.replace(network.config, **freely)
+        networks[name] = network
+    print(f"starting from {options.pretrained_pkl}, with its architecture")
+    return networks
+
+
+def train(plan, options, dataset, devices, evaluate):
+    """Run a planned training.
+
+    Args:
+        plan: TrainingPlan.
+        options: training.command_line.Options.
+        dataset: training.dataset.Dataset.
+        devices: list of device strings.
+        evaluate: function (Gs, snapshot path, run folder) -> dict metric name -> number, or None.
+
+    Returns:
+        False when a signal stopped it before its end.
+    """
+    outputs = OutputConfig(
+        summarize=options.summarize,
+        truncation_psi=options.truncation_psi,
+        keep_samples=options.keep_samples,
+        last_snapshots=options.last_snapshots,
+    )
+    with tflib.session_scope():
+        networks = _build_networks(plan, options, dataset)
+        counts = "  ".join(f"{name} {networks[name].parameter_count()[0]:,}" for name in ("G", "D"))
+        print(f"run {plan.run_dir}  parameters {counts}  dataset {dataset.name}: {dataset.count:,} images of {dataset.resolution} pixels")
+        loop = TrainingLoop(
+            run_dir=plan.run_dir,
+            networks=networks,
+            config=plan.config,
+            outputs=outputs,
+            dataset=dataset,
+            devices=devices,
+            record=plan.record,
+            evaluate=evaluate,
+            state=plan.state,
+        )
+        return loop.run()
+
+
+def choose_snapshot(options):
+    """The snapshot that --eval and --vis use: --pretrained-pkl, or the newest readable one of the latest run.
+
+    Raises:
+        UserError: there is none.
+    """
+    run_dir = runs.latest_run(options.result_dir, options.expname)
+    if options.pretrained_pkl != "None":
+        path = local_path(options.pretrained_pkl)
+        records = read_records(path)
+        return Snapshot(path, run_dir or runs.create_run(options.result_dir, options.expname), records)
+    if run_dir is None:
+        raise UserError(f"--expname {options.expname}: there is no run of that name in {options.result_dir}")
+    for path in reversed(training_state.snapshots(run_dir)):
+        try:
+            return Snapshot(path, run_dir, read_records(path))
+        except UserError as error:
+            print(f"warning: {error}; the one before is used")
+    raise UserError(f"--expname {options.expname}: {run_dir} has no readable snapshot")
+
+
+def load_generator(snapshot):
+    """Gs of a chosen snapshot, in the current graph."""
+    return build_network(snapshot.records[2], "Gs")

@@ -1,0 +1,103 @@
+"""The record of what a run is made from: config.json, and the comparison with it when a run continues."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+
+from dnnlib import UsageError, UserError, atomic_output
+from training.config import differences, to_dict
+
+FILE_NAME = "config.json"
+SECTIONS = ("generator", "discriminator", "training", "dataset")
+# What may change freely: nothing of it is part of the networks' variables or of the images they have seen.
+HARMLESS_NETWORK_FIELDS = ("style_mixing", "component_mixing", "component_dropout", "attention_dropout", "truncation_psi", "fused_modconv")
+
+
+def make_record(options, training, generator, discriminator, dataset):
+    """The JSON-ready record of a run.
+
+    Args:
+        options: training.command_line.Options.
+        training: TrainingConfig.
+        generator, discriminator: network configurations.
+        dataset: training.dataset.Dataset.
+    """
+    record = {
+        "options": to_dict(options),
+        "training": to_dict(training),
+        "generator": to_dict(generator),
+        "discriminator": to_dict(discriminator),
+        "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint, "count": dataset.count, "resolution": dataset.resolution,
+                    "channels": dataset.channels, "ratio": dataset.ratio, "classes": dataset.labels.shape[1]},  # fmt: skip
+        "versions": versions(),
+        "git": git_revision(),
+    }
+    return json.loads(json.dumps(record))
+
+
+def versions():
+    """Versions of what computes the numbers; the same weights to the last bit need the same ones."""
+    import numpy
+    import tensorflow.compat.v1 as tf
+
+    return {"python": platform.python_version(), "tensorflow": tf.__version__, "numpy": numpy.__version__, "cpus": os.cpu_count()}
+
+
+def git_revision():
+    """Revision of this code (with "+" for local changes), or None outside a git checkout."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    try:
+        found = subprocess.run(["git", "-C", folder, "describe", "--always", "--dirty=+", "--exclude=*"],
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)  # fmt: skip
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
+def write_record(run_dir, record):
+    """Write config.json atomically."""
+    with atomic_output(os.path.join(run_dir, FILE_NAME), "w") as file:
+        json.dump(record, file, indent=2, sort_keys=True)
+        file.write("\n")
+
+
+def read_record(run_dir):
+    """The record in a run's config.json.
+
+    Raises:
+        UserError: it is missing or unreadable.
+    """
+    path = os.path.join(run_dir, FILE_NAME)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+
+
+def check_continuation(old, new, accept_changes):
+    """Compare a stored record with the present one; print every difference.
+
+    Args:
+        old, new: records.
+        accept_changes: --accept-changes.
+
+    Raises:
+        UsageError: dataset, networks or batch differ and that was not accepted.
+    """
+    dangerous = []
+    for name, before, after in differences({k: old.get(k, {}) for k in SECTIONS}, {k: new.get(k, {}) for k in SECTIONS}):
+        print(f"continuing with another {name}: {after}, before {before}")
+        section, _, field = name.partition(".")
+        harmless = HARMLESS_NETWORK_FIELDS if section in ("generator", "discriminator") else ()
+        if field == "schedule.batch_size" or section != "training" and field not in harmless:
+            dangerous.append(name)
+    if dangerous and not accept_changes:
+        listed = ", ".join(dangerous[:4]) + (f" and {len(dangerous) - 4} more" if len(dangerous) > 4 else "")
+        raise UsageError(
+            f"this run was trained with another {listed}: give --reload to use its own options, --restart for a new run, "
+            "or --accept-changes"
+        )

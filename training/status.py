@@ -1,0 +1,91 @@
+"""What a training tells: the status line of a tick, the progress bar inside it, TensorBoard scalars."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+
+from tqdm import tqdm
+
+from dnnlib.log import format_time
+from dnnlib.tflib.autosummary import Autosummary
+
+SHOWN = (("Loss/G", "G"), ("Loss/D", "D"), ("Regularizer/r1", "R1"), ("Regularizer/r2", "R2"), ("Regularizer/gp", "GP"),
+         ("Regularizer/path_length", "PL"), ("Gradients/G", "|dG|"), ("Gradients/D", "|dD|"))  # fmt: skip
+
+
+def peak_memory_gb():
+    """Largest resident memory of this process so far, in GB (2^30 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2 ** (30 if sys.platform == "darwin" else 20)  # bytes there, KiB elsewhere
+
+
+class Status:
+    """Reports on a running training.
+
+    Args:
+        config: ScheduleConfig.
+        events_dir: folder of TensorBoard events, or None.
+        images, seconds: where the run stands when this session begins.
+    """
+
+    def __init__(self, config, events_dir, images, seconds):
+        self.summary = Autosummary(events_dir)
+        self._config = config
+        self._total_images = config.total_kimg * 1000
+        self._seconds_before = seconds
+        self._session_start = time.time()
+        self._paused = 0.0
+        self._begin_tick(images)
+
+    def _begin_tick(self, images):
+        self._tick_images = images
+        self._tick_start = time.time()
+        self._tick_paused = self._paused
+        size = min(self._config.tick_kimg * 1000, self._total_images - images)
+        self._bar = tqdm(total=max(int(size), 0), unit="img", leave=False, disable=not sys.stderr.isatty())
+
+    @property
+    def seconds(self):
+        """Time the run has taken, all sessions together."""
+        return self._seconds_before + time.time() - self._session_start
+
+    def step(self, statistics, images):
+        """After each step: its statistics and the number of images in it."""
+        self.summary.add(statistics)
+        self._bar.update(images)
+
+    def pause(self, seconds):
+        """Take time that was not training (snapshots, metrics) out of the rates."""
+        self._paused += seconds
+
+    def tick(self, number, images):
+        """End a tick: print its line, write its scalars.
+
+        Args:
+            number: of the tick.
+            images: shown since the run's beginning.
+        """
+        self._bar.close()
+        shown = max(images - self._tick_images, 1)
+        training = max(time.time() - self._tick_start - (self._paused - self._tick_paused), 1e-9)
+        rate = shown / training
+        left = max(self._total_images - images, 0) / rate
+        memory = peak_memory_gb()
+        timing = {"Progress/tick": number, "Progress/kimg": images / 1000, "Timing/images_per_second": rate,
+                  "Timing/seconds_per_kimg": 1000 / rate, "Timing/total_hours": self.seconds / 3600,
+                  "Resources/peak_memory_gb": memory}  # fmt: skip
+        means = self.summary.report(images, timing)
+        losses = "  ".join(f"{label} {means[name]:.4g}" for name, label in SHOWN if name in means)
+        print(
+            f"tick {number}  kimg {images / 1000:.3f}  {losses}  time {format_time(self.seconds)}  left {format_time(left)}  "
+            f"sec/kimg {1000 / rate:.1f}  images/s {rate:.1f}  memory {memory:.2f} GB",
+            flush=True,
+        )
+        self._begin_tick(images)
+
+    def close(self):
+        """End of the session."""
+        self._bar.close()
+        self.summary.close()

@@ -1,0 +1,225 @@
+"""One training step as a list of named stages over a graph that is built once.
+
+A stage runs its rounds (gradient accumulation) and then its update. A round's images are split over the devices; every part draws its
+random numbers from the global index of its first image, so that they depend on neither the number of devices nor that of the rounds.
+Letters: n images of one device in one round, C H W image, K latents, L layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Callable, NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dnnlib import EasyDict, tflib
+from dnnlib.tflib.optimizer import Optimizer
+from training import loss, schedule
+
+PATH_LENGTH_DECAY = 0.01  # Karras et al. 2020, appendix B
+
+
+class Batch(NamedTuple):
+    """What one step is made from."""
+
+    position: int         # global index of the first image
+    reals: np.ndarray     # uint8 [batch_size, C, H, W]
+    labels: np.ndarray    # float32 [batch_size, c_dim]
+
+
+class Stage(NamedTuple):
+    """A named part of the step."""
+
+    name: str
+    interval: int         # steps between two runs
+    run: Callable         # Batch -> dict of statistics, name -> float
+
+
+class TrainingStep:
+    """Graph, optimizers and stages of a training.
+
+    Args:
+        G, D, Gs: tflib.Network; Gs is the moving average of G.
+        config: training.config.TrainingConfig.
+        label_table: float32 [count, c_dim], the dataset's labels, which the labels of generated images are drawn from.
+        devices: list of device strings.
+
+    Attributes:
+        stages: list of Stage, in order.
+        optimizers: dict "G" / "D" -> Optimizer.
+        path_length_mean: float, moving average of the path lengths.
+    """
+
+    def __init__(self, G, D, Gs, config, label_table, devices):
+        self.G, self.D, self.Gs = G, D, Gs
+        self.config = config
+        self.devices = devices
+        self.path_length_mean = 0.0
+        self.part_size = config.schedule.batch_gpu
+        self.rounds = schedule.rounds_per_step(config.schedule.batch_size, self.part_size, len(devices))
+        self._label_table = label_table
+        self._make_inputs()
+        self._make_optimizers()
+        self.stages = self._make_stages()
+
+    def run(self, batch, step):
+        """Run the stages that are due in a step.
+
+        Args:
+            batch: Batch.
+            step: int, counts from 0.
+
+        Returns:
+            dict of statistics, name -> float.
+        """
+        statistics = {}
+        for stage in self.stages:
+            if schedule.is_due(step, stage.interval):
+                statistics.update(stage.run(batch))
+        return statistics
+
+    def _make_inputs(self):
+        images = self.part_size * len(self.devices)
+        (channels, _, width), label_shape = self.D.input_shapes
+        self._position = tf.placeholder(tf.int64, [], name="position")
+        self._reals = tf.placeholder(tf.uint8, [images, channels, width, width], name="reals")  # stored square
+        self._labels = tf.placeholder(tf.float32, [images, *label_shape], name="labels")
+        self._path_mean = tf.placeholder(tf.float32, [], name="path_length_mean")
+
+    def _make_optimizers(self):
+        config = self.config.loss
+        g_adam = self.config.g_adam.lazy(config.g_reg_interval) if config.pathreg else self.config.g_adam
+        d_adam = self.config.d_adam.lazy(config.d_reg_interval) if config.d_reg != "non" else self.config.d_adam
+        self.optimizers = {
+            "G": Optimizer("G_optimizer", self.G.trainables, rounds=self.rounds, **asdict(g_adam)),
+            "D": Optimizer("D_optimizer", self.D.trainables, rounds=self.rounds, **asdict(d_adam)),
+        }
+
+    def _make_stages(self):
+        config = self.config.loss
+        stages = [Stage("generator", 1, self._phase("G", self._generator_loss))]
+        if config.pathreg:
+            phase = self._phase("G", self._path_length_penalty)
+            stages.append(Stage("path_length", config.g_reg_interval, lambda batch: self._track_path_length(phase(batch))))
+        stages.append(Stage("discriminator", 1, self._phase("D", self._discriminator_loss)))
+        if config.d_reg != "non":
+            stages.append(Stage(config.d_reg, config.d_reg_interval, self._phase("D", self._discriminator_penalty)))
+        beta = schedule.moving_average_beta(self.config.schedule.batch_size, self.config.schedule.ema_kimg)
+        average = self.Gs.moving_average_op(self.G, beta)
+        stages.append(Stage("moving_average", 1, lambda batch: tflib.run(average) or {}))
+        return stages
+
+    def _phase(self, network, build_loss):
+        """Build one loss on every device, with its update; return the function that runs it on a Batch."""
+        losses, statistics, updates = [], [], []
+        for index, device in enumerate(self.devices):
+            with tf.device(device), tf.name_scope(f"part{index}"):
+                value, shown, after = build_loss(self._part(index))
+                losses.append(value)
+                statistics.append(shown)
+                updates += after
+        optimizer = self.optimizers[network]
+        accumulate, finish = optimizer.build(losses, self.devices)
+        means = {name: tf.add_n([shown[name] for shown in statistics]) / len(self.devices) for name in statistics[0]}
+        return lambda batch: self._run_phase(network, batch, means, updates, accumulate, finish)
+
+    def _run_phase(self, network, batch, means, updates, accumulate, finish):
+        sums = dict.fromkeys(means, 0.0)
+        per_round = (means, updates, finish if accumulate is None else accumulate)
+        for round_index in range(self.rounds):
+            shown, _, result = tflib.run(per_round, self._feed(batch, round_index))
+            for name, value in shown.items():
+                sums[name] += float(value)
+        norm, squares, skipped = result if accumulate is None else tflib.run(finish)
+        note = self.optimizers[network].check(squares, int(skipped))
+        if note:
+            print(note)
+        return {f"Gradients/{network}": float(norm), **{name: value / self.rounds for name, value in sums.items()}}
+
+    def _feed(self, batch, round_index):
+        images = self.part_size * len(self.devices)
+        start = round_index * images
+        return {
+            self._position: batch.position + start,
+            self._reals: batch.reals[start : start + images],
+            self._labels: batch.labels[start : start + images],
+            self._path_mean: self.path_length_mean,
+        }
+
+    def _part(self, index):
+        """One device's share of a round: streams, real images [n, C, H, W] in [-1, 1] and their labels."""
+        rows = slice(index * self.part_size, (index + 1) * self.part_size)
+        streams = tflib.RandomStreams(self.config.seed, self._position + rows.start)
+        height, width = self.D.input_shapes[0][1:]
+        top = (width - height) // 2  # wide images: the networks do not see the padding
+        reals = tf.cast(self._reals[rows, :, top : top + height], tf.float32) / 127.5 - 1
+        if self.config.mirror_augment:
+            mirrored = streams.uniform("mirror", [self.part_size]) < 0.5
+            reals = tf.where(mirrored, tf.reverse(reals, [3]), reals)
+        return EasyDict(streams=streams, reals=reals, labels=self._labels[rows])
+
+    def _fakes(self, streams, count):
+        """Generate images from fresh latents and labels.
+
+        Returns:
+            EasyDict of the generator's outputs, with `labels` [count, c_dim].
+        """
+        latent_shape, label_shape = self.G.input_shapes
+        z = streams.normal("z", [count, *latent_shape])  # [n, K, z_dim]
+        if label_shape[0]:
+            table = tf.constant(self._label_table, tf.float32)
+            chosen = tf.cast(streams.uniform("labels", [count]) * len(self._label_table), tf.int32)
+            labels = tf.gather(table, tf.minimum(chosen, len(self._label_table) - 1))
+        else:
+            labels = tf.zeros([count, 0])
+        outputs = self.G.get_output_for(z, labels, training=True, streams=streams.child("generator"), noise_mode="random")
+        return EasyDict(outputs, labels=labels)
+
+    def _scores(self, images, labels, streams):
+        return self.D.get_output_for(images, labels, training=True, streams=streams).scores
+
+    def _generator_loss(self, part):
+        streams = part.streams.child("generator_loss")
+        fakes = self._fakes(streams, self.part_size)
+        scores = self._scores(fakes.images, fakes.labels, streams.child("discriminator"))
+        value = tf.reduce_mean(loss.generator_loss(self.config.loss.g_loss, scores))
+        return value, {"Loss/G": value}, fakes.updates
+
+    def _path_length_penalty(self, part):
+        streams = part.streams.child("path_length")
+        fakes = self._fakes(streams, max(self.part_size // 2, 1))
+        noise = streams.normal("directions", fakes.images.shape.as_list())
+        lengths = loss.path_lengths(fakes.images, fakes.ws, noise)  # [n / 2]
+        penalty = tf.reduce_mean(tf.square(lengths - self._path_mean))
+        weight = 2 * self.config.loss.g_reg_weight * self.config.loss.g_reg_interval
+        return penalty * weight, {"Regularizer/path_length": penalty, "Path/length": tf.reduce_mean(lengths)}, []
+
+    def _track_path_length(self, statistics):
+        self.path_length_mean += PATH_LENGTH_DECAY * (statistics["Path/length"] - self.path_length_mean)
+        return dict(statistics, **{"Path/mean": self.path_length_mean})
+
+    def _discriminator_loss(self, part):
+        streams = part.streams.child("discriminator_loss")
+        fakes = self._fakes(streams, self.part_size)
+        fake = self._scores(fakes.images, fakes.labels, streams.child("fake"))
+        real = self._scores(part.reals, part.labels, streams.child("real"))
+        value = tf.reduce_mean(loss.discriminator_loss(self.config.loss.d_loss, fake, real))
+        return value, {"Loss/D": value, "Scores/real": tf.reduce_mean(real), "Scores/fake": tf.reduce_mean(fake)}, []
+
+    def _discriminator_penalty(self, part):
+        kind = self.config.loss.d_reg
+        streams = part.streams.child(kind)
+        images, labels = part.reals, part.labels
+        if kind != "r1":
+            fakes = self._fakes(streams, self.part_size)
+            labels = fakes.labels if kind == "r2" else labels
+            images = fakes.images if kind == "r2" else loss.interpolate(part.reals, fakes.images, streams)
+        images = tf.stop_gradient(images)
+        scores = self._scores(images, labels, streams.child("discriminator"))
+        if kind == "gp":
+            penalty = tf.reduce_mean(loss.gradient_penalty(scores, images))
+        else:
+            penalty = tf.reduce_mean(loss.squared_gradient(scores, images)) / 2
+        weight = self.config.loss.gamma * self.config.loss.d_reg_interval
+        return penalty * weight, {f"Regularizer/{kind}": self.config.loss.gamma * penalty}, []

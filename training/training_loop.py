@@ -1,0 +1,123 @@
+"""The training loop: steps, ticks, snapshots, stopping and continuing."""
+
+from __future__ import annotations
+
+import time
+
+from dnnlib import UserError, tflib
+from dnnlib.runs import clear_partials
+from dnnlib.signals import StopRequest
+from training import schedule, training_state
+from training.samples import SampleGrid
+from training.status import Status
+from training.step import Batch, TrainingStep
+
+
+class TrainingLoop:
+    """One session of training a run.
+
+    Args:
+        run_dir: folder of the run.
+        networks: dict "G", "D", "Gs" -> tflib.Network.
+        config: training.config.TrainingConfig.
+        outputs: training.config.OutputConfig.
+        dataset: training.dataset.Dataset.
+        devices: list of device strings.
+        record: JSON-ready dict stored in every training state: what the run was made from.
+        evaluate: function (Gs, snapshot path, run folder) -> dict metric name -> number, called with every snapshot; or None.
+        state: TrainingState to continue from, or None.
+    """
+
+    def __init__(self, run_dir, networks, config, outputs, dataset, devices, record, evaluate=None, state=None):
+        self.run_dir = run_dir
+        self.networks = networks
+        self.config = config
+        self.outputs = outputs
+        self.dataset = dataset
+        self.record = record
+        self.evaluate = evaluate
+        self.step = TrainingStep(networks["G"], networks["D"], networks["Gs"], config, dataset.labels, devices)
+        self.variables = training_state.state_variables(networks, self.step.optimizers)
+        self.progress = training_state.Progress()
+        if state is not None:
+            training_state.restore(self.variables, state)
+            self.progress = state.progress
+            self.step.path_length_mean = state.progress.path_length_mean
+        self.samples = SampleGrid(run_dir, dataset, networks["G"], config.seed, outputs.truncation_psi, outputs.keep_samples)
+        self.status = Status(config.schedule, run_dir if outputs.summarize else None, self.progress.images, self.progress.seconds)
+        self._saved_images = None if state is None else self.progress.images
+        self._save_error = None
+
+    def run(self):
+        """Train up to the configured length, or until a signal asks to stop; save at the end.
+
+        Returns:
+            Whether the full length was reached.
+
+        Raises:
+            UserError: gradients stay non-finite, or the last state could not be saved.
+        """
+        clear_partials(self.run_dir)
+        self.samples.write_reals()
+        if self.progress.images == 0:
+            self._write_grid()
+        with StopRequest() as stop:
+            self._steps(stop)
+            if self._saved_images != self.progress.images:
+                self.snapshot(evaluate=stop.asked is None)
+        self.status.close()
+        if self._save_error:
+            raise UserError(f"the last state was not saved: {self._save_error}")
+        return not stop.asked
+
+    def _steps(self, stop):
+        schedule_config = self.config.schedule
+        total = schedule.steps_of(schedule_config.total_kimg, schedule_config.batch_size)
+        batches = self.dataset.batches(schedule_config.batch_size, seed=self.config.seed, position=self.progress.images)
+        while self.progress.step < total and not stop.asked:
+            before = schedule.tick_of(self.progress.images, schedule_config.tick_kimg)
+            self._one_step(batches)
+            tick = schedule.tick_of(self.progress.images, schedule_config.tick_kimg)
+            if tick > before or self.progress.step == total:
+                self.status.tick(tick, self.progress.images)
+                if tick // schedule_config.snapshot_ticks > before // schedule_config.snapshot_ticks and not stop.asked:
+                    self.snapshot(evaluate=True)
+
+    def _one_step(self, batches):
+        reals, labels = next(batches)
+        statistics = self.step.run(Batch(self.progress.images, reals, labels), self.progress.step)
+        self.progress.step += 1
+        self.progress.images += len(reals)
+        self.progress.path_length_mean = self.step.path_length_mean
+        self.status.step(statistics, len(reals))
+
+    def snapshot(self, evaluate):
+        """Write the sample grid, the networks and then the training state; remove old ones; compute the metrics.
+
+        The state is written last: it is what a run continues from. A full disk loses nothing that was there: it is said, and tried
+        again at the next snapshot.
+        """
+        start = time.time()
+        self.progress.seconds = self.status.seconds
+        images = self.progress.images
+        path = training_state.snapshot_path(self.run_dir, images)
+        try:
+            self._write_grid()
+            tflib.save_snapshot(path, tuple(self.networks[name] for name in ("G", "D", "Gs")))
+            state = training_state.capture(self.variables, self.progress, self.record)
+            training_state.save(training_state.state_path(self.run_dir, images), state)
+            training_state.remove_old(self.run_dir, self.outputs.last_snapshots)
+            self._save_error, self._saved_images = None, images
+            print(f"saved {path}", flush=True)
+        except OSError as error:
+            self._save_error = error
+            print(f"warning: cannot save the snapshot of {images} images: {error}", flush=True)
+        if evaluate and self.evaluate is not None:
+            results = self.evaluate(self.networks["Gs"], path, self.run_dir)
+            self.status.summary.scalars({f"Metrics/{name}": value for name, value in results.items()}, images)
+        self.status.pause(time.time() - start)
+
+    def _write_grid(self):
+        grid = self.samples.write(self.networks["Gs"], self.progress.images, self.config.schedule.batch_gpu)
+        if self.outputs.summarize:
+            self.status.summary.image("samples", grid, self.progress.images)

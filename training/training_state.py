@@ -1,0 +1,166 @@
+"""Training states: everything a run needs to continue as if it had never stopped, in one checked file.
+
+A state is an npz file of plain arrays: variables of G, D and Gs, optimizer slots, and a JSON record of counters, seed, dataset and
+configuration. A SHA-256 over all of it tells a good file from a damaged one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dnnlib import UserError, atomic_output
+from dnnlib.runs import numbered_files
+from dnnlib.tflib import variables as tflib_variables
+from dnnlib.tflib.setup import run
+
+VERSION = 1
+PREFIX = "training-state-"
+SNAPSHOT_PREFIX = "network-snapshot-"
+
+
+@dataclass
+class Progress:
+    """How far a run is."""
+
+    step: int = 0
+    images: int = 0           # real images shown
+    seconds: float = 0.0      # over all sessions
+    path_length_mean: float = 0.0
+
+
+@dataclass
+class TrainingState:
+    """A state in memory: progress, the record of what it belongs to, arrays by "<group>/<variable>"."""
+
+    progress: Progress
+    record: dict
+    arrays: dict = field(default_factory=dict)
+
+
+def state_variables(networks, optimizers):
+    """All variables of a training.
+
+    Args:
+        networks: dict of Networks by name.
+        optimizers: dict of Optimizers by network name.
+
+    Returns:
+        dict "<group>/<variable>" -> tf.Variable.
+    """
+    found = {}
+    for name, network in networks.items():
+        found.update({f"{name}/{key}": variable for key, variable in network.variables.items()})
+    for name, optimizer in optimizers.items():
+        found.update({f"{name}_optimizer/{key}": variable for key, variable in optimizer.state.items()})
+    return found
+
+
+def capture(variables, progress, record):
+    """The present values as a TrainingState."""
+    return TrainingState(progress, record, dict(zip(variables, run(list(variables.values())))))
+
+
+def restore(variables, state):
+    """Set all variables from a state.
+
+    Raises:
+        UserError: the state has other variables or shapes; the first ones are named.
+    """
+    shapes = {name: variable.shape.as_list() for name, variable in variables.items()}
+    stored = {name: list(array.shape) for name, array in state.arrays.items()}
+    problems = [f"{name} is {stored.get(name)}, expected {shapes.get(name)}"
+                for name in sorted(set(shapes) | set(stored)) if stored.get(name) != shapes.get(name)]  # fmt: skip
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise UserError(f"the training state does not fit these networks: {'; '.join(problems[:3])}{more}")
+    tflib_variables.assign({variables[name]: array for name, array in state.arrays.items()})
+
+
+def _digest(entries):
+    digest = hashlib.sha256()
+    for name in sorted(entries):
+        array = np.ascontiguousarray(entries[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.digest()
+
+
+def _encode(values):
+    return np.frombuffer(json.dumps(values, sort_keys=True).encode(), np.uint8)
+
+
+def save(path, state):
+    """Write a state atomically.
+
+    Raises:
+        OSError: it could not be written; an older file at `path` is untouched.
+    """
+    entries = dict(state.arrays)
+    entries["record"] = _encode({"version": VERSION, "progress": vars(state.progress), "record": state.record})
+    entries["sha256"] = np.frombuffer(_digest(entries), np.uint8)
+    with atomic_output(path) as file:
+        np.savez(file, **entries)
+
+
+def load(path):
+    """Read and check a state.
+
+    Raises:
+        UserError: the file is missing, truncated or altered, or of another version.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            entries = {name: file[name] for name in file.files}
+        expected = entries.pop("sha256").tobytes()
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"training state {path}: cannot be read ({error or type(error).__name__})") from None
+    if _digest(entries) != expected:
+        raise UserError(f"training state {path}: damaged (its checksum does not fit)")
+    stored = json.loads(entries.pop("record").tobytes().decode())
+    if stored["version"] != VERSION:
+        raise UserError(f"training state {path}: got version {stored['version']}, expected {VERSION}")
+    return TrainingState(Progress(**stored["progress"]), stored["record"], entries)
+
+
+def load_latest(run_dir):
+    """The newest good state of a run; a damaged one is passed over with a warning.
+
+    Returns:
+        (TrainingState, path), or (None, None).
+    """
+    for _, path in reversed(numbered_files(run_dir, PREFIX, ".npz")):
+        try:
+            return load(path), path
+        except UserError as error:
+            print(f"warning: {error}; the one before is used")
+    return None, None
+
+
+def state_path(run_dir, images):
+    """training-state-<kimg>.npz."""
+    return os.path.join(run_dir, f"{PREFIX}{images // 1000:06d}.npz")
+
+
+def snapshot_path(run_dir, images):
+    """network-snapshot-<kimg>.pkl."""
+    return os.path.join(run_dir, f"{SNAPSHOT_PREFIX}{images // 1000:06d}.pkl")
+
+
+def snapshots(run_dir):
+    """Paths of a run's network snapshots, oldest first."""
+    return [path for _, path in numbered_files(run_dir, SNAPSHOT_PREFIX, ".pkl")]
+
+
+def remove_old(run_dir, keep):
+    """Delete all but the newest `keep` snapshots and states (-1: none)."""
+    if keep < 0:
+        return
+    for prefix, suffix in ((PREFIX, ".npz"), (SNAPSHOT_PREFIX, ".pkl")):
+        for _, path in numbered_files(run_dir, prefix, suffix)[:-keep]:
+            os.remove(path)
