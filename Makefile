@@ -1,0 +1,40 @@
+# make demo | test | test-all | lint | clean          (each does its own set-up; PYTHON=/path/to/python chooses the stack)
+PYTHON ?= python3
+PYTHON37 ?= $(shell command -v python3.7 || { p=$$(pyenv prefix 3.7 2>/dev/null || pyenv prefix 3.7.16 2>/dev/null) && echo $$p/bin/python3; })
+STACK := $(shell $(PYTHON) -c 'import sys; v = sys.version_info[:2]; print("tf1" if v == (3, 7) else "tf2" if (3, 10) <= v <= (3, 13) else "none")')
+VENV := .venv-$(STACK)
+READY := $(VENV)/.ready
+TESTS ?= tests
+
+.PHONY: setup demo test test-all lint clean
+
+setup: $(READY)
+
+$(READY): requirements.txt requirements-dev.txt
+	@test $(STACK) != none || { echo "error: $$($(PYTHON) --version) is not supported; accepted: Python 3.7 (TensorFlow 1.15) or 3.10 to 3.13 (TensorFlow 2): make PYTHON=/path/to/python"; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (some minutes, once)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@if [ $(STACK) = tf2 ] && nvidia-smi -L >/dev/null 2>&1; then \
+		echo "NVIDIA GPU found: installing the CUDA libraries"; \
+		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check "tensorflow[and-cuda]"; fi
+	@touch $(READY)
+
+demo: $(READY)
+	@$(VENV)/bin/python -m examples.demo
+
+test: $(READY)
+	@$(VENV)/bin/python -m pytest $(TESTS)
+
+test-all:
+	@$(MAKE) --no-print-directory test
+	@test -n "$(PYTHON37)" || { echo "error: no Python 3.7 found; make test-all PYTHON37=/path/to/python3.7"; exit 1; }
+	@$(MAKE) --no-print-directory test PYTHON=$(PYTHON37)
+
+lint: $(READY)
+	@$(VENV)/bin/python -m ruff check .
+
+clean:
+	rm -rf .venv-tf1 .venv-tf2 .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,147 @@
+"""The reference twins of the fused ops against SciPy in float64 and finite differences."""
+
+import numpy as np
+import pytest
+import scipy.special
+import tensorflow.compat.v1 as tf
+from scipy.signal import convolve2d, correlate2d
+
+import ops
+from dnnlib import tflib
+
+CASES = 40
+
+
+def upfirdn_reference(x, f, up, down, pad):
+    """float64: zeros inserted, padded or cropped, convolved by SciPy, every down-th kept. x [N, H, W, C]."""
+    n, h, w, c = x.shape
+    z = np.zeros((n, h * up[0], w * up[1], c))
+    z[:, :: up[0], :: up[1]] = x
+    (top, bottom), (left, right) = pad
+    z = np.pad(z, ((0, 0), (max(top, 0), max(bottom, 0)), (max(left, 0), max(right, 0)), (0, 0)), mode="constant")
+    z = z[:, max(-top, 0) : z.shape[1] - max(-bottom, 0), max(-left, 0) : z.shape[2] - max(-right, 0)]
+    y = [[convolve2d(z[i, :, :, j], f, mode="valid") for j in range(c)] for i in range(n)]
+    return np.transpose(y, [0, 2, 3, 1])[:, :: down[0], :: down[1]]
+
+
+def random_case(rng):
+    pair = (lambda: tuple(int(v) for v in rng.randint(1, 4, 2))) if rng.rand() < 0.5 else (lambda: (int(rng.randint(1, 4)),) * 2)
+    taps = rng.randint(1, 9, 2)
+    f = np.outer(rng.randn(taps[0]), rng.randn(taps[1])) if rng.rand() < 0.5 else rng.randn(*taps)
+    pad = tuple(tuple(int(v) for v in rng.randint(-2, 9, 2)) for _ in range(2))
+    return rng.randn(2, rng.randint(5, 9), rng.randint(5, 9), 3), f, pair(), pair(), pad
+
+
+def fits(x, f, up, pad):
+    sizes = [x.shape[axis + 1] * up[axis] + sum(pad[axis]) - f.shape[axis] for axis in (0, 1)]
+    return min(sizes) >= 0
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_upfirdn_random_cases(graph, layout):
+    rng = np.random.RandomState(1)
+    compared = 0
+    while compared < CASES:
+        x, f, up, down, pad = random_case(rng)
+        if not fits(x, f, up, pad):
+            continue
+        given = x if layout == "NHWC" else x.transpose(0, 3, 1, 2)
+        y = tflib.run(ops.upfirdn_2d(tf.constant(given, tf.float32), f, up, down, pad, data_format=layout))
+        y = y if layout == "NHWC" else y.transpose(0, 2, 3, 1)
+        expected = upfirdn_reference(x, f, up, down, pad)
+        np.testing.assert_allclose(y, expected, atol=2e-5 * np.abs(expected).max(), err_msg=str((x.shape, f.shape, up, down, pad)))
+        compared += 1
+
+
+@pytest.mark.parametrize("up, down, pad", [(2, 1, (2, 1)), (1, 2, (1, 1)), (1, 1, (2, 2)), (2, 1, (3, -1)), (2, 3, (4, 2))])
+def test_upfirdn_second_order_by_finite_differences(graph, up, down, pad):
+    """d/dx of |∂/∂x Σ sin(y)|²: the gradient penalties of the losses differentiate twice."""
+    rng = np.random.RandomState(2)
+    f = rng.randn(4, 4)  # asymmetric: the flip matters
+    value = rng.randn(1, 4, 4, 2).astype(np.float32)
+    x = tf.placeholder(tf.float32, [1, 4, 4, 2])
+    gradient = tf.gradients(tf.reduce_sum(tf.sin(ops.upfirdn_2d(x, f, up, down, pad))), [x])[0]
+    penalty = tf.reduce_sum(tf.square(gradient))
+    analytic = tflib.run(tf.gradients(penalty, [x])[0], {x: value})
+    direction = rng.randn(*value.shape)
+    step = 1e-2
+    values = [float(tflib.run(penalty, {x: value + sign * step * direction})) for sign in (1, -1)]
+    np.testing.assert_allclose(np.sum(analytic * direction), (values[0] - values[1]) / (2 * step), rtol=2e-2)
+
+
+def activation_reference(name, x):
+    """float64 formulas of the activations."""
+    return {
+        "linear": lambda: x,
+        "relu": lambda: np.maximum(x, 0),
+        "lrelu": lambda: np.where(x > 0, x, 0.2 * x),
+        "tanh": lambda: np.tanh(x),
+        "sigmoid": lambda: scipy.special.expit(x),
+        "elu": lambda: np.where(x > 0, x, np.expm1(x)),
+        "selu": lambda: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x)),
+        "softplus": lambda: np.logaddexp(0, x),
+        "swish": lambda: x * scipy.special.expit(x),
+    }[name]()
+
+
+@pytest.mark.parametrize("name", sorted(ops.ACTIVATIONS))
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_bias_act(graph, name, axis):
+    rng = np.random.RandomState(3)
+    x, b = rng.randn(2, 3, 4, 3) * 2, rng.randn(3)
+    shifted = x + (b if axis == -1 else b[:, np.newaxis, np.newaxis])
+    gain = np.sqrt(2) if name in ("relu", "lrelu", "swish") else 1.0
+    expected = np.clip(activation_reference(name, shifted) * gain, -2.5, 2.5)
+    y = ops.fused_bias_act(tf.constant(x, tf.float32), tf.constant(b, tf.float32), act=name, clamp=2.5, axis=axis)
+    np.testing.assert_allclose(tflib.run(y), expected, atol=2e-6)
+    doubled = ops.fused_bias_act(tf.constant(x, tf.float32), act=name, gain=2.0)
+    np.testing.assert_allclose(tflib.run(doubled), 2 * activation_reference(name, x), rtol=1e-5, atol=1e-5)
+
+
+def correlate(x, w):
+    """float64 cross-correlation, valid, NHWC by HWIO."""
+    n, _, _, c_in = x.shape
+    out = [
+        [sum(correlate2d(x[i, :, :, a], w[:, :, a, o], mode="valid") for a in range(c_in)) for o in range(w.shape[3])]
+        for i in range(n)
+    ]
+    return np.transpose(out, [0, 2, 3, 1])
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_resampled_convolutions(graph, kernel):
+    """Up: zeros between the samples, full cross-correlation, FIR. Down: FIR, cross-correlation, every other sample. Asymmetric FIR."""
+    rng = np.random.RandomState(4)
+    x, w = rng.randn(2, 6, 6, 3), rng.randn(kernel, kernel, 3, 2)
+    taps = rng.rand(4, 4) + 0.1
+    tensors = tf.constant(x, tf.float32), tf.constant(w, tf.float32)
+
+    stuffed = np.zeros((2, 11, 11, 3))
+    stuffed[:, ::2, ::2] = x
+    edge = kernel - 1
+    full = correlate(np.pad(stuffed, ((0, 0), (edge, edge), (edge, edge), (0, 0)), mode="constant"), w)
+    p = 2 - edge
+    fir = taps / taps.sum()
+    up = upfirdn_reference(full, fir * 4, (1, 1), (1, 1), (((p + 1) // 2 + 1, p // 2 + 1),) * 2)
+    np.testing.assert_allclose(tflib.run(ops.upsample_conv_2d(*tensors, taps=taps)), up, atol=1e-4)
+
+    p = 2 + edge
+    down = correlate(upfirdn_reference(x, fir, (1, 1), (1, 1), (((p + 1) // 2, p // 2),) * 2), w)[:, ::2, ::2]
+    np.testing.assert_allclose(tflib.run(ops.conv_downsample_2d(*tensors, taps=taps)), down, atol=1e-4)
+
+
+@pytest.mark.parametrize("demodulate", [True, False])
+@pytest.mark.parametrize("up", [True, False])
+def test_modulated_convolution_equals_per_sample_weights(graph, demodulate, up):
+    """The scaled form against one plain convolution a sample with its own weights."""
+    rng = np.random.RandomState(5)
+    x, w, s = rng.randn(3, 5, 5, 4), rng.randn(3, 3, 4, 2), rng.randn(3, 4)
+    tensors = [tf.constant(value, tf.float32) for value in (x, w, s)]
+    y = tflib.run(ops.modulated_conv_2d(*tensors, demodulate=demodulate, up=up, taps=(1, 3, 3, 1)))
+    for i in range(3):
+        ww = w * s[i][:, np.newaxis]
+        if demodulate:
+            ww = ww / np.sqrt(np.sum(ww**2, axis=(0, 1, 2)) + 1e-8)
+        one = tf.constant(x[i : i + 1], tf.float32), tf.constant(ww, tf.float32)
+        expected = tflib.run(ops.upsample_conv_2d(*one, taps=(1, 3, 3, 1)) if up else ops.conv_2d(*one))
+        np.testing.assert_allclose(y[i : i + 1], expected, atol=1e-4)
