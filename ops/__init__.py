@@ -1,6 +1,7 @@
 """Fused bias-activation and FIR resampling: one function each, with a reference twin and a compiled implementation."""
 
 from ops.fused_bias_act import ACTIVATIONS, fused_bias_act
+from ops.implementation import set_implementation
 from ops.modulated_conv import modulated_conv_2d
 from ops.resample import conv_2d, conv_downsample_2d, downsample_2d, resample_filter, upsample_2d, upsample_conv_2d
 from ops.upfirdn_2d import upfirdn_2d
@@ -13,6 +14,7 @@ __all__ = [
     "fused_bias_act",
     "modulated_conv_2d",
     "resample_filter",
+    "set_implementation",
     "upfirdn_2d",
     "upsample_2d",
     "upsample_conv_2d",

@@ -8,6 +8,8 @@ from typing import Callable
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from ops import compiled, implementation
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -31,7 +33,7 @@ ACTIVATIONS = {
 }
 
 
-def fused_bias_act(x, b=None, act="linear", gain=None, clamp=None, axis=-1, alpha=None):
+def fused_bias_act(x, b=None, act="linear", gain=None, clamp=None, axis=-1, alpha=None, impl=None):
     """Add a bias along one axis, apply an activation, scale, clamp.
 
     Args:
@@ -42,6 +44,7 @@ def fused_bias_act(x, b=None, act="linear", gain=None, clamp=None, axis=-1, alph
         clamp: limit of the absolute value of the result, or None.
         axis: the channel axis.
         alpha: slope of lrelu for negative values; None for 0.2.
+        impl: "cuda" for the compiled op, "ref" for TensorFlow's own, None for the process's choice (ops.set_implementation).
 
     Returns:
         Tensor like x, differentiable to any order.
@@ -49,6 +52,9 @@ def fused_bias_act(x, b=None, act="linear", gain=None, clamp=None, axis=-1, alph
     spec = ACTIVATIONS[act]
     gain = spec.gain if gain is None else gain
     alpha = spec.alpha if alpha is None else alpha
+    library, last = implementation.library(impl), compiled.channels_last(x, axis)
+    if library is not None and compiled.can_bias_act(x, act, last, impl):
+        return compiled.bias_act(library, x, b, act, alpha, gain, clamp, last)
     if b is not None:
         shape = [1] * x.shape.ndims
         shape[axis] = -1

@@ -6,10 +6,12 @@ Letters: N batch, H W height and width, C channels.
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from ops import compiled, implementation
+
 SEPARABLE_TAPS = 36  # rank-1 filters with more taps than this run as two one-dimensional passes
 
 
-def upfirdn_2d(x, f, up=1, down=1, pad=(0, 0), data_format="NHWC"):
+def upfirdn_2d(x, f, up=1, down=1, pad=(0, 0), data_format="NHWC", impl=None):
     """Insert up − 1 zeros after each sample, pad (negative pads crop), convolve with the FIR f, keep every down-th sample.
 
     Args:
@@ -18,16 +20,21 @@ def upfirdn_2d(x, f, up=1, down=1, pad=(0, 0), data_format="NHWC"):
         up, down: int, or (vertical, horizontal).
         pad: (before, after) for both axes, or ((top, bottom), (left, right)), counted after zero insertion.
         data_format: layout of x.
+        impl: "cuda" for the compiled op, "ref" for TensorFlow's own, None for the process's choice (ops.set_implementation).
 
     Returns:
         Tensor with height (H·up + top + bottom − fh) // down + 1, likewise the width. Differentiable to any order.
     """
-    if data_format == "NCHW":
-        return _to_nchw(upfirdn_2d(_to_nhwc(x), f, up, down, pad))
     f = np.asarray(f, np.float32)
     up, down = [(v, v) if isinstance(v, int) else tuple(v) for v in (up, down)]
     pad = (tuple(pad), tuple(pad)) if isinstance(pad[0], int) else tuple(tuple(p) for p in pad)
-    if f.size > SEPARABLE_TAPS and min(f.shape) > 1 and np.linalg.matrix_rank(f) == 1:
+    separable = np.linalg.matrix_rank(f) == 1
+    library = implementation.library(impl)
+    if library is not None and compiled.can_upfirdn(x, f):
+        return compiled.upfirdn_2d(library, x, f, _separate(f) if separable else None, up, down, pad, data_format == "NHWC")
+    if data_format == "NCHW":
+        return _to_nchw(upfirdn_2d(_to_nhwc(x), f, up, down, pad, impl="ref"))
+    if f.size > SEPARABLE_TAPS and min(f.shape) > 1 and separable:
         rows, columns = _separate(f)
         x = _single_pass(x, rows[:, np.newaxis], (up[0], 1), (down[0], 1), (pad[0], (0, 0)))
         return _single_pass(x, columns[np.newaxis, :], (1, up[1]), (1, down[1]), ((0, 0), pad[1]))

@@ -3,11 +3,7 @@
 
 #include <math.h>
 
-#ifdef __CUDACC__
-#define GF_INLINE __host__ __device__ __forceinline__
-#else
-#define GF_INLINE inline
-#endif
+#include "elements.h"
 
 namespace ganformer {
 

@@ -1,9 +1,6 @@
 // What a kernel needs from the compiler: element types, 16-byte packs, launches. With g++ the built-ins come from host_shim.h.
 #pragma once
 
-#include <stdint.h>
-#include <string.h>
-
 #ifdef __CUDACC__
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
@@ -18,22 +15,12 @@
 #endif
 
 #include "activation.h"
+#include "elements.h"
 
 namespace ganformer {
 
-// bfloat16 by bits: cuda_bf16.h exists only from CUDA 11 on, and conversions are all that is needed.
-struct bfloat16 {
-  uint16_t bits;
-};
-
 GF_INLINE float to_float(float value) { return value; }
 GF_INLINE float to_float(__half value) { return __half2float(value); }
-GF_INLINE float to_float(bfloat16 value) {
-  const uint32_t bits = static_cast<uint32_t>(value.bits) << 16;
-  float result;
-  memcpy(&result, &bits, sizeof(result));
-  return result;
-}
 
 template <typename T>
 GF_INLINE T from_float(float value);
@@ -47,11 +34,7 @@ GF_INLINE __half from_float<__half>(float value) {
 }
 template <>
 GF_INLINE bfloat16 from_float<bfloat16>(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof(bits));
-  bfloat16 result;
-  result.bits = value != value ? 0x7fc0 : static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);  // to nearest even
-  return result;
+  return round_to_bfloat16(value);
 }
 
 // kSize neighbouring elements, moved as one access.
@@ -73,11 +56,6 @@ __device__ __forceinline__ void store(void* base, int64_t index, const float (&v
   GF_UNROLL
   for (int i = 0; i < kSize; i++) pack.item[i] = from_float<T>(values[i]);
   *reinterpret_cast<Pack<T, kSize>*>(static_cast<T*>(base) + index) = pack;
-}
-
-// Most tensors have fewer than 2^32 elements, where one division costs a fraction of the 64-bit one.
-__device__ __forceinline__ int64_t divide(uint64_t value, uint64_t by) {
-  return (value | by) >> 32 ? value / by : static_cast<uint32_t>(value) / static_cast<uint32_t>(by);
 }
 
 inline bool aligned16(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }

@@ -1,7 +1,8 @@
 // NHWC: every thread owns one vector of channels (16 bytes where the sizes allow) and walks over pixels.
 #pragma once
 
-#include "upfirdn2d_problem.cuh"
+#include "portable.h"
+#include "upfirdn2d_problem.h"
 
 namespace ganformer {
 

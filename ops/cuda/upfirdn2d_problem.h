@@ -1,7 +1,8 @@
 // The sizes and filters of one upfirdn2d call, seen axis by axis.
 #pragma once
 
-#include "portable.h"
+#include "elements.h"
+#include "launchers.h"
 
 namespace ganformer {
 
@@ -27,9 +28,7 @@ struct Window {
   int first_tap;
 };
 
-__device__ __forceinline__ int64_t floor_divide(int64_t value, int64_t by) { return value >= 0 ? value / by : -((by - 1 - value) / by); }
-
-__device__ __forceinline__ Window window_of(const Axis& axis, int64_t output) {
+GF_INLINE Window window_of(const Axis& axis, int64_t output) {
   const int64_t start = output * axis.down - axis.pad0;  // position of tap 0 among the upsampled samples
   Window window;
   window.first_sample = floor_divide(start + axis.up - 1, axis.up);
@@ -37,16 +36,39 @@ __device__ __forceinline__ Window window_of(const Axis& axis, int64_t output) {
   return window;
 }
 
-__device__ __forceinline__ float axis_tap(const Axis& axis, bool flip, int tap) {
+GF_INLINE float axis_tap(const Axis& axis, bool flip, int tap) {
   return axis.filter ? axis.filter[flip ? tap : axis.taps - 1 - tap] : 1.f;
 }
 
 // The weight of tap (j, i), for separable filters and others.
-__device__ __forceinline__ float tap_weight(const FirProblem& p, int j, int i) {
+GF_INLINE float tap_weight(const FirProblem& p, int j, int i) {
   if (p.separable) return axis_tap(p.y_axis, p.flip, j) * axis_tap(p.x_axis, p.flip, i);
   const int row = p.flip ? j : p.y_axis.taps - 1 - j;
   const int column = p.flip ? i : p.x_axis.taps - 1 - i;
   return p.y_axis.filter[row * p.x_axis.taps + column];
+}
+
+// Taps met by one output at most.
+GF_INLINE int64_t taps_met(const Axis& axis) { return (axis.taps + axis.up - 1) / axis.up; }
+
+inline FirProblem make_problem(const GanformerUpfirdn2d& args) {
+  FirProblem p;
+  p.samples = args.samples;
+  p.channels = args.channels;
+  p.channels_last = args.channels_last != 0;
+  p.separable = args.fx != nullptr;
+  p.flip = args.flip != 0;
+  p.y_axis = Axis{args.fy, args.in_h, args.out_h, args.taps_y, args.up_y, args.down_y, args.pad_y0};
+  p.x_axis = Axis{args.fx, args.in_w, args.out_w, args.taps_x, args.up_x, args.down_x, args.pad_x0};
+  return p;
+}
+
+inline bool acceptable(const GanformerUpfirdn2d& args) {
+  const int32_t positive[] = {args.taps_y, args.taps_x, args.up_y, args.up_x, args.down_y, args.down_x};
+  for (int32_t value : positive) {
+    if (value < 1) return false;
+  }
+  return args.taps_y <= kMaxTaps && args.taps_x <= kMaxTaps;
 }
 
 }  // namespace ganformer

@@ -1,0 +1,204 @@
+"""What this machine can compile with and for: host compiler, nvcc, CUDA folders, compute capabilities, TensorFlow's flags."""
+
+from __future__ import annotations
+
+import ctypes
+import glob
+import os
+import re
+import shutil
+import subprocess
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+# Compute capabilities of nvcc releases too old to list them: release -> the ones they added, until one lists itself.
+OLD_NVCC = {
+    (10, 0): [30, 32, 35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75],
+    (11, 0): [35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75, 80],
+    (11, 1): [35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86],
+}
+QUERY_TIMEOUT = 60  # seconds that a compiler may take to state its version
+
+
+class BuildError(Exception):
+    """The library cannot be built or loaded. `log` is the path of the compilers' output, or None."""
+
+    def __init__(self, message, log=None):
+        super().__init__(message + (f" (log: {log})" if log else ""))
+        self.log = log
+
+
+class HostCompiler(NamedTuple):
+    """A C++ compiler."""
+
+    path: str
+    version: str
+
+
+class Nvcc(NamedTuple):
+    """A CUDA compiler."""
+
+    path: str
+    version: str               # release line
+    release: tuple[int, int]
+    capabilities: list[int]    # that it makes code for, ascending: 75 for 7.5
+    include: str               # folder of cuda_runtime.h
+
+
+class Gpu(NamedTuple):
+    """A visible GPU, as the driver describes it."""
+
+    name: str
+    capability: int            # 90 for 9.0
+
+
+def query(command):
+    """Output of a short command (stdout and stderr joined).
+
+    Raises:
+        BuildError: it is missing, fails or hangs.
+    """
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=QUERY_TIMEOUT)  # noqa: UP021
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildError(f"{command[0]}: {error}") from None
+    if done.returncode != 0:
+        raise BuildError(f"{' '.join(command)} failed: {done.stdout.strip()[-300:]}")
+    return done.stdout
+
+
+def find_host_compiler():
+    """The C++ compiler: the environment variable CXX, else g++.
+
+    Raises:
+        BuildError: there is none, or it does not run.
+    """
+    name = os.environ.get("CXX") or "g++"
+    path = shutil.which(name)
+    if path is None:
+        raise BuildError(f"no C++ compiler: {name} not found (install g++, or set CXX)")
+    return HostCompiler(path, query([path, "--version"]).splitlines()[0])
+
+
+def find_nvcc():
+    """The CUDA compiler: of CUDA_HOME or CUDA_PATH, else of PATH, else of /usr/local/cuda*.
+
+    Raises:
+        BuildError: there is none, or it does not run.
+    """
+    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    candidates = [os.path.join(home, "bin", "nvcc") for home in homes]
+    candidates += [shutil.which("nvcc") or "", "/usr/local/cuda/bin/nvcc"] + sorted(glob.glob("/usr/local/cuda-*/bin/nvcc"), reverse=True)
+    path = next((candidate for candidate in candidates if os.access(candidate, os.X_OK)), None)
+    if path is None:
+        raise BuildError("no nvcc: not in CUDA_HOME, PATH or /usr/local/cuda (install the CUDA toolkit)")
+    text = query([path, "--version"])
+    match = re.search(r"release (\d+)\.(\d+)", text)
+    if match is None:
+        raise BuildError(f"{path} --version names no release: {text.strip()[-200:]}")
+    release = int(match.group(1)), int(match.group(2))
+    return Nvcc(path, text.strip().splitlines()[-1], release, _nvcc_capabilities(path, release), _cuda_include(path))
+
+
+def _nvcc_capabilities(path, release):
+    try:
+        listed = re.findall(r"compute_(\d+)\b", query([path, "--list-gpu-arch"]))
+    except BuildError:
+        listed = []
+    if listed:
+        return sorted(int(number) for number in set(listed))
+    known = [capabilities for first, capabilities in sorted(OLD_NVCC.items()) if first <= release]
+    if not known:
+        raise BuildError(f"{path}: CUDA {release[0]}.{release[1]} is older than 10.0")
+    return known[-1]
+
+
+def _cuda_include(path):
+    """The folder that nvcc itself searches; the toolkit may lie elsewhere than nvcc (wrappers, distributions)."""
+    folders = re.findall(r"-I([^\"\s]+)", query([path, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]))
+    folders.append(os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(path))), "include"))
+    for folder in folders:
+        if os.path.isfile(os.path.join(folder, "cuda_runtime.h")):
+            return os.path.normpath(folder)
+    raise BuildError(f"{path}: no cuda_runtime.h in {', '.join(folders)} (the CUDA toolkit is incomplete)")
+
+
+def visible_gpus():
+    """The GPUs that the driver shows to this process, CUDA_VISIBLE_DEVICES considered: list of Gpu, empty without a driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return []
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return []
+    gpus = []
+    for index in range(count.value):
+        device, major, minor, name = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(128)
+        driver.cuDeviceGet(ctypes.byref(device), index)
+        driver.cuDeviceGetName(name, 128, device)
+        driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
+        driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+        gpus.append(Gpu(name.value.decode(), 10 * major.value + minor.value))
+    return gpus
+
+
+def wanted_capabilities():
+    """Compute capabilities to build for, ascending: GANFORMER_CUDA_ARCH ("7.5,9.0"), else those of the visible GPUs.
+
+    Raises:
+        BuildError: the variable cannot be read.
+    """
+    text = os.environ.get("GANFORMER_CUDA_ARCH", "").strip()
+    if not text:
+        return sorted({gpu.capability for gpu in visible_gpus()})
+    parts = re.split(r"[,;\s]+", text)
+    if not all(re.fullmatch(r"\d+\.\d", part) for part in parts):
+        raise BuildError(f"GANFORMER_CUDA_ARCH={text}: give compute capabilities like 7.5,9.0")
+    return sorted({int(part.replace(".", "")) for part in parts})
+
+
+def code_flags(nvcc, wanted):
+    """nvcc's -gencode flags for the wanted capabilities: machine code for each, PTX of the highest for GPUs to come.
+
+    A GPU newer than this nvcc gets PTX that its driver compiles; one between two known ones, code of its own generation.
+
+    Raises:
+        BuildError: a GPU is older than everything this nvcc supports.
+    """
+    codes = set()
+    for capability in wanted:
+        same_generation = [known for known in nvcc.capabilities if known <= capability and known // 10 == capability // 10]
+        older = [known for known in nvcc.capabilities if known <= capability]
+        if not older:
+            raise BuildError(f"CUDA {nvcc.release[0]}.{nvcc.release[1]} makes no code for compute capability {capability / 10} "
+                             f"(supported: {nvcc.capabilities[0] / 10} and newer); install an older CUDA")
+        codes.add((same_generation or older)[-1])
+    highest = max(codes)
+    flags = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in sorted(codes)]
+    return flags + [f"-gencode=arch=compute_{highest},code=compute_{highest}"]
+
+
+class TensorFlowFlags(NamedTuple):
+    """How the installed TensorFlow wants its ops compiled."""
+
+    version: str
+    compile: list[str]
+    link: list[str]
+
+
+def tensorflow_flags():
+    """Include folder, ABI, C++ standard and libraries. TensorFlow 1.x states no standard: its headers need C++14, its symbols forbid 17."""
+    first = int(tf.version.VERSION.split(".")[0])
+    flags = [flag.replace("-I", "-isystem", 1) if flag.startswith("-I") else flag for flag in tf.sysconfig.get_compile_flags()]
+    if not any("-std=" in flag for flag in flags):
+        flags.append("-std=c++14")
+    status = "::tensorflow::Status::OK()" if first < 2 else _status_of_2(tf.version.VERSION)
+    return TensorFlowFlags(tf.version.VERSION, flags + [f"-DGANFORMER_OK_STATUS={status}"], list(tf.sysconfig.get_link_flags()))
+
+
+def _status_of_2(version):
+    """Status::OK() was replaced by OkStatus() in TensorFlow 2.9; absl's is there from 2.13 on."""
+    minor = int(version.split(".")[1])
+    return "::tensorflow::Status::OK()" if minor < 9 else "::tensorflow::OkStatus()" if minor < 13 else "::absl::OkStatus()"
