@@ -12,8 +12,9 @@ The whole interface for entry points and the training loop:
 images_dir; with images_dir, Gs is None. `metrics.names()` lists what --metrics accepts, `metrics.PROTOCOLS` what --eval-protocol does.
 """
 
-from metrics import swd  # noqa: F401 (registers itself)
-from metrics.metric_base import PROTOCOLS, REGISTRY, Options, evaluate, resolve
+from metrics import fid, inception_score, kid, ppl, precision_recall, swd  # noqa: F401 (they register themselves)
+from metrics.evaluation import evaluate, resolve
+from metrics.metric_base import PROTOCOLS, REGISTRY, Options
 from metrics.results import Result, read, require_comparable
 
 __all__ = ["PROTOCOLS", "Options", "Result", "evaluate", "names", "read", "require_comparable", "resolve"]

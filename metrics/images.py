@@ -50,6 +50,28 @@ def quantize(images):
     return np.clip(np.floor(images * np.float32(127.5) + np.float32(128)), 0, 255).astype(np.uint8)
 
 
+def draw_inputs(Gs, labels, seed, purpose, start, stop):
+    """Inputs of a generator for images start..stop-1, those of image i from (seed, purpose, i) alone.
+
+    Args:
+        Gs: dnnlib.tflib.Network.
+        labels: float32 [count, c_dim], one is drawn for each image where the network takes labels.
+        seed, purpose, start, stop: which images.
+
+    Returns:
+        z float32 [n, K, z_dim], labels float32 [n, c_dim], noise seeds int64 [n].
+    """
+    z_shape, label_shape = Gs.input_shapes[:2]
+    latents, chosen, seeds = [], [], []
+    for index in range(start, stop):
+        stream = numpy_stream(seed, purpose, index)
+        latents.append(stream.randn(*z_shape))
+        seeds.append(stream.randint(1 << 31, dtype=np.int64))
+        chosen.append(labels[stream.randint(len(labels))] if label_shape[0] else ())
+    chosen = np.asarray(chosen, np.float32).reshape(stop - start, label_shape[0])
+    return np.asarray(latents, np.float32), chosen, np.asarray(seeds, np.int64)
+
+
 class Generated:
     """Images of a generator: no truncation, image i from (seed, i) alone, labels drawn from the dataset's."""
 
@@ -78,21 +100,9 @@ class Generated:
         if classes and given != (dataset.count, classes):
             raise UserError(f"dataset {dataset.name}: labels of shape {list(given)}, the network takes [{dataset.count}, {classes}]")
 
-    def latents(self, start, stop):
-        """Inputs of images start..stop-1: z float32 [n, K, z_dim], labels float32 [n, c_dim], noise seeds int64 [n]."""
-        z_shape, label_shape = self._Gs.input_shapes[:2]
-        latents, labels, seeds = [], [], []
-        for index in range(start, stop):
-            stream = numpy_stream(self._seed, "fakes", index)
-            latents.append(stream.randn(*z_shape))
-            seeds.append(stream.randint(1 << 31, dtype=np.int64))
-            labels.append(self._labels[stream.randint(len(self._labels))] if label_shape[0] else ())
-        labels = np.asarray(labels, np.float32).reshape(stop - start, label_shape[0])
-        return np.asarray(latents, np.float32), labels, np.asarray(seeds, np.int64)
-
     def read(self, start, stop):
-        z, labels, seeds = self.latents(start, stop)
-        images = self._Gs.run(z, labels, batch_size=self._batch_size, truncation_psi=1, noise_mode="random", seeds=seeds).images
+        z, labels, seeds = draw_inputs(self._Gs, self._labels, self._seed, "fakes", start, stop)
+        images = self._Gs.run(z, labels, batch_size=self._batch_size, truncation_psi=None, noise_mode="random", seeds=seeds).images
         if images.shape[1:] != self._square:
             raise ValueError(f"the generator's images: got {images.shape[1:]}, expected the dataset's {self._square}")
         return quantize(images[:, :, self._rows])

@@ -74,6 +74,7 @@ class InceptionScore(Metric):
     network = "inception"
     output = "logits"
     minimum = SPLITS
+    parameters = {"splits": SPLITS}
     uses_reals = False
 
     def collector(self, count, shape, options):

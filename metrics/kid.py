@@ -97,6 +97,7 @@ class KernelInceptionDistance(Metric):
     name = "kid"
     network = "inception"
     output = "features"
+    parameters = {"subsets": SUBSETS, "subset_size": SUBSET_SIZE, "block_size": BLOCK_SIZE}
 
     def counts(self, reals, fakes):
         return min(reals, MAXIMUM_REALS), fakes

@@ -1,6 +1,21 @@
-"""Perceptual path length (Karras et al. 2019, "A Style-Based Generator Architecture for GANs", section 4.1)."""
+"""Perceptual path length (Karras et al. 2019, "A Style-Based Generator Architecture for GANs", section 4.1; 2020, appendix).
+
+How much the picture changes, by a perceptual distance, for a step ε along a path between two latents, divided by ε². The distance is
+LPIPS on VGG-16 but without LPIPS's learned channel weights, which are published only inside pickles: the numbers rank generators as PPL
+does, they are not equal to published ones, and results say so.
+"""
+
+from collections import OrderedDict
 
 import numpy as np
+
+from metrics.images import CHUNK_IMAGES, CHUNK_PIXELS, crop_rows, draw_inputs
+from metrics.metric_base import Metric, register
+from metrics.progress import progress_bar
+from metrics.streams import numpy_stream
+
+EPSILON = 1e-4
+LARGEST_SIZE = 256  # larger images are averaged down to this height
 
 
 def slerp(a, b, t):
@@ -37,3 +52,124 @@ def percentile_filter(distances):
     last = len(ordered) - 1
     low, high = ordered[last // 100], ordered[-(-last * 99 // 100)]
     return distances[(low <= distances) & (distances <= high)], low, high
+
+
+def prepare_images(images, face_crop):
+    """Images as the distance takes them, never rounded to 8 bits: [-1, 1] to 0..255, the face cut out, averaged down to 256.
+
+    Args:
+        images: float32 [n, C, H, W].
+        face_crop: keep rows 3/8 to 7/8 and columns 2/8 to 6/8, where aligned portraits have the face.
+
+    Returns:
+        float32 [n, C, h, w].
+    """
+    if face_crop:
+        eighth = images.shape[2] // 8
+        images = images[:, :, 3 * eighth : 7 * eighth, 2 * eighth : 6 * eighth]
+    factor = images.shape[2] // LARGEST_SIZE
+    if factor > 1:
+        n, channels, height, width = images.shape
+        images = images[:, :, : height // factor * factor, : width // factor * factor]
+        images = images.reshape(n, channels, height // factor, factor, width // factor, factor).mean(axis=(3, 5))
+    return (images + np.float32(1)) * np.float32(127.5)
+
+
+class PerceptualPathLength(Metric):
+    """Mean over pairs of latents; both images of a pair have the same noise and label."""
+
+    network = "vgg16"
+    collects = False
+    uses_reals = False
+    needs_generator = True
+    space = "w"  # where the path lies: "w" (straight) or "z" (on the sphere)
+    sampling = "end"  # where on the path: "end" (its start, t = 0) or "full" (t uniform)
+    face_crop = False
+
+    @property
+    def parameters(self):
+        """What results say of the protocol."""
+        distance = "LPIPS-like without learned weights"
+        return {"distance": distance, "space": self.space, "sampling": self.sampling, "face_crop": self.face_crop, "epsilon": EPSILON}
+
+    def path_points(self, context, start, stop):
+        """Pairs of points ε apart: ws [2, n, ...], and the noise seeds [n] they share."""
+        Gs, seed, labels = context.Gs, context.options.seed, context.dataset.labels
+        z_from, classes, seeds = draw_inputs(Gs, labels, seed, "ppl-from", start, stop)
+        z_to, _, _ = draw_inputs(Gs, labels, seed, "ppl-to", start, stop)
+        places = np.zeros(stop - start)
+        if self.sampling == "full":
+            places = np.array([numpy_stream(seed, "ppl-place", index).rand() for index in range(start, stop)])
+
+        def mapped(z):
+            z = np.asarray(z, np.float32)
+            return Gs.run_part("mapping", z, classes, batch_size=context.options.batch_size, truncation_psi=None).ws.astype(np.float64)
+
+        if self.space == "z":
+            places = places.reshape((-1,) + (1,) * (z_from.ndim - 1))
+            points = [mapped(slerp(z_from.astype(np.float64), z_to.astype(np.float64), t)) for t in (places, places + EPSILON)]
+        else:
+            ends = mapped(z_from), mapped(z_to)
+            places = places.reshape((-1,) + (1,) * (ends[0].ndim - 1))
+            points = [ends[0] + (ends[1] - ends[0]) * t for t in (places, places + EPSILON)]
+        return np.asarray(points, np.float32), seeds
+
+    def images_at(self, context, ws, seeds):
+        """Images of points ws [n, ...] as the distance takes them."""
+        batch_size = context.options.batch_size
+        images = context.Gs.run_part("synthesis", ws, batch_size=batch_size, noise_mode="random", seeds=seeds).images
+        rows = crop_rows(images.shape[3], context.dataset.ratio, context.crop)
+        return prepare_images(images[:, :, rows], self.face_crop)
+
+    def run(self, context):
+        options = context.options
+        network = context.feature_network(self.network)
+        size = max(1, min(CHUNK_IMAGES, CHUNK_PIXELS // int(np.prod(context.dataset.shape[1:]))))
+        distances = []
+        with progress_bar(f"metrics: {self.name}", options.images_num, options.progress) as progress:
+            for start in range(0, options.images_num, size):
+                stop = min(start + size, options.images_num)
+                points, seeds = self.path_points(context, start, stop)
+                pair = [self.images_at(context, ws, seeds) for ws in points]
+                distances.append(network.distances(*pair).astype(np.float64) / EPSILON**2)
+                progress(stop - start)
+        distances = np.concatenate(distances)
+        if not np.isfinite(distances).all():
+            raise ValueError("path lengths: got NaN or infinity, expected finite numbers")
+        kept, _, _ = percentile_filter(distances)
+        return OrderedDict([(self.name, float(kept.mean()))])
+
+
+@register
+class PplW(PerceptualPathLength):
+    """ppl: w, path's start, no crop: the protocol its authors recommend since 2020."""
+
+    name = "ppl"
+
+
+@register
+class PplZFull(PerceptualPathLength):
+    """ppl_zfull: z, anywhere on the path, face crop: the first paper's."""
+
+    name, space, sampling, face_crop = "ppl_zfull", "z", "full", True
+
+
+@register
+class PplWFull(PerceptualPathLength):
+    """ppl_wfull: w, anywhere on the path, face crop."""
+
+    name, sampling, face_crop = "ppl_wfull", "full", True
+
+
+@register
+class PplZEnd(PerceptualPathLength):
+    """ppl_zend: z, path's start, face crop."""
+
+    name, space, face_crop = "ppl_zend", "z", True
+
+
+@register
+class PplWEnd(PerceptualPathLength):
+    """ppl_wend: w, path's start, face crop."""
+
+    name, face_crop = "ppl_wend", True

@@ -51,7 +51,7 @@ def _approximate_blocks(x, y):
         yield part, distances, (tolerance * (x_norms[part, None] + y_norms.max())).astype(np.float32)
 
 
-def manifold_radii2(features, k=NEIGHBOURS):
+def manifold_radii2(features, k):
     """Squared distance of each feature to the k-th nearest other one of the set.
 
     Args:
@@ -119,6 +119,7 @@ class PrecisionRecall(Metric):
     network = "vgg16"
     output = "features"
     minimum = NEIGHBOURS + 1
+    parameters = {"neighbours": NEIGHBOURS}
 
     def counts(self, reals, fakes):
         return min(reals, MAXIMUM_REALS), fakes
@@ -128,5 +129,6 @@ class PrecisionRecall(Metric):
 
     def score(self, reals, fakes, context):
         reals, fakes = reals.array, fakes.array
-        fake_in_real, real_in_fake = manifold_overlap(reals, fakes, manifold_radii2(reals), manifold_radii2(fakes))
+        real_radii2 = context.reference_array(self, "radii", lambda: manifold_radii2(reals, NEIGHBOURS))
+        fake_in_real, real_in_fake = manifold_overlap(reals, fakes, real_radii2, manifold_radii2(fakes, NEIGHBOURS))
         return OrderedDict([("precision", float(fake_in_real.mean())), ("recall", float(real_in_fake.mean()))])

@@ -14,6 +14,8 @@ class Rows:
     A killed process leaves nothing behind: the file has no name.
     """
 
+    suffix = ".npy"
+
     def __init__(self, count, width, folder=None, dtype=np.float32):
         """
         Args:
@@ -36,6 +38,17 @@ class Rows:
             raise ValueError(f"too many rows: got {end}, expected at most {len(self._data)}")
         self._data[self._filled : end] = rows
         self._filled = end
+
+    def save(self, file):
+        """Write the rows into a binary file."""
+        np.save(file, self.array)
+
+    def load(self, path):
+        """Take the rows that `save` wrote, left on disk. ValueError for a file of other rows."""
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+        if (stored.shape, stored.dtype) != (self._data.shape, self._data.dtype):
+            raise ValueError(f"got {stored.dtype} {list(stored.shape)}, expected {self._data.dtype} {list(self._data.shape)}")
+        self._data, self._filled = stored, len(stored)
 
     @property
     def array(self):

@@ -80,9 +80,9 @@ def _dataset_like(Gs, count, seed=1):
 
 
 def test_evaluation_ranks_generators():
-    options = metrics.Options(images_num=96, progress=False)
+    options = metrics.Options(images_num=40, progress=False)
     good = BlobGenerator()
-    dataset = _dataset_like(good, 96)
+    dataset = _dataset_like(good, 40)
     assert metrics.resolve("swd", options, dataset) == ["swd"]
     scores = []
     for contrast in (1.0, 0.1):
@@ -91,4 +91,4 @@ def test_evaluation_ranks_generators():
         assert list(result.values) == ["swd", "swd_32", "swd_16"]
         assert result.value == pytest.approx((result.values["swd_32"] + result.values["swd_16"]) / 2)
         scores.append(result.value)
-    assert scores[0] < 0.5 * scores[1]
+    assert scores[0] < 0.6 * scores[1]

@@ -1,0 +1,247 @@
+"""Evaluation of several metrics over the same images: checks at the start, shared passes, failures kept apart."""
+
+import os
+import time
+from collections import OrderedDict
+
+from dnnlib import UserError
+from metrics import feature_networks, images, results, weights
+from metrics.metric_base import PROTOCOLS, parse_names
+from metrics.progress import progress_bar
+from metrics.reference import ReferenceCache, reference_key
+
+
+def resolve(names, options, dataset):
+    """Check, before any network is built, what `evaluate` will need; fetch feature networks that are missing.
+
+    Args:
+        names: comma list or list of metric names.
+        options: Options.
+        dataset: training.dataset.Dataset.
+
+    Returns:
+        List of the names that can be evaluated. A metric whose feature network cannot be had is left out, with one warning.
+
+    Raises:
+        UserError: unknown names or option values, too few images, an unsuitable --images-dir or feature network file.
+    """
+    options.check()
+    metrics = parse_names(names)
+    _check_counts(metrics, options, dataset)
+    missing = set()
+    for network in OrderedDict.fromkeys(metric.network for metric in metrics if metric.network):
+        try:
+            feature_networks.check(network, options.features_dir)
+        except weights.Unavailable as error:
+            missing.add(network)
+            disabled = ", ".join(metric.name for metric in metrics if metric.network == network)
+            results.warn(f"metrics {disabled} are disabled: {error}")
+    return [metric.name for metric in metrics if metric.network not in missing]
+
+
+def _check_counts(metrics, options, dataset):
+    fakes, source = options.images_num, "--eval-images-num"
+    if options.images_dir and metrics:
+        folder = images.ImageFolder(options.images_dir, dataset, PROTOCOLS[options.protocol])
+        fakes, source = min(fakes, folder.count), f"images in --images-dir {options.images_dir}"
+        if folder.lossy:
+            results.warn(f"--images-dir {options.images_dir}: {folder.lossy[0]} is not a PNG; lossy compression changes every metric")
+    for metric in metrics:
+        if options.images_dir and metric.needs_generator:
+            raise UserError(f"metric {metric.name}: it needs a network, not --images-dir {options.images_dir}")
+        if fakes < metric.minimum:
+            raise UserError(f"metric {metric.name}: too few images: {fakes} ({source}), accepted from {metric.minimum}")
+        if metric.uses_reals and dataset.count < metric.minimum:
+            given = f"{dataset.count} in dataset {dataset.name}"
+            raise UserError(f"metric {metric.name}: too few images: {given}, accepted from {metric.minimum}")
+
+
+class Context:
+    """One evaluation's images, feature networks, and what the metrics collected. A pass over images serves all metrics.
+
+    Attributes:
+        Gs, dataset, options: as given to `evaluate`.
+        crop: crop rule of the protocol.
+    """
+
+    def __init__(self, metrics, Gs, dataset, options):
+        self.Gs = Gs
+        self.dataset = dataset
+        self.options = options
+        self.crop = PROTOCOLS[options.protocol]
+        self._metrics = metrics
+        self._collectors = {}
+        self._errors = {}
+        self._networks = {}
+        self._cache = ReferenceCache(options.cache_dir and os.path.join(options.cache_dir, "metrics"))
+        if options.images_dir:
+            fakes = images.ImageFolder(options.images_dir, dataset, self.crop)
+        else:
+            fakes = images.Generated(Gs, dataset, options.images_num, options.seed, options.batch_size, self.crop)
+        count = min(options.images_num, fakes.count)
+        if options.protocol == "stylegan2":
+            reals = images.Reals(dataset, count, True, options.mirror, options.seed, self.crop)
+        else:
+            reals = images.Reals(dataset, dataset.count, False, False, 0, self.crop)
+        self._sources = {"reals": reals, "fakes": fakes}
+        self._available = (reals.count, count)
+
+    def count(self, kind, metric):
+        """Number of images of a kind ("reals" or "fakes") that a metric takes."""
+        if kind == "reals" and not metric.uses_reals:
+            return 0
+        return metric.counts(*self._available)[("reals", "fakes").index(kind)]
+
+    def feature_network(self, name):
+        """The opened FeatureNetwork of a name."""
+        if name not in self._networks:
+            self._networks[name] = feature_networks.FeatureNetwork(name, self.options.features_dir, self.options.resize)
+        return self._networks[name]
+
+    def close(self):
+        """Free the feature networks."""
+        for network in self._networks.values():
+            network.close()
+
+    def collected(self, kind, metric):
+        """The metric's filled collector of "reals" or "fakes"; the first call makes the pass for all metrics."""
+        key = (kind, metric.name)
+        if key not in self._collectors and key not in self._errors:
+            self._collect(kind)
+        if key in self._errors:
+            raise self._errors[key]
+        return self._collectors[key]
+
+    def reference_array(self, metric, name, compute):
+        """An array derived from the reals: the kept one, or compute()'s."""
+        return self._cache.array(f"{self._reference_name(metric)}-{name}.npy", compute)
+
+    def _collect(self, kind):
+        waiting = [metric for metric in self._metrics if metric.collects and self.count(kind, metric)]
+        live = [metric for metric in waiting if self._attempt(kind, [metric], self._prepare, metric)]
+        live = [metric for metric in live if not (kind == "reals" and self._restore(metric))]
+        self._attempt(kind, live, self._pass, live)
+        if kind == "reals":
+            for metric in live:
+                if metric.cached and (kind, metric.name) not in self._errors:
+                    self._cache.save(self._reference_file(metric), self._collectors[kind, metric.name].save)
+
+    def _prepare(self, kind, metric):
+        shape = self.feature_network(metric.network).shapes[metric.output] if metric.network else self._sources[kind].shape
+        self._collectors[kind, metric.name] = metric.collector(self.count(kind, metric), shape, self.options)
+
+    def _restore(self, metric):
+        return metric.cached and self._cache.load(self._reference_file(metric), self._collectors["reals", metric.name].load)
+
+    def _attempt(self, kind, metrics, action, *arguments):
+        """Call action(kind, *arguments) for some metrics; its exception becomes theirs. Returns whether it went well."""
+        try:
+            action(kind, *arguments)
+        except Exception as error:  # isolated: reported by the metrics it belongs to
+            for metric in metrics:
+                self._errors[kind, metric.name] = error
+            return False
+        return True
+
+    def _pass(self, kind, metrics):
+        """Read the images once and give them, or their features, to the metrics' collectors."""
+        counts = {metric: self.count(kind, metric) for metric in metrics}
+        total, position = max(counts.values(), default=0), 0
+        with progress_bar(f"metrics: {kind}", total, self.options.progress) as progress:
+            for batch in images.chunks(self._sources[kind], total):
+                for network in OrderedDict.fromkeys(metric.network for metric in metrics):
+                    takers = [m for m in metrics if m.network == network and counts[m] > position and (kind, m.name) not in self._errors]
+                    if takers:
+                        self._attempt(kind, takers, self._feed, network, takers, batch, position)
+                position += len(batch)
+                progress(len(batch))
+                if all((kind, metric.name) in self._errors for metric in metrics):
+                    return
+
+    def _feed(self, kind, network, metrics, batch, position):
+        wanted = {metric: min(len(batch), self.count(kind, metric) - position) for metric in metrics}
+        batch = batch[: max(wanted.values())]
+        outputs = self.feature_network(network)(batch) if network else {None: batch}
+        for metric in metrics:
+            self._attempt(kind, [metric], self._give, metric, outputs[metric.output][: wanted[metric]])
+
+    def _give(self, kind, metric, part):
+        self._collectors[kind, metric.name].add(part)
+
+    def _reference_name(self, metric):
+        reals = self._sources["reals"]
+        fields = dict(
+            reals.settings,
+            dataset=self.dataset.fingerprint,
+            protocol=self.options.protocol,
+            seed=self.options.seed if self.options.protocol == "stylegan2" else None,
+            count=self.count("reals", metric),
+            metric=metric.name,
+            parameters=metric.parameters,
+            version=results.VERSION,
+            **self.feature_network(metric.network).settings,
+        )
+        return f"{self.dataset.name}-{self.options.protocol}-{metric.name}-{reference_key(fields)}"
+
+    def _reference_file(self, metric):
+        return self._reference_name(metric) + self._collectors["reals", metric.name].suffix
+
+    def settings(self, metric):
+        """What a result of the metric depends on: OrderedDict of plain data."""
+        options, fakes, reals = self.options, self._sources["fakes"], self._sources["reals"]
+        settings = OrderedDict(reals=self.count("reals", metric), fakes=self.count("fakes", metric))
+        settings.update(feature_network=None, feature_checksum=None, resize=None)
+        if metric.network in self._networks:
+            settings.update(self._networks[metric.network].settings)
+        settings.update(metric.parameters)
+        settings.update(crop=self.crop, protocol=options.protocol, mirror=reals.settings["mirror"], truncation=fakes.settings["truncation"])
+        settings.update(dataset=self.dataset.name, dataset_fingerprint=self.dataset.fingerprint, seed=options.seed)
+        settings.update(metrics_version=results.VERSION)
+        if options.images_dir:
+            settings["images_dir"] = fakes.settings["images_dir"]
+        else:
+            settings.update(network=options.network, network_fingerprint=results.network_fingerprint(self.Gs), snapshot=options.snapshot)
+        settings["tool"] = results.tool_name()
+        return settings
+
+
+def evaluate(names, Gs, dataset, options):
+    """Evaluate metrics of a generator, or of the folder options.images_dir.
+
+    Args:
+        names: comma list or list of metric names, as `resolve` returned them.
+        Gs: dnnlib.tflib.Network of the generator; None with options.images_dir.
+        dataset: training.dataset.Dataset with the reals.
+        options: Options.
+
+    Returns:
+        List of Result in the order of the names, also appended to the files in options.run_dir. A metric that fails gives a Result with
+        `error` and one warning; it does not disturb the others.
+
+    Raises:
+        UserError: unknown names or option values, labels or an images_dir that do not fit the dataset.
+    """
+    options.check()
+    metrics = parse_names(names)
+    if not metrics:
+        return []
+    context = Context(metrics, Gs, dataset, options)
+    try:
+        evaluated = [_evaluate_one(metric, context) for metric in metrics]
+    finally:
+        context.close()
+    if options.run_dir:
+        for result in evaluated:
+            results.write(result, options.run_dir)
+    return evaluated
+
+
+def _evaluate_one(metric, context):
+    start = time.time()
+    values, problem = OrderedDict(), None
+    try:
+        values = metric.run(context)
+    except Exception as error:  # isolated: a metric must not end a training run
+        problem = f"{type(error).__name__}: {error}".splitlines()[0]
+        results.warn(f"metric {metric.name} failed: {problem}")
+    return results.Result(metric.name, values, context.settings(metric), time.time() - start, problem)

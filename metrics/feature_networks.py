@@ -1,0 +1,75 @@
+"""Feature networks by name: found, checked, opened; and the images brought to what they take."""
+
+import numpy as np
+
+from dnnlib import UserError
+from metrics import resize, weights
+
+
+def _implementation(network):
+    """(class, function that reads and checks a file) of a feature network. Late: importing TensorFlow takes seconds a --help has not."""
+    if network == "inception":
+        from metrics import inception
+
+        return inception.Inception, inception.read_graph
+    from metrics import vgg16
+
+    return vgg16.Vgg16, vgg16.read_layers
+
+
+def check(network, features_dir):
+    """Find or fetch a feature network's file and check its structure.
+
+    Raises:
+        weights.Unavailable: it cannot be had.
+        UserError: the file is not what it should be.
+    """
+    _, read = _implementation(network)
+    read(weights.locate(network, features_dir))
+
+
+class FeatureNetwork:
+    """A feature network on images as the metrics hold them.
+
+    Attributes:
+        settings: what results say of it: feature_network, feature_checksum (sha256), resize.
+        shapes: shape of each output without the batch axis, by name.
+        distances: see Vgg16.
+    """
+
+    def __init__(self, network, features_dir, rule):
+        """
+        Args:
+            network: "inception" or "vgg16".
+            features_dir: folder searched first for its file, or None.
+            rule: resize rule, "tf1" or "clean".
+        """
+        found = weights.identify(network, weights.locate(network, features_dir))
+        self._clean = rule == "clean"
+        implementation, _ = _implementation(network)
+        self._network = implementation(found.path, floating=self._clean)
+        self.shapes = self._network.shapes
+        self.settings = {"feature_network": found.label, "feature_checksum": found.sha256, "resize": rule}
+
+    def __call__(self, images):
+        """Outputs by name, each [n, ...], of uint8 images [n, C, H, W]; gray ones are repeated to three channels."""
+        images = to_rgb(images)
+        if self._clean:
+            images = resize.clean_bicubic(images, self._network.input_size, self._network.input_size)
+        return self._network(images)
+
+    def distances(self, one, other):
+        """Perceptual distances [n] of float32 images [n, C, H, W], 0..255 (vgg16 only)."""
+        return self._network.distances(to_rgb(one), to_rgb(other))
+
+    def close(self):
+        """Free the session."""
+        self._network.close()
+
+
+def to_rgb(images):
+    """[n, C, H, W] with 1 or 3 channels to [n, H, W, 3]."""
+    if images.shape[1] not in (1, 3):
+        raise UserError(f"metrics with a feature network: images of {images.shape[1]} channels, accepted: 1 (gray) or 3 (RGB)")
+    images = np.moveaxis(images, 1, -1)
+    return np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images

@@ -1,0 +1,159 @@
+"""The Inception network of 2015-12-05 from its frozen graph, read as data.
+
+A GraphDef is a program. Only operations of an allow-list are accepted, function libraries are refused, and everything that is not
+between the batch of images and the pool features is cut off before the import: the JPEG decoder, whose place the batch takes, and the
+tail, whose reshape is fixed to one image. The graph itself resizes to 299×299 by TensorFlow 1's rule and computes (x − 128) / 128.
+"""
+
+import collections
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from google.protobuf.message import DecodeError
+
+from dnnlib import UserError, tflib
+
+INPUT = "ExpandDims"
+POOL = "pool_3"
+CLASSIFIER = "softmax/weights"
+INPUT_SIZE = 299
+ALLOWED = frozenset(
+    ["Const", "DecodeJpeg", "Cast", "ExpandDims", "ResizeBilinear", "Sub", "Mul", "Conv2D", "BatchNormWithGlobalNormalization"]
+    + ["CheckNumerics", "Identity", "Relu", "MaxPool", "AvgPool", "Concat", "ConcatV2", "Reshape", "MatMul", "BiasAdd", "Add", "Softmax"]
+)
+# From this producer version on, both TensorFlows refuse BatchNormWithGlobalNormalization; the published file is older.
+FIRST_REFUSED_PRODUCER = 9
+
+
+def read_graph(path):
+    """Read, check and cut a frozen Inception graph.
+
+    Args:
+        path: of the .pb file.
+
+    Returns:
+        (GraphDef from after INPUT up to POOL and CLASSIFIER, classifier weights float32 [D, classes]).
+
+    Raises:
+        UserError: one line saying what is wrong with the file.
+    """
+    graph_def = tf.GraphDef()
+    try:
+        with open(path, "rb") as file:
+            graph_def.ParseFromString(file.read())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except DecodeError:
+        raise UserError(f"{path}: not a TensorFlow graph, or truncated") from None
+    _check_program(path, graph_def)
+    cut = _cut(path, graph_def)
+    classifier = next(node for node in cut.node if node.name == CLASSIFIER)
+    if classifier.op != "Const":
+        raise UserError(f"{path}: {CLASSIFIER} is an operation {classifier.op}, accepted: Const")
+    weights = tf.make_ndarray(classifier.attr["value"].tensor)
+    if weights.ndim != 2:
+        raise UserError(f"{path}: {CLASSIFIER} has shape {list(weights.shape)}, accepted: two axes")
+    return cut, weights
+
+
+def _check_program(path, graph_def):
+    forbidden = sorted({node.op for node in graph_def.node} - ALLOWED)
+    if forbidden:
+        raise UserError(f"{path}: forbidden operations {', '.join(forbidden)}; this is not the Inception graph, or it was tampered with")
+    if graph_def.library.function:
+        raise UserError(f"{path}: holds functions, accepted are plain operations; this is not the Inception graph, or it was tampered with")
+    producer = graph_def.versions.producer
+    if producer >= FIRST_REFUSED_PRODUCER:
+        raise UserError(f"{path}: graph version (producer) {producer}, accepted below {FIRST_REFUSED_PRODUCER}: the file was rewritten")
+
+
+def _cut(path, graph_def):
+    """The nodes that POOL and CLASSIFIER need, without INPUT and what it needs; no shapes that would pin the batch to 1."""
+    nodes = {node.name: node for node in graph_def.node}
+    wanted, waiting = set(), [POOL, CLASSIFIER]
+    while waiting:
+        name = waiting.pop()
+        if name in wanted or name == INPUT:
+            continue
+        if name not in nodes:
+            raise UserError(f"{path}: node {name} is missing; this is not the Inception graph, or it is truncated")
+        wanted.add(name)
+        waiting.extend(source.lstrip("^").split(":")[0] for source in nodes[name].input)
+    if not any(source.split(":")[0] == INPUT for name in wanted for source in nodes[name].input):
+        raise UserError(f"{path}: node {INPUT} does not feed {POOL}; this is not the Inception graph")
+    cut = tf.GraphDef()
+    cut.versions.CopyFrom(graph_def.versions)
+    for node in graph_def.node:
+        if node.name in wanted:
+            cut.node.add().CopyFrom(node)
+            cut.node[-1].attr.pop("_output_shapes", None)
+    return cut
+
+
+class Inception:
+    """Pool features and classifier logits of batches of any size, on all devices of the session."""
+
+    input_size = INPUT_SIZE
+
+    def __init__(self, path, floating):
+        """
+        Args:
+            path: of the frozen graph.
+            floating: images come as float32 already resized, instead of uint8 of any size.
+
+        Raises:
+            UserError: see `read_graph`.
+        """
+        graph_def, weights = read_graph(path)
+        self.shapes = {"features": (weights.shape[0],), "logits": (weights.shape[1],)}
+        self._graph = tf.Graph()
+        with self._graph.as_default():
+            self._session = tflib.get_session()
+            try:
+                self._replicas = [self._build(graph_def, device, floating) for device in tflib.devices()]
+            except ValueError as error:
+                raise UserError(f"{path}: cannot be imported: {str(error).splitlines()[0]}") from None
+
+    def _build(self, graph_def, device, floating):
+        with tf.device(device):
+            images = tf.placeholder(tf.float32 if floating else tf.uint8, [None, None, None, 3])
+            pool, weights = tf.import_graph_def(
+                graph_def, input_map={f"{INPUT}:0": tf.cast(images, tf.float32)}, return_elements=[f"{POOL}:0", f"{CLASSIFIER}:0"], name=""
+            )
+            width = self.shapes["features"][0]
+            if pool.shape.as_list()[-1] != width:
+                raise ValueError(f"{POOL} has {pool.shape.as_list()[-1]} features, {CLASSIFIER} takes {width}")
+            features = tf.reshape(pool, [-1, width])
+            return images, {"features": features, "logits": tf.matmul(features, weights)}
+
+    def __call__(self, images):
+        """Evaluate the network.
+
+        Args:
+            images: [n, H, W, 3], 0..255, uint8 or float32 as announced.
+
+        Returns:
+            Dict: "features" float32 [n, D], "logits" float32 [n, classes], the latter without the classifier's bias.
+        """
+        return run_replicas(self._session, self._replicas, images)
+
+    def close(self):
+        """Free the session."""
+        with self._graph.as_default():
+            tflib.close_session()
+
+
+def run_replicas(session, replicas, images):
+    """Evaluate copies of a network, each on its share of a batch.
+
+    Args:
+        session: tf.Session.
+        replicas: list of (placeholder, dict of output tensors [n, ...]).
+        images: array [n, ...].
+
+    Returns:
+        Dict of arrays [n, ...].
+    """
+    used = [(part, replica) for part, replica in zip(np.array_split(images, len(replicas)), replicas) if len(part)]
+    values = session.run([outputs for _, (_, outputs) in used], {placeholder: part for part, (placeholder, _) in used})
+    return collections.OrderedDict((name, np.concatenate([value[name] for value in values])) for name in replicas[0][1])

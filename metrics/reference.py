@@ -1,0 +1,61 @@
+"""Statistics of the real images, kept between evaluations under a key of everything they depend on."""
+
+import hashlib
+import json
+import os
+import zipfile
+
+import numpy as np
+
+from dnnlib import atomic_output
+from metrics.results import warn
+
+
+class ReferenceCache:
+    """Files of a folder, each whole or not there: killing an evaluation leaves the ones it finished."""
+
+    def __init__(self, folder):
+        """Args: folder: created when something is saved; nothing is kept when None."""
+        self._folder = folder
+
+    def _path(self, name):
+        return os.path.join(self._folder, name)
+
+    def load(self, name, read):
+        """Call read(path) if the file is there.
+
+        Returns:
+            Whether it was read. An unreadable file counts as missing, with a warning.
+        """
+        if self._folder is None or not os.path.isfile(self._path(name)):
+            return False
+        try:
+            read(self._path(name))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            warn(f"{self._path(name)}: unreadable reference statistics, computed again ({str(error).splitlines()[0]})")
+            return False
+        return True
+
+    def save(self, name, write):
+        """Call write(binary file) and keep what it wrote; a full or read-only disk is a warning."""
+        if self._folder is None:
+            return
+        try:
+            with atomic_output(self._path(name)) as file:
+                write(file)
+        except OSError as error:
+            warn(f"{self._path(name)}: reference statistics are not kept ({error.strerror or error})")
+
+    def array(self, name, compute):
+        """The array stored under a name, or compute()'s, which is then stored."""
+        stored = []
+        if self.load(name, lambda path: stored.append(np.load(path, allow_pickle=False))):
+            return stored[0]
+        array = compute()
+        self.save(name, lambda file: np.save(file, array))
+        return array
+
+
+def reference_key(fields):
+    """16 hex digits that differ whenever one of the fields (plain data) does."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]

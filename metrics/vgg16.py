@@ -1,0 +1,165 @@
+"""VGG-16 (Simonyan & Zisserman 2015) with the weights of the Keras .h5 file, read by h5py as arrays; no Keras involved.
+
+Precision and recall take the second fully connected layer after its ReLU, as Kynkäänniemi et al. 2019 do. Their network is a program in
+a pickle with weights of its own, so numbers made here follow their protocol but are not equal to theirs to the last digit.
+"""
+
+import h5py
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dnnlib import UserError, tflib
+from metrics.inception import run_replicas
+
+CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green, red; what these weights were trained with
+CONVOLUTIONS = 13
+POOLS = 5
+
+
+def read_layers(path):
+    """Layers of a Keras VGG-16 file up to the second fully connected one.
+
+    Args:
+        path: of the .h5 file.
+
+    Returns:
+        List of (kind, kernel, bias): kind "conv" (kernel HWIO), "pool" (no arrays) or "dense" (kernel [in, out]).
+
+    Raises:
+        UserError: one line saying what is wrong with the file.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            layers = [_read_layer(file, _text(name)) for name in file.attrs["layer_names"]]
+    except (OSError, KeyError, RuntimeError) as error:
+        raise UserError(f"{path}: not a Keras weights file, or truncated ({str(error).splitlines()[0]})") from None
+    layers = [layer for layer in layers if layer]
+    kinds = [kind for kind, _, _ in layers]
+    if kinds.count("conv") != CONVOLUTIONS or kinds.count("pool") != POOLS or kinds.count("dense") < 2:
+        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("conv", "pool", "dense"))
+        raise UserError(f"{path}: {counts} layers, accepted: {CONVOLUTIONS} conv, {POOLS} pool, 3 dense (VGG-16 with its top)")
+    second = [index for index, kind in enumerate(kinds) if kind == "dense"][1]
+    layers = layers[: second + 1]
+    _check_shapes(path, layers)
+    return layers
+
+
+def _text(name):
+    return name.decode() if isinstance(name, bytes) else name
+
+
+def _read_layer(file, name):
+    group = file[name]
+    arrays = [np.asarray(group[_text(weight)], np.float32) for weight in group.attrs["weight_names"]]
+    if not arrays:
+        return ("pool", None, None) if "pool" in name else None
+    kernel, bias = arrays
+    return "conv" if kernel.ndim == 4 else "dense", kernel, bias
+
+
+def _check_shapes(path, layers):
+    channels = 3
+    for number, (kind, kernel, bias) in enumerate(layers):
+        if kind == "conv" and kernel.shape[:3] != (3, 3, channels):
+            raise UserError(f"{path}: layer {number} has a kernel {list(kernel.shape)}, accepted: [3, 3, {channels}, outputs]")
+        if kind == "dense" and (kernel.ndim != 2 or kernel.shape[0] % channels):
+            raise UserError(f"{path}: layer {number} has a kernel {list(kernel.shape)}, accepted: [a multiple of {channels}, outputs]")
+        channels = channels if kernel is None else len(bias)
+
+
+class Vgg16:
+    """Fully connected features of images, or distances of image pairs, on all devices of the session."""
+
+    def __init__(self, path, floating):
+        """
+        Args:
+            path: of the Keras .h5 file.
+            floating: images come as float32 already resized, instead of uint8 of any size.
+
+        Raises:
+            UserError: see `read_layers`.
+        """
+        self._layers = read_layers(path)
+        flat, last_bias = self._flat_inputs(), self._layers[-1][2]
+        self.input_size = int(round(np.sqrt(flat))) << POOLS
+        self.shapes = {"features": (len(last_bias),)}
+        self._graph = tf.Graph()
+        with self._graph.as_default():
+            self._session = tflib.get_session()
+            self._replicas, self._pairs = [], []
+            for device in tflib.devices():
+                with tf.device(device):
+                    weights = self._variables()
+                    self._replicas.append(self._build_features(weights, floating))
+                    self._pairs.append(self._build_distances(weights))
+
+    def _flat_inputs(self):
+        """Pixels of the last feature map, from the first dense layer's inputs and the last convolution's channels."""
+        dense = next(kernel for kind, kernel, _ in self._layers if kind == "dense")
+        channels = [len(bias) for kind, _, bias in self._layers if kind == "conv"][-1]
+        return dense.shape[0] // channels
+
+    def _variables(self):
+        """Variables of the weights on the current device: too large for constants in a graph."""
+        pairs = []
+        for _, kernel, bias in self._layers:
+            pair = []
+            for array in (kernel, bias) if kernel is not None else ():
+                start = tf.placeholder(tf.float32, array.shape)
+                variable = tf.Variable(start, trainable=False)
+                self._session.run(variable.initializer, {start: array})
+                pair.append(variable)
+            pairs.append(pair)
+        return pairs
+
+    def _convolutions(self, images, weights):
+        """Feature maps: the one before each pooling, and the last pooled one."""
+        x = images[..., ::-1] - tf.constant(CAFFE_MEAN)  # [N, H, W, 3], blue first
+        taps = []
+        for (kind, _, _), pair in zip(self._layers, weights):
+            if kind == "conv":
+                x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, pair[0], [1, 1, 1, 1], "SAME"), pair[1]))  # [N, h, w, C]
+            elif kind == "pool":
+                taps.append(x)
+                x = tf.nn.max_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "VALID")  # [N, h/2, w/2, C]
+        return taps, x
+
+    def _build_features(self, weights, floating):
+        images = tf.placeholder(tf.float32 if floating else tf.uint8, [None, None, None, 3])
+        resized = tf.image.resize_bilinear(tf.cast(images, tf.float32), [self.input_size] * 2)
+        _, x = self._convolutions(resized, weights)
+        for (kind, kernel, _), pair in zip(self._layers, weights):
+            if kind == "dense":
+                x = tf.reshape(x, [-1, kernel.shape[0]])  # height, width, channel order, as Keras flattens
+                x = tf.nn.relu(tf.nn.bias_add(tf.matmul(x, pair[0]), pair[1]))  # [N, outputs]
+        return images, {"features": x}
+
+    def _build_distances(self, weights):
+        pairs = tf.placeholder(tf.float32, [None, 2, None, None, 3])
+        sides = [self._convolutions(pairs[:, side], weights)[0] for side in range(2)]
+        distance = 0.0
+        for one, other in zip(*sides):
+            one, other = (tap * tf.rsqrt(tf.reduce_sum(tf.square(tap), axis=-1, keepdims=True) + 1e-10) for tap in (one, other))
+            distance += tf.reduce_mean(tf.reduce_sum(tf.square(one - other), axis=-1), axis=[1, 2])  # [N]
+        return pairs, {"distances": distance}
+
+    def __call__(self, images):
+        """Features of images [n, H, W, 3], 0..255, uint8 or float32 as announced: {"features": float32 [n, D]}."""
+        return run_replicas(self._session, self._replicas, images)
+
+    def distances(self, one, other):
+        """Perceptual distance of image pairs: LPIPS's sum over five layers of squared differences of channel-normalised features
+        (Zhang et al. 2018, equation 1), without its learned channel weights.
+
+        Args:
+            one, other: float32 [n, H, W, 3], 0..255, at least 16×16; not resized.
+
+        Returns:
+            float32 [n].
+        """
+        return run_replicas(self._session, self._pairs, np.stack([one, other], axis=1))["distances"]
+
+    def close(self):
+        """Free the session."""
+        with self._graph.as_default():
+            tflib.close_session()

@@ -1,0 +1,260 @@
+"""Feature networks read as data: stand-in files against NumPy and SciPy evaluations, and files that must be refused."""
+
+import functools
+import os
+
+import h5py
+import numpy as np
+import pytest
+import scipy.signal
+import tensorflow.compat.v1 as tf
+
+from dnnlib import UserError
+from metrics import feature_networks, inception, resize, vgg16, weights
+from tests.metrics_standins import inception_standin, vgg16_standin, write_features_dir
+
+
+@pytest.fixture
+def write_graph(tmp_path):
+    def write(graph_def):
+        path = str(tmp_path / "graph.pb")
+        with open(path, "wb") as file:
+            file.write(graph_def.SerializeToString())
+        return path
+
+    return write
+
+
+def _convolve(image, kernel, stride, padding):
+    """[H, W, I] by HWIO kernel in float64, channel by channel with SciPy."""
+    columns = []
+    for output in range(kernel.shape[3]):
+        flipped = kernel[::-1, ::-1, :, output].astype(np.float64)
+        planes = (scipy.signal.convolve2d(image[:, :, i], flipped[:, :, i], mode=padding) for i in range(kernel.shape[2]))
+        columns.append(functools.reduce(np.add, planes))
+    return np.stack(columns, axis=-1)[::stride, ::stride]
+
+
+def _block(image, values, stride, padding):
+    x = _convolve(image, values["kernel"], stride, padding)
+    x = (x - values["moving_mean"]) / np.sqrt(values["moving_variance"] + 0.001) * values["gamma"] + values["beta"]
+    return np.maximum(x, 0)
+
+
+def _inception_numpy(image, values):
+    """Pool features and bias-free logits of the stand-in for one uint8 image [H, W, 3]."""
+    x = (resize.tf1_bilinear(image[None], 299, 299)[0].astype(np.float64) - 128) / 128
+    x = _block(x, values["conv"], 2, "valid")  # [149, 149, 8]
+    x = np.stack([[x[19 * i : 19 * i + 3, 19 * j : 19 * j + 3].max(axis=(0, 1)) for j in range(8)] for i in range(8)])
+    x = np.concatenate([_block(x, values[scope], 1, "same") for scope in ("mixed_a", "mixed_b")], axis=-1)
+    features = x.mean(axis=(0, 1))
+    return features, features @ values["classifier"].astype(np.float64)
+
+
+def _images(count, height, width, seed=0):
+    return np.random.RandomState(seed).randint(0, 256, (count, height, width, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("options", [{}, {"tail_batch": 1}, {"output_shapes": True}, {"producer": 0}])
+def test_inception_equals_numpy_at_any_batch_size(write_graph, options):
+    graph_def, values = inception_standin(**options)
+    network = inception.Inception(write_graph(graph_def), floating=False)
+    images = _images(5, 33, 47)
+    outputs = network(images)
+    assert outputs["features"].shape == (5, 32)
+    assert outputs["logits"].shape == (5, 10)
+    for index in (0, 3):
+        features, logits = _inception_numpy(images[index], values)
+        np.testing.assert_allclose(outputs["features"][index], features, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(outputs["logits"][index], logits, rtol=1e-4, atol=1e-4)
+    singles = np.concatenate([network(images[i : i + 1])["features"] for i in range(5)])
+    np.testing.assert_allclose(singles, outputs["features"], rtol=1e-6, atol=1e-6)
+    network.close()
+
+
+def test_inception_sizes_come_from_the_file(write_graph):
+    graph_def, _ = inception_standin(features=12, classes=7)
+    network = inception.Inception(write_graph(graph_def), floating=False)
+    assert network.shapes == {"features": (12,), "logits": (7,)}
+    network.close()
+
+
+def test_cut_leaves_no_decoder_and_no_tail(write_graph):
+    graph_def, _ = inception_standin(output_shapes=True)
+    cut, classifier = inception.read_graph(write_graph(graph_def))
+    names = {node.name for node in cut.node}
+    assert classifier.shape == (32, 10)
+    assert {"pool_3", "softmax/weights", "conv/CheckNumerics"} <= names
+    assert not names & {"DecodeJpeg", "DecodeJpeg/contents", "Cast", "ExpandDims", "pool_3/_reshape", "softmax", "softmax/biases"}
+    assert not any("_output_shapes" in node.attr for node in cut.node)
+    assert cut.versions.producer == 8
+
+
+def _with_forbidden(graph_def):
+    graph_def.node.add(name="leak", op="WriteFile", input=["Cast", "Cast"])
+
+
+def _with_function(graph_def):
+    graph_def.library.function.add().signature.name = "f"
+
+
+def _without(name):
+    def remove(graph_def):
+        kept = [node for node in graph_def.node if node.name != name]
+        del graph_def.node[:]
+        graph_def.node.extend(kept)
+
+    return remove
+
+
+def _with_narrow_classifier(graph_def):
+    node = next(node for node in graph_def.node if node.name == "softmax/weights")
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(np.zeros((31, 10), np.float32)))
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        (_with_forbidden, "forbidden operations WriteFile"),
+        (_with_function, "holds functions"),
+        (lambda graph_def: setattr(graph_def.versions, "producer", 21), r"\(producer\) 21, accepted below 9"),
+        (_without("pool_3"), "node pool_3 is missing"),
+        (_without("softmax/weights"), "node softmax/weights is missing"),
+        (_without("conv/conv2d_params"), "node conv/conv2d_params is missing"),
+        (_with_narrow_classifier, "pool_3 has 32 features, softmax/weights takes 31"),
+    ],
+)
+def test_unsuitable_graphs_are_one_clear_line(write_graph, change, message):
+    graph_def, _ = inception_standin()
+    change(graph_def)
+    with pytest.raises(UserError, match=message) as caught:
+        inception.Inception(write_graph(graph_def), floating=False)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"junk bytes \xff\x00\xff", b""])
+def test_junk_is_no_graph(tmp_path, content):
+    path = tmp_path / "junk.pb"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"junk\.pb: (not a TensorFlow graph|node .* is missing)"):
+        inception.read_graph(str(path))
+
+
+def test_truncated_graph(tmp_path):
+    path = tmp_path / "short.pb"
+    path.write_bytes(inception_standin()[0].SerializeToString()[:-1000])
+    with pytest.raises(UserError, match=r"short\.pb: (not a TensorFlow graph, or truncated|node .* is missing)"):
+        inception.read_graph(str(path))
+
+
+def _vgg_numpy(image, layers):
+    """Second fully connected layer and feature maps before the poolings, for one float image [side, side, 3] in RGB."""
+    x = image[:, :, ::-1] - np.array([103.939, 116.779, 123.68])
+    taps = []
+    for name, kernel, bias in layers:
+        if name == "predictions":
+            break
+        if "conv" in name:
+            x = np.maximum(_convolve(x, kernel.astype(np.float32), 1, "same") + bias, 0)
+        elif "pool" in name:
+            taps.append(x)
+            height, width, channels = x.shape
+            x = x.reshape(height // 2, 2, width // 2, 2, channels).max(axis=(1, 3))
+        elif name.startswith("fc"):
+            x = np.maximum(x.ravel() @ kernel + bias, 0)
+    return x, taps
+
+
+@pytest.mark.parametrize("name_type", [bytes, str])
+def test_vgg16_equals_numpy(tmp_path, name_type):
+    path = str(tmp_path / "vgg.h5")
+    layers = vgg16_standin(path, name_type=name_type)
+    network = vgg16.Vgg16(path, floating=False)
+    assert network.input_size == 32
+    assert network.shapes == {"features": (12,)}
+    images = _images(3, 40, 25)
+    features = network(images)["features"]
+    for image, measured in zip(images, features):
+        expected, _ = _vgg_numpy(resize.tf1_bilinear(image[None], 32, 32)[0].astype(np.float64), layers)
+        np.testing.assert_allclose(measured, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+    assert features.std() > 0
+    network.close()
+
+
+def test_perceptual_distance_equals_numpy(tmp_path):
+    path = str(tmp_path / "vgg.h5")
+    layers = vgg16_standin(path)
+    network = vgg16.Vgg16(path, floating=False)
+    one, other = (_images(2, 32, 64, seed).astype(np.float32) for seed in (1, 2))
+    measured = network.distances(one, other)
+    for index in range(2):
+        total = 0.0
+        for a, b in zip(*(_vgg_numpy(images[index].astype(np.float64), layers[:-4])[1] for images in (one, other))):
+            a, b = (tap / np.sqrt(np.square(tap).sum(-1, keepdims=True) + 1e-10) for tap in (a, b))
+            total += np.square(a - b).sum(-1).mean()
+        assert measured[index] == pytest.approx(total, rel=1e-3)
+    np.testing.assert_array_equal(network.distances(one, one), 0)
+    network.close()
+
+
+def test_unsuitable_vgg_files_are_one_clear_line(tmp_path):
+    path = str(tmp_path / "vgg.h5")
+    vgg16_standin(path)
+    whole = (tmp_path / "vgg.h5").read_bytes()
+    with open(path, "wb") as file:
+        file.write(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="not a Keras weights file, or truncated"):
+        vgg16.read_layers(path)
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = np.array([], "S8")
+    with pytest.raises(UserError, match="0 conv, 0 pool, 0 dense"):
+        vgg16.read_layers(path)
+    vgg16_standin(path)
+    with h5py.File(path, "a") as file:
+        del file["block2_conv1/block2_conv1_W_1:0"]
+        file.create_dataset("block2_conv1/block2_conv1_W_1:0", data=np.zeros((5, 5, 4, 4), np.float32))
+    with pytest.raises(UserError, match=r"kernel \[5, 5, 4, 4\], accepted: \[3, 3, 4, outputs\]"):
+        vgg16.read_layers(path)
+
+
+def test_gray_images_and_the_clean_rule(tmp_path):
+    folder = write_features_dir(tmp_path)
+    gray = np.random.RandomState(3).randint(0, 256, (2, 1, 40, 40)).astype(np.uint8)
+    by_rule = {}
+    for rule in ("tf1", "clean"):
+        network = feature_networks.FeatureNetwork("inception", folder, rule)
+        assert network.settings["resize"] == rule
+        by_rule[rule] = network(gray)["features"]
+        np.testing.assert_allclose(network(np.repeat(gray, 3, axis=1))["features"], by_rule[rule], rtol=1e-6)
+        network.close()
+    _, values = inception_standin()
+    plain = inception.Inception(os.path.join(folder, "classify_image_graph_def.pb"), floating=True)
+    resized = resize.clean_bicubic(np.moveaxis(np.repeat(gray, 3, axis=1), 1, -1), 299, 299)
+    np.testing.assert_allclose(by_rule["clean"], plain(resized)["features"], rtol=1e-6)
+    plain.close()
+    assert np.abs(by_rule["clean"] - by_rule["tf1"]).max() > 1e-3
+    with pytest.raises(UserError, match="4 channels"):
+        feature_networks.to_rgb(np.zeros((1, 4, 8, 8)))
+
+
+def test_files_are_found_or_named(tmp_path, monkeypatch, capsys):
+    tried = []
+
+    def unreachable(url, published):
+        tried.append(url)
+        raise UserError("no connection")
+
+    monkeypatch.setattr(weights, "_fetch", unreachable)
+    with pytest.raises(weights.Unavailable, match=r"classify_image_graph_def\.pb is not available \(no connection\)"):
+        weights.locate("inception", str(tmp_path))
+    with pytest.raises(weights.Unavailable):
+        weights.locate("vgg16", None)
+    assert tried == list(weights.WEIGHT_FILES["inception"].urls) + list(weights.WEIGHT_FILES["vgg16"].urls)
+    with pytest.raises(UserError, match="--features-dir .*: no such folder"):
+        weights.locate("inception", str(tmp_path / "none"))
+    write_features_dir(tmp_path)
+    path = weights.locate("inception", str(tmp_path))
+    assert weights.identify("inception", path).label == "inception, not the published file"
+    assert "results cannot be compared" in capsys.readouterr().err
+    weights.identify("inception", path)
+    assert capsys.readouterr().err == ""
