@@ -86,6 +86,8 @@ def _use_snapshot(snapshot, options, dataset, evaluate):
     from training import launch, visualize
 
     print(f"snapshot {snapshot.path}")
+    if options.vis:
+        visualize.check(snapshot.records[2], dataset, options)
     with tflib.session_scope():
         Gs = launch.load_generator(snapshot)
         if options.eval and evaluate is not None:

@@ -51,8 +51,8 @@ def create_run(result_dir, expname):
             number += 1
 
 
-def check_writable(folder):
-    """Create `folder` if needed and try a file in it.
+def check_writable(folder, flag="--result-dir"):
+    """Create `folder` if needed and try a file in it; `flag` is the option that names it.
 
     Raises:
         UserError: it cannot be created or written.
@@ -64,7 +64,7 @@ def check_writable(folder):
             pass
         os.remove(probe)
     except OSError as error:
-        raise UserError(f"--result-dir {folder}: cannot write there ({error.strerror})") from None
+        raise UserError(f"{flag} {folder}: cannot write there ({error.strerror})") from None
 
 
 def numbered_files(folder, prefix, suffix):

@@ -15,6 +15,10 @@ Options = dataclasses.make_dataclass("Options", [(o.name, o.kind, dataclasses.fi
 Options.__doc__ = "Every option of run_network.py, resolved; one field a row of training.presets.OPTIONS."
 
 _ROWS = {option.name: option for option in OPTIONS}
+DESCRIPTION = (
+    "Train, evaluate and visualize GANformers and their baselines. "
+    "With none of --train, --eval and --vis: print the networks' layers and parameter counts."
+)
 _TRUE = ("true", "yes", "on", "1", "t", "y")
 _FALSE = ("false", "no", "off", "0", "f", "n")
 
@@ -70,15 +74,16 @@ def _help_text(option):
     return "; ".join(parts).replace("%", "%%")
 
 
-def build_parser():
-    """The argparse parser of the option table. Only flags that were given appear in what it returns."""
-    parser = _Parser(
-        prog="run_network.py",
-        description="Train, evaluate and visualize GANformers and their baselines. "
-        "With none of --train, --eval and --vis: print the networks' layers and parameter counts.",
-        argument_default=argparse.SUPPRESS,
-    )
-    for title, rows in OPTION_GROUPS:
+def build_parser(prog="run_network.py", description=DESCRIPTION, groups=OPTION_GROUPS):
+    """The argparse parser of an option table. Only flags that were given appear in what it returns.
+
+    Args:
+        prog: name of the program.
+        description: first paragraph of its --help.
+        groups: list of (title, list of training.presets.Option).
+    """
+    parser = _Parser(prog=prog, description=description, argument_default=argparse.SUPPRESS)
+    for title, rows in groups:
         group = parser.add_argument_group(title)
         for option in rows:
             extra = {"nargs": "?", "const": True} if option.kind is bool else {}
@@ -103,12 +108,16 @@ def parse_given(argv):
     if "vis" not in given and any(name.startswith("vis_") and value is not False for name, value in given.items()):
         given["vis"] = True
     for name, value in given.items():
-        _check_value(_ROWS[name], value)
+        check_value(_ROWS[name], value)
     return given
 
 
-def _check_value(option, value):
-    """Range, choice and availability of one given value."""
+def check_value(option, value):
+    """Range, choice and availability of one given value (training.presets.Option and the value, None for unset).
+
+    Raises:
+        UsageError: it is not accepted.
+    """
     if value is None:
         return
     for member in value if option.kind is list else (value,):

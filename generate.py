@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Make pictures with a trained model: see --help."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from dnnlib import UsageError, UserError, run_main, runs
+from training import command_line
+from training.presets import Option
+
+DESCRIPTION = "Make pictures with a trained model. The same seed gives the same picture at any batch size."
+OPTION_GROUPS = (
+    ("Model", (
+        Option("model", str, None, "network snapshot: a path, a URL or gdrive:NAME (required)"),
+        Option("gpus", str, "0", "GPU number, or cpu; without a GPU the CPU is used"),
+        Option("debug", bool, False, "show the traceback of an error"),
+    )),
+    ("Pictures", (
+        Option("output_dir", str, "images", "folder of the results"),
+        Option("images_num", int, 32, "number of pictures: those of the seeds 0, 1, 2, ...", low=1),
+        Option("seeds", str, None, "the seeds instead, such as 1,5-20"),
+        Option("truncation_psi", float, 0.7, "truncation: 1 for the full variety, less for more typical pictures", low=0, high=10),
+        Option("batch_size", int, 8, "pictures computed at once", low=1),
+        Option("ratio", float, None, "height / width of the picture inside its padding (default: the snapshot's)", low=0.01, high=1),
+        Option("class", str, None, "for models with labels: number of the class, or the label vector a,b,c (default: by the seed)"),
+        Option("noise_mode", str, "const", "noise: stored with the model, by the seed, or none", choices=("const", "random", "none")),
+    )),
+    ("Further results", (
+        Option("grid", bool, False, "write all pictures in one too, grid.png"),
+        Option("attention_maps", bool, False, "write map_*.png and blend_*.png: the strongest latent of each pixel, alone and over the picture"),
+        Option("video", bool, False, "write a walk through the latents of the seeds, video.gif, and video.mp4 where ffmpeg exists"),
+        Option("video_steps", int, 16, "frames from one seed to the next in the video", low=1),
+        Option("blending_alpha", float, 0.3, "weight of the picture where it is blended with its map", low=0, high=1),
+    )),
+)  # fmt: skip
+OPTIONS = {option.name: option for _, rows in OPTION_GROUPS for option in rows}
+MAX_SEED = 2**31 - 1
+
+
+def main(argv):
+    """Parse, check, launch.
+
+    Args:
+        argv: list of command-line arguments.
+    """
+    given = vars(command_line.build_parser("generate.py", DESCRIPTION, OPTION_GROUPS).parse_args(argv))
+    options = {name: option.default for name, option in OPTIONS.items()}
+    for name, value in given.items():
+        command_line.check_value(OPTIONS[name], value)
+        options[name] = value
+    if options["model"] is None:
+        raise UsageError("--model: a network snapshot is needed (a path, a URL or gdrive:NAME)")
+    if "seeds" in given and "images_num" in given:
+        raise UsageError("--seeds and --images-num: give only one of them")
+    seeds = range(options["images_num"]) if options["seeds"] is None else parse_seeds(options["seeds"])
+    label = None if options["class"] is None else parse_class(options["class"])
+    if options["video"] and len(seeds) < 2:
+        raise UsageError("--video: needs two seeds or more to walk between")
+    if not options["model"].startswith(("http://", "https://", "gdrive:")) and not os.path.isfile(options["model"]):
+        raise UserError(f"--model {options['model']}: there is no such file")
+    runs.check_writable(options["output_dir"], "--output-dir")
+    from training.visualize import generate  # TensorFlow is imported here, after all that can be checked without it
+
+    generate.run(options, list(seeds), label, argv)
+
+
+def parse_seeds(text):
+    """Seeds of a list such as "1,5-20", in its order, each once.
+
+    Raises:
+        UsageError: it is not such a list.
+    """
+    seeds = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or int(last or first) > MAX_SEED:
+            raise UsageError(f"--seeds: got {text!r}, expected numbers and ranges up to {MAX_SEED}, such as 1,5-20")
+        if dash and int(last) < int(first):
+            raise UsageError(f"--seeds: got the range {part.strip()}, expected the smaller number first")
+        seeds += range(int(first), int(last or first) + 1)
+    return list(dict.fromkeys(seeds))
+
+
+def parse_class(text):
+    """A class number (int), or a label vector (list of two or more floats).
+
+    Raises:
+        UsageError: it is neither.
+    """
+    try:
+        return int(text) if "," not in text else [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--class: got {text!r}, expected a class number or a label vector a,b,c") from None
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

@@ -1,0 +1,5 @@
+"""Pictures of what a generator does: `run` for run_network.py --vis, `training.visualize.generate` for generate.py."""
+
+from training.visualize.kinds import check, run
+
+__all__ = ["check", "run"]

@@ -1,0 +1,155 @@
+"""What generate.py does once its command line is parsed.
+
+Letters: n pictures, K latents, L layers of w, C H W image, k region latents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+
+import numpy as np
+from tqdm import tqdm
+
+from dnnlib import UsageError, UserError, atomic_output, tflib
+from dnnlib.tflib import numpy_stream
+from dnnlib.tflib.snapshot import build_network, local_path, read_records
+from training import images, run_record
+from training.visualize import colours, movies, sampling
+
+VIDEO_FPS = 16
+
+
+def run(options, seeds, label, argv):
+    """Make the pictures of a command line.
+
+    Args:
+        options: dict option name -> value (the table of generate.py).
+        seeds: list of ints, one a picture.
+        label: None, a class number, or a label vector (list of floats).
+        argv: the command line, for the JSON file.
+
+    Raises:
+        UserError: the snapshot cannot be read or does not do what is asked for.
+    """
+    path = local_path(options["model"])
+    record = read_records(path)[2]
+    config = sampling.snapshot_config(record)
+    _check(config, options, label)
+    devices = tflib.init_tf(options["gpus"])
+    if options["gpus"] != "cpu" and devices[0].startswith("/cpu"):
+        print("no GPU: using CPU")
+    with tflib.session_scope():
+        sampler = sampling.Sampler(
+            build_network(record, "Gs"),
+            ratio=sampling.picture_ratio(options["ratio"], config),
+            truncation_psi=options["truncation_psi"],
+            batch_size=options["batch_size"],
+            label_of=_label_source(config.c_dim, label) if config.c_dim else None,
+            noise_mode=options["noise_mode"],
+        )
+        files = _pictures(sampler, options, seeds)
+        if options["video"]:
+            _video(sampler, options["output_dir"], seeds, options["video_steps"])
+    _write_record(options, path, sampler.ratio, files, argv)
+    print(f"{len(seeds)} pictures in {options['output_dir']}")
+
+
+def _check(config, options, label):
+    """What depends on the snapshot's configuration."""
+    if options["attention_maps"]:
+        sampling.require_attention(config, "--attention-maps")
+    if label is None:
+        return
+    if not config.c_dim:
+        raise UserError(f"--class {options['class']}: this model was trained without labels")
+    if isinstance(label, int) and not 0 <= label < config.c_dim:
+        raise UsageError(f"--class {label}: this model has classes 0 to {config.c_dim - 1}")
+    if isinstance(label, list) and len(label) != config.c_dim:
+        raise UsageError(f"--class {options['class']}: got {len(label)} numbers, this model's labels have {config.c_dim}")
+
+
+def _label_source(width, label):
+    """Function seed -> label [width]: the one asked for, or a class drawn by the seed."""
+    if isinstance(label, list):
+        return lambda seed: np.asarray(label, np.float32)
+    classes = np.eye(width, dtype=np.float32)
+    if label is not None:
+        return lambda seed: classes[label]
+    return lambda seed: classes[numpy_stream(seed, "class").randint(width)]
+
+
+def _pictures(sampler, options, seeds):
+    """Write the pictures, their maps and the grid.
+
+    Returns:
+        list of dicts, one a picture, for the JSON file.
+    """
+    folder, with_maps = options["output_dir"], options["attention_maps"]
+    cells, files = [], []
+    with tqdm(total=len(seeds), desc="pictures", unit="img") as progress:
+        for part in sampler.batches(seeds, progress, sampler.maps_batch() if with_maps else None):
+            labels = sampler.labels(part)
+            ws = sampler.ws(sampler.z(part), labels)  # [n, K, L, w_dim]
+            if with_maps:
+                pictures, maps = sampler.pictures_and_maps(ws, part)
+                for seed, picture, own_maps in zip(part, pictures, maps):
+                    _save_maps(folder, seed, picture, own_maps[:, -1, 0], options["blending_alpha"])
+            else:
+                pictures = sampler.pictures(ws, part)
+            for seed, picture, own_label in zip(part, pictures, labels):
+                name = f"sample_{seed:06d}.png"
+                images.save_png(picture, os.path.join(folder, name))
+                files.append({"file": name, "seed": seed, **({"label": own_label.tolist()} if len(own_label) else {})})
+            if options["grid"]:
+                cells.append(pictures)
+    if cells:
+        columns = int(np.ceil(np.sqrt(len(seeds))))
+        images.save_png(images.make_grid(np.concatenate(cells), columns), os.path.join(folder, "grid.png"))
+    return files
+
+
+def _save_maps(folder, seed, picture, maps, alpha):
+    """Maps [k, H, W] of the last layer and first head, alone and over the picture."""
+    coloured = colours.segmentation(maps)
+    images.save_png(coloured, os.path.join(folder, f"map_{seed:06d}.png"))
+    images.save_png(colours.blend(picture, coloured, alpha), os.path.join(folder, f"blend_{seed:06d}.png"))
+
+
+def _video(sampler, folder, seeds, steps):
+    """A closed walk through the latents of the seeds, spherical in z: video.gif, and video.mp4 where ffmpeg exists."""
+    total = len(seeds) * steps
+
+    def frames():
+        with tqdm(total=total, desc="video", unit="frame") as progress:
+            for here, there in zip(seeds, seeds[1:] + seeds[:1]):
+                z, labels = sampler.z([here, there]), sampler.labels([here, there])
+                way = [(sampling.slerp(*z, t), sampling.lerp(*labels, t)) for t in np.arange(steps) / steps]
+                for rows in sampler.batches(way, progress):
+                    ws = sampler.ws(np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows]))
+                    yield from sampler.pictures(ws, [here] * len(rows))
+
+    if len(movies.save_movie(frames(), os.path.join(folder, "video"), VIDEO_FPS)) == 1:
+        print("no ffmpeg: the video is a GIF only")
+
+
+def _write_record(options, snapshot, ratio, files, argv):
+    """samples.json: everything needed to make the pictures again."""
+    with open(snapshot, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()
+    record = {
+        "command": " ".join(shlex.quote(word) for word in ["generate.py", *argv]),
+        "model": options["model"],
+        "model_sha256": digest,
+        "truncation_psi": options["truncation_psi"],
+        "noise_mode": options["noise_mode"],
+        "ratio": ratio,
+        "versions": run_record.versions(),
+        "git": run_record.git_revision(),
+        "pictures": files,
+    }
+    with atomic_output(os.path.join(options["output_dir"], "samples.json"), "w") as file:
+        json.dump(record, file, indent=2)
+        file.write("\n")

@@ -1,0 +1,260 @@
+"""Every visualization of run_network.py --vis: which are asked for, and one function for each.
+
+Letters: n pictures, K latents, L layers of w, C H W image, k region latents, h heads.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+import numpy as np
+from tqdm import tqdm
+
+from dnnlib import UserError, atomic_output
+from dnnlib.tflib import numpy_stream
+from training import images
+from training.visualize import colours, mixing, movies, sampling
+
+KINDS = ("images", "latents", "maps", "layer_maps", "interpolations", "noise_var", "style_mix")
+DEFAULT_KINDS = ("images", "latents", "maps", "interpolations", "noise_var")
+NOISE_RENDERINGS = 100
+NOISE_GAIN = 4
+MOVIE_FPS = 8
+
+
+def asked_kinds(options, config):
+    """The visualizations to make: those of the flags, else the default set as far as the model has them.
+
+    Args:
+        options: training.command_line.Options.
+        config: the generator's configuration.
+
+    Raises:
+        UserError: a flag asks for maps of a model without attention.
+    """
+    asked = [kind for kind in KINDS if getattr(options, f"vis_{kind}")]
+    for kind in ("maps", "layer_maps"):
+        if kind in asked:
+            sampling.require_attention(config, f"--vis-{kind.replace('_', '-')}")
+    if asked:
+        return asked
+    return [kind for kind in DEFAULT_KINDS if kind != "maps" or sampling.has_attention(config)]
+
+
+def check(record, dataset, options):
+    """All that can be wrong with --vis, before the network is built.
+
+    Args:
+        record: NetworkRecord of Gs.
+        dataset: training.dataset.Dataset.
+        options: training.command_line.Options.
+
+    Raises:
+        UserError: the model has no attention, or the dataset has other labels.
+    """
+    config = sampling.snapshot_config(record)
+    asked_kinds(options, config)
+    classes = dataset.labels.shape[1]
+    if config.c_dim and classes != config.c_dim:
+        raise UserError(f"--dataset {dataset.name}: it has labels of width {classes}, the snapshot was trained with {config.c_dim}")
+
+
+def run(Gs, dataset, options, folder):
+    """Make the visualizations that the options ask for.
+
+    Args:
+        Gs: tflib.Network, the generator.
+        dataset: training.dataset.Dataset, for ratio and labels.
+        options: training.command_line.Options.
+        folder: results are written below it.
+    """
+    kinds = asked_kinds(options, Gs.config)
+    sampler = sampling.Sampler(
+        Gs,
+        ratio=sampling.picture_ratio(options.ratio, Gs.config, dataset.ratio),
+        truncation_psi=options.truncation_psi,
+        batch_size=min(options.batch_gpu, options.vis_section_size),
+        label_of=_label_source(dataset) if Gs.config.c_dim else None,
+    )
+    if not sampling.has_attention(Gs.config) and "maps" in DEFAULT_KINDS and not any(getattr(options, f"vis_{kind}") for kind in KINDS):
+        print("this model has no attention to latents: no maps")
+    per_sample = [kind for kind in kinds if kind in ("images", "latents", "maps", "layer_maps")]
+    if per_sample:
+        _Samples(sampler, options, folder, per_sample).run()
+    if "interpolations" in kinds:
+        interpolations(sampler, options, folder)
+    if "noise_var" in kinds:
+        noise_variation(sampler, options, folder)
+    if "style_mix" in kinds:
+        mixing.tables(sampler, options.seed, folder)
+    print(f"visualizations ({', '.join(kinds)}) in {folder}")
+
+
+def _label_source(dataset):
+    """Function seed -> a label of the dataset."""
+    return lambda seed: dataset.labels[numpy_stream(seed, "label").randint(len(dataset.labels))]
+
+
+def empty_folder(folder, pattern):
+    """Make a folder; remove the entries an earlier run left there whose names match `pattern` (a regular expression)."""
+    os.makedirs(folder, exist_ok=True)
+    for entry in os.listdir(folder):
+        if re.fullmatch(pattern, entry):
+            os.remove(os.path.join(folder, entry))
+    return folder
+
+
+class _Samples:
+    """What is made once for every sample: images, latents, maps. One pass, section by section."""
+
+    FOLDERS = {"images": ("images",), "latents": ("latents-z", "latents-w"), "maps": ("maps", "softmaps", "blends", "softblends")}
+
+    def __init__(self, sampler, options, folder, kinds):
+        self.sampler = sampler
+        self.options = options
+        self.folder = folder
+        self.kinds = kinds
+        self.needs_maps = "maps" in kinds or "layer_maps" in kinds
+        self.cells = []
+
+    def run(self):
+        options = self.options
+        for kind in self.kinds:
+            for name in self.FOLDERS.get(kind, ()):
+                empty_folder(os.path.join(self.folder, name), r"\d{6,}\.(png|npy)")
+        count = options.vis_num if set(self.kinds) != {"layer_maps"} else min(options.vis_num, options.vis_rich_num)
+        with tqdm(total=count, desc="samples", unit="img") as progress:
+            for start in range(0, count, options.vis_section_size):
+                self._section(start, min(options.vis_section_size, count - start), progress)
+        if self.cells:
+            columns = int(np.ceil(np.sqrt(len(self.cells))))
+            images.save_png(images.make_grid(np.stack(self.cells), columns), os.path.join(self.folder, "images-grid.png"))
+
+    def _section(self, start, count, progress):
+        seeds = sampling.seeds_of(self.options.seed, start, count)
+        z, labels = self.sampler.z(seeds), self.sampler.labels(seeds)
+        ws = self.sampler.ws(z, labels)  # [n, K, L, w_dim]
+        if "latents" in self.kinds:
+            for row in range(count):
+                self._save_array("latents-z", start + row, z[row])
+                self._save_array("latents-w", start + row, ws[row, :, 0])
+        if not self.needs_maps and "images" not in self.kinds:
+            progress.update(count)
+            return
+        size = self.sampler.maps_batch() if self.needs_maps else None
+        for rows in self.sampler.batches(range(count), progress, size):
+            self._batch([start + row for row in rows], ws[rows[0] : rows[-1] + 1], [seeds[row] for row in rows])
+
+    def _batch(self, indices, ws, seeds):
+        if not self.needs_maps:
+            pictures, maps = self.sampler.pictures(ws, seeds), [None] * len(indices)
+        else:
+            pictures, maps = self.sampler.pictures_and_maps(ws, seeds)
+        for index, picture, own_maps in zip(indices, pictures, maps):
+            if "images" in self.kinds and self.options.vis_grid:
+                self.cells.append(picture)
+            elif "images" in self.kinds:
+                self._save("images", index, picture)
+            if "maps" in self.kinds:
+                self._save_maps(index, picture, own_maps[:, -1, 0])
+            if "layer_maps" in self.kinds and index < self.options.vis_rich_num:
+                self._save_layer_maps(index, own_maps)
+
+    def _save_maps(self, index, picture, maps):
+        """Maps [k, H, W] of the last layer and first head."""
+        alpha = self.options.blending_alpha
+        for name, blended, colouring in (("maps", "blends", colours.segmentation), ("softmaps", "softblends", colours.mixture)):
+            coloured = colouring(maps)  # [3, H, W]
+            self._save(name, index, coloured)
+            self._save(blended, index, colours.blend(picture, coloured, alpha))
+
+    def _save_layer_maps(self, index, maps):
+        """Maps [k, layers, h, H, W] of one sample."""
+        folder = empty_folder(os.path.join(self.folder, "layer_maps", f"{index:06d}"), r"l\d+_h\d+\.png")
+        for layer in range(maps.shape[1]):
+            for head in range(maps.shape[2]):
+                images.save_png(colours.segmentation(maps[:, layer, head]), os.path.join(folder, f"l{layer}_h{head}.png"))
+
+    def _save(self, name, index, picture):
+        images.save_png(picture, os.path.join(self.folder, name, f"{index:06d}.png"))
+
+    def _save_array(self, name, index, array):
+        with atomic_output(os.path.join(self.folder, name, f"{index:06d}.npy")) as file:
+            np.save(file, array)
+
+
+def interpolations(sampler, options, folder):
+    """From sample i to sample i + 1, spherical in z and linear in w; whole, or one component at a time.
+
+    Writes interpolations-z/%06d/ and interpolations-w/%06d/ with all.png, all.gif (and all.mp4), or component_%02d.* in place of all.
+    """
+    parts = [("all", slice(None))]
+    if options.interpolation_per_component:
+        parts = [(f"component_{index:02d}", slice(index, index + 1)) for index in range(sampler.components_num)]
+    count = options.vis_rich_num
+    with tqdm(total=2 * count * len(parts), desc="interpolations", unit="strip") as progress:
+        for index in range(count):
+            seeds = sampling.seeds_of(options.seed, index, 2)
+            z, labels = sampler.z(seeds), sampler.labels(seeds)
+            ws = sampler.ws(z, labels)
+            for space in ("z", "w"):
+                target = empty_folder(os.path.join(folder, f"interpolations-{space}", f"{index:06d}"), r"(all|component_\d+)\.(png|gif|mp4)")
+                for name, components in parts:
+                    steps = np.arange(options.interpolation_density + 1) / options.interpolation_density
+                    if space == "z":
+                        path = sampler.ws(*z_path(z, labels, steps, components))
+                    else:
+                        path = np.stack([_moved(ws, components, sampling.lerp, t) for t in steps])
+                    _save_strip(sampler.pictures(path), os.path.join(target, name))
+                    progress.update(1)
+
+
+def z_path(z, labels, steps, components=slice(None)):
+    """Latents and labels on the way from z[0] to z[1].
+
+    Args:
+        z: [2, K, z_dim].
+        labels: [2, c_dim].
+        steps: numbers from 0 to 1.
+        components: slice of the latents that move; the others stay those of z[0].
+
+    Returns:
+        ([steps, K, z_dim], [steps, c_dim]); the labels move linearly, and only with all components.
+    """
+    whole = components == slice(None)
+    path = np.stack([_moved(z, components, sampling.slerp, t) for t in steps])
+    return path, np.stack([sampling.lerp(labels[0], labels[1], t) if whole else labels[0] for t in steps])
+
+
+def _moved(pair, components, interpolate, t):
+    latents = pair[0].copy()
+    latents[components] = interpolate(pair[0][components], pair[1][components], t)
+    return latents
+
+
+def _save_strip(frames, path):
+    """Frames uint8 [n, C, H, W] as path.png (side by side), path.gif and, where possible, path.mp4."""
+    images.save_png(images.make_grid(frames, len(frames)), path + ".png")
+    movies.save_movie(frames, path, MOVIE_FPS)
+
+
+def noise_variation(sampler, options, folder):
+    """Where the noise acts: standard deviation over renderings of one latent, of the mean over channels in steps of 1/255, times 4.
+
+    Writes noise-variance.png (gray; white is a deviation of 64 or more).
+    """
+    seed = sampling.seeds_of(options.seed, 0, 1)
+    ws = sampler.ws_of_seeds(seed)  # [1, K, L, w_dim]
+    first, total, squares = None, 0.0, 0.0
+    with tqdm(total=NOISE_RENDERINGS, desc="noise variation", unit="img") as progress:
+        for rows in sampler.batches(range(NOISE_RENDERINGS), progress):
+            raw = sampler.raw(np.repeat(ws, len(rows), axis=0), seeds=rows, noise_mode="random")
+            gray = np.clip(raw, -1, 1).mean(axis=1, dtype=np.float64) * 127.5  # [n, H, W]
+            first = gray[0] if first is None else first
+            total = total + (gray - first).sum(axis=0)  # differences to the first one: no cancellation
+            squares = squares + np.square(gray - first).sum(axis=0)
+    mean = total / NOISE_RENDERINGS
+    deviation = np.sqrt(np.maximum(squares / NOISE_RENDERINGS - mean**2, 0.0))  # [H, W]
+    picture = np.clip(np.floor(deviation * NOISE_GAIN), 0, 255).astype(np.uint8)
+    images.save_png(images.crop_padding(picture[np.newaxis], sampler.ratio), os.path.join(folder, "noise-variance.png"))
