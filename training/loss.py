@@ -100,6 +100,6 @@ def path_lengths(images, ws, noise):
     Returns:
         Tensor [N]: sqrt(mean over components and layers of the squared norms of ∇_w Σ(G(w) · y)), y = noise / sqrt(H·W).
     """
-    height, width = images.shape.as_list()[2:]
-    gradient = tf.gradients(tf.reduce_sum(images * noise) / (height * width) ** 0.5, ws)[0]  # [N, K, L, w_dim]
+    pixels = tf.cast(tf.reduce_prod(tf.shape(images)[2:]), tf.float32)
+    gradient = tf.gradients(tf.reduce_sum(images * noise) / tf.sqrt(pixels), ws)[0]  # [N, K, L, w_dim]
     return tf.sqrt(tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=3), axis=[1, 2]) + 1e-12)  # [N]

@@ -98,33 +98,39 @@ class TrainingStep:
 
     def _make_stages(self):
         config = self.config.loss
-        stages = [Stage("generator", 1, self._phase("G", self._generator_loss))]
+        stages = [Stage("generator", 1, self._phase("G", "G", self._generator_loss))]
         if config.pathreg:
-            phase = self._phase("G", self._path_length_penalty)
+            phase = self._phase("G", "G_path_length", self._path_length_penalty)
             stages.append(Stage("path_length", config.g_reg_interval, lambda batch: self._track_path_length(phase(batch))))
-        stages.append(Stage("discriminator", 1, self._phase("D", self._discriminator_loss)))
+        stages.append(Stage("discriminator", 1, self._phase("D", "D", self._discriminator_loss)))
         if config.d_reg != "non":
-            stages.append(Stage(config.d_reg, config.d_reg_interval, self._phase("D", self._discriminator_penalty)))
+            stages.append(Stage(config.d_reg, config.d_reg_interval, self._phase("D", f"D_{config.d_reg}", self._discriminator_penalty)))
         beta = schedule.moving_average_beta(self.config.schedule.batch_size, self.config.schedule.ema_kimg)
         average = self.Gs.moving_average_op(self.G, beta)
         stages.append(Stage("moving_average", 1, lambda batch: tflib.run(average) or {}))
         return stages
 
-    def _phase(self, network, build_loss):
-        """Build one loss on every device, with its update; return the function that runs it on a Batch."""
+    def _phase(self, network, label, build_loss):
+        """Build one loss on every device, with its update; return the function that runs it on a Batch.
+
+        Args:
+            network: "G" or "D", whose optimizer takes the gradients.
+            label: name of their norm among the statistics.
+            build_loss: function part -> (scalar loss, dict of statistics, list of update operations).
+        """
         losses, statistics, updates = [], [], []
         for index, device in enumerate(self.devices):
             with tf.device(device), tf.name_scope(f"part{index}"):
                 value, shown, after = build_loss(self._part(index))
                 losses.append(value)
                 statistics.append(shown)
-                updates += after
+                updates = updates or after  # moving averages of activations: one device speaks for all
         optimizer = self.optimizers[network]
         accumulate, finish = optimizer.build(losses, self.devices)
         means = {name: tf.add_n([shown[name] for shown in statistics]) / len(self.devices) for name in statistics[0]}
-        return lambda batch: self._run_phase(network, batch, means, updates, accumulate, finish)
+        return lambda batch: self._run_phase(network, label, batch, means, updates, accumulate, finish)
 
-    def _run_phase(self, network, batch, means, updates, accumulate, finish):
+    def _run_phase(self, network, label, batch, means, updates, accumulate, finish):
         sums = dict.fromkeys(means, 0.0)
         per_round = (means, updates, finish if accumulate is None else accumulate)
         for round_index in range(self.rounds):
@@ -135,7 +141,7 @@ class TrainingStep:
         note = self.optimizers[network].check(squares, int(skipped))
         if note:
             print(note)
-        return {f"Gradients/{network}": float(norm), **{name: value / self.rounds for name, value in sums.items()}}
+        return {f"Gradients/{label}": float(norm), **{name: value / self.rounds for name, value in sums.items()}}
 
     def _feed(self, batch, round_index):
         images = self.part_size * len(self.devices)
@@ -159,12 +165,8 @@ class TrainingStep:
             reals = tf.where(mirrored, tf.reverse(reals, [3]), reals)
         return EasyDict(streams=streams, reals=reals, labels=self._labels[rows])
 
-    def _fakes(self, streams, count):
-        """Generate images from fresh latents and labels.
-
-        Returns:
-            EasyDict of the generator's outputs, with `labels` [count, c_dim].
-        """
+    def _latents(self, streams, count):
+        """Fresh latents [count, K, z_dim], and labels [count, c_dim] drawn from the dataset's."""
         latent_shape, label_shape = self.G.input_shapes
         z = streams.normal("z", [count, *latent_shape])  # [n, K, z_dim]
         if label_shape[0]:
@@ -173,6 +175,11 @@ class TrainingStep:
             labels = tf.gather(table, tf.minimum(chosen, len(self._label_table) - 1))
         else:
             labels = tf.zeros([count, 0])
+        return z, labels
+
+    def _fakes(self, streams, count):
+        """Generate images from fresh latents and labels: EasyDict of the generator's outputs, with the labels."""
+        z, labels = self._latents(streams, count)
         outputs = self.G.get_output_for(z, labels, training=True, streams=streams.child("generator"), noise_mode="random")
         return EasyDict(outputs, labels=labels)
 
@@ -188,9 +195,10 @@ class TrainingStep:
 
     def _path_length_penalty(self, part):
         streams = part.streams.child("path_length")
-        fakes = self._fakes(streams, max(self.part_size // 2, 1))
-        noise = streams.normal("directions", fakes.images.shape.as_list())
-        lengths = loss.path_lengths(fakes.images, fakes.ws, noise)  # [n / 2]
+        z, labels = self._latents(streams, max(self.part_size // 2, 1))
+        ws = self.G.part("mapping")(z, labels).ws  # [n / 2, K, L, w_dim]
+        images = self.G.part("synthesis")(ws, streams=streams.child("generator"), noise_mode="random").images
+        lengths = loss.path_lengths(images, ws, streams.normal("directions", tf.shape(images)))  # [n / 2]
         penalty = tf.reduce_mean(tf.square(lengths - self._path_mean))
         weight = 2 * self.config.loss.g_reg_weight * self.config.loss.g_reg_interval
         return penalty * weight, {"Regularizer/path_length": penalty, "Path/length": tf.reduce_mean(lengths)}, []

@@ -1,0 +1,85 @@
+"""Run folders, logs and stop signals."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from dnnlib import UserError, log, runs
+
+
+def test_runs_are_matched_by_exact_name(tmp_path):
+    for name in ("clevr-000", "clevr-002", "clevr-scratch-007", "clevr-10", "xclevr-011", "clevr-0a1", "clevr"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "clevr-099").write_text("a file, not a run")
+    assert [number for number, _ in runs.find_runs(str(tmp_path), "clevr")] == [0, 2, 10]
+    assert runs.latest_run(str(tmp_path), "clevr") == str(tmp_path / "clevr-10")
+    assert runs.latest_run(str(tmp_path), "clevr-scratch") == str(tmp_path / "clevr-scratch-007")
+    assert runs.latest_run(str(tmp_path), "clev") is None
+    assert runs.latest_run(str(tmp_path / "absent"), "clevr") is None
+
+
+def test_run_numbers_go_up(tmp_path):
+    made = [os.path.basename(runs.create_run(str(tmp_path / "results"), "exp")) for _ in range(3)]
+    assert made == ["exp-000", "exp-001", "exp-002"]
+
+
+def test_unwritable_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        runs.check_writable(str(tmp_path / "file" / "results"))
+
+
+def test_numbered_files(tmp_path):
+    for name in ("network-snapshot-000010.pkl", "network-snapshot-000002.pkl", "network-snapshot-1.pkl.tmp", "other-3.pkl"):
+        (tmp_path / name).write_text("")
+    assert [number for number, _ in runs.numbered_files(str(tmp_path), "network-snapshot-", ".pkl")] == [2, 10]
+    assert runs.numbered_files(str(tmp_path / "absent"), "a", "b") == []
+
+
+def test_log_takes_what_is_printed(tmp_path, capsys):
+    path = tmp_path / "log.txt"
+    for word in ("one", "two"):
+        with log.tee(str(path)):
+            print(word)
+            print("\r50%|", end="", file=sys.stderr)
+    print("outside")
+    assert path.read_text() == "one\ntwo\n"
+    assert capsys.readouterr().out == "one\ntwo\noutside\n"
+
+
+@pytest.mark.parametrize("seconds, text", [(4.6, "5s"), (65, "1m 05s"), (7500, "2h 05m"), (100000, "1d 03h")])
+def test_times(seconds, text):
+    assert log.format_time(seconds) == text
+
+
+SCRIPT = """
+import signal, sys, time
+from dnnlib.signals import StopRequest
+with StopRequest() as stop:
+    print("ready", flush=True)
+    for _ in range(200):
+        time.sleep(0.05)
+        if stop.asked and sys.argv[1] == "polite":
+            break
+print("saved after", stop.asked, flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_signal_asks_two_end(number):
+    for mode, count in (("polite", 1), ("busy", 2)):
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, mode], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout.readline() == b"ready\n"
+        for _ in range(count):
+            process.send_signal(number)
+            if count == 2:
+                process.stderr.readline()
+                process.stderr.readline()
+        out, _ = process.communicate(timeout=20)
+        if mode == "polite":
+            assert (process.returncode, out) == (0, f"saved after {signal.Signals(number).name}\n".encode())
+        else:
+            assert (process.returncode, out) == (128 + number, b"")

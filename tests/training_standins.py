@@ -1,0 +1,46 @@
+"""Small networks and a dataset in memory for the tests of training."""
+
+import numpy as np
+
+from dnnlib import tflib
+from training.config import LossConfig, ScheduleConfig, TrainingConfig
+from training.networks import DiscriminatorConfig, GeneratorConfig
+
+
+class ArrayDataset:
+    """The interface of training.dataset.Dataset over 64 random pictures of 8 x 8 pixels."""
+
+    def __init__(self, classes=0, resolution=8, count=64):
+        rng = np.random.RandomState(0)
+        self.name, self.fingerprint = "array", "0123"
+        self.count, self.resolution, self.channels, self.ratio = count, resolution, 3, 1.0
+        self.shape = (3, resolution, resolution)
+        self.labels = np.eye(classes, dtype=np.float32)[rng.randint(classes, size=count)] if classes else np.zeros([count, 0], np.float32)
+        self._pictures = rng.randint(256, size=[count, *self.shape]).astype(np.uint8)
+
+    def read(self, indices):
+        return self._pictures[indices]
+
+    def batches(self, batch_size, seed, position):
+        while True:
+            indices = [tflib.numpy_stream(seed, f"order/{position + i}").randint(self.count) for i in range(batch_size)]
+            position += batch_size
+            yield self._pictures[indices], self.labels[indices]
+
+
+def small_networks(seed=0, c_dim=0, **generator):
+    """G, D and Gs by name: a GANformer of 8 x 8 pixels with everything random in it switched on."""
+    shared = {"resolution": 8, "channel_base": 32, "channel_max": 8, "c_dim": c_dim}
+    options = dict(transformer=True, components_num=2, z_dim=8, w_dim=8, kmeans=True, use_pos=True, norm="layer", integration="mul",
+                   mapping_num_layers=2, style_mixing=0.9, attention_dropout=0.2)  # fmt: skip
+    options.update(generator)
+    G = tflib.Network("G", "Generator", GeneratorConfig(**shared, **options), seed=seed)
+    D = tflib.Network("D", "Discriminator", DiscriminatorConfig(**shared), seed=seed)
+    return {"G": G, "D": D, "Gs": G.clone("Gs")}
+
+
+def small_training(batch_size=8, batch_gpu=4, total_kimg=0.08, tick_kimg=0.02, mirror=True, **loss):
+    """TrainingConfig of a few steps; both regularizers often."""
+    loss = dict({"pathreg": True, "g_reg_interval": 2, "d_reg_interval": 3}, **loss)
+    schedule = ScheduleConfig(batch_size=batch_size, batch_gpu=batch_gpu, total_kimg=total_kimg, tick_kimg=tick_kimg, ema_kimg=0.05)
+    return TrainingConfig(seed=7, mirror_augment=mirror, loss=LossConfig(**loss), schedule=schedule)
