@@ -1,0 +1,303 @@
+"""Evaluation from end to end with stand-in feature networks: numbers, files, cache, protocols, failures kept apart."""
+
+import dataclasses
+import json
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import metrics
+from dnnlib import UserError
+from metrics import feature_networks, images, precision_recall, results, weights
+from tests.metrics_standins import ArrayDataset, BlobGenerator, Outputs, write_features_dir
+
+
+@pytest.fixture(scope="module")
+def features_dir(tmp_path_factory):
+    return write_features_dir(tmp_path_factory.mktemp("features"))
+
+
+@pytest.fixture
+def options(features_dir, tmp_path):
+    return metrics.Options(images_num=24, features_dir=features_dir, cache_dir=str(tmp_path / "cache"), progress=False, seed=3)
+
+
+def _dataset(count=30, size=32, **settings):
+    Gs = BlobGenerator(size)
+    z = np.random.RandomState(1).randn(count, 2, 4).astype(np.float32)
+    return ArrayDataset(images.quantize(Gs.run_part("synthesis", 2 * z).images), **settings)
+
+
+def _features(features_dir, name, pictures, output="features"):
+    network = feature_networks.FeatureNetwork(name, features_dir, "tf1")
+    outputs = network(pictures)[output].astype(np.float64)
+    network.close()
+    return outputs
+
+
+def _exact_fid(one, other):
+    s1, s2 = np.cov(one.T), np.cov(other.T)
+    roots = np.sqrt(np.maximum(np.linalg.eigvals(s1 @ s2).real, 0)).sum()
+    return np.square(one.mean(0) - other.mean(0)).sum() + np.trace(s1) + np.trace(s2) - 2 * roots
+
+
+def test_all_metrics_of_a_network(options, tmp_path):
+    dataset, Gs = _dataset(), BlobGenerator(contrast=0.7)
+    options = dataclasses.replace(options, run_dir=str(tmp_path / "run"), snapshot="network-snapshot-000001.pkl", images_num=40)
+    names = metrics.resolve("fid,is,pr,kid,ppl,swd", options, dataset)
+    assert names == ["fid", "is", "pr", "kid", "ppl", "swd"]
+    evaluated = {result.metric: result for result in metrics.evaluate(names, Gs, dataset, options)}
+    assert [result.error for result in evaluated.values()] == [None] * 6
+
+    fakes = images.Generated(Gs, dataset, 40, 3, 8, "clean").read(0, 40)
+    real_pool, fake_pool = (_features(options.features_dir, "inception", x) for x in (dataset.images, fakes))
+    assert evaluated["fid"].value == pytest.approx(_exact_fid(real_pool, fake_pool), rel=1e-4)
+    logits = _features(options.features_dir, "inception", fakes, "logits")
+    p = np.exp(logits - logits.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    scores = [np.exp(np.mean(np.sum(q * np.log(q / q.mean(0)), axis=1))) for q in np.split(p, 10)]
+    assert evaluated["is"].value == pytest.approx(np.mean(scores), rel=1e-5)
+    real_vgg, fake_vgg = (_features(options.features_dir, "vgg16", x) for x in (dataset.images, fakes))
+    square = ((fake_vgg[:, None] - real_vgg[None]) ** 2).sum(-1)
+    radii = [np.sort(((own[:, None] - own[None]) ** 2).sum(-1), axis=1)[:, 3] for own in (real_vgg, fake_vgg)]
+    assert evaluated["pr"].values["precision"] == pytest.approx((square <= radii[0]).any(1).mean())
+    assert evaluated["pr"].values["recall"] == pytest.approx((square <= radii[1][:, None]).any(0).mean())
+    assert evaluated["ppl"].value > 0
+
+    lines = [json.loads(line) for line in open(str(tmp_path / "run" / "metrics.jsonl"))]  # noqa: SIM115
+    assert [line["metric"] for line in lines] == names
+    settings = lines[0]["settings"]
+    assert (settings["reals"], settings["fakes"], settings["crop"], settings["protocol"]) == (30, 40, "clean", "full")
+    assert (settings["truncation"], settings["network"], settings["seed"], settings["resize"]) == (1.0, "Gs", 3, "tf1")
+    assert settings["snapshot"] == "network-snapshot-000001.pkl"
+    assert settings["dataset_fingerprint"] == dataset.fingerprint
+    assert len(settings["feature_checksum"]) == 64
+    assert "not the published file" in settings["feature_network"]
+    assert lines[5]["settings"]["feature_network"] is None
+    text = (tmp_path / "run" / "metric-fid.txt").read_text()
+    assert text.startswith("network-snapshot-000001.pkl  fid ")
+    assert metrics.read(str(tmp_path / "run"))[0].values == evaluated["fid"].values
+
+
+def test_second_evaluation_takes_the_reference_from_the_cache(options):
+    dataset, Gs = _dataset(), BlobGenerator()
+    first = metrics.evaluate("fid,pr,kid", Gs, dataset, options)
+
+    def unread(indices):
+        raise AssertionError("the reals were read again")
+
+    dataset.read = unread
+    second = metrics.evaluate("fid,pr,kid", Gs, dataset, options)
+    assert [result.values for result in second] == [result.values for result in first]
+    assert all(result.values for result in first)
+    other = metrics.evaluate("fid", Gs, dataset, dataclasses.replace(options, protocol="stylegan2"))
+    assert "the reals were read again" in other[0].error
+
+
+def test_damaged_cache_is_computed_again(options, capsys):
+    dataset, Gs = _dataset(), BlobGenerator()
+    first = metrics.evaluate("fid,pr,kid", Gs, dataset, options)
+    folder = os.path.join(options.cache_dir, "metrics")
+    names = os.listdir(folder)
+    assert len(names) == 4
+    for name in names:
+        with open(os.path.join(folder, name), "r+b") as file:
+            file.truncate(os.path.getsize(os.path.join(folder, name)) // 2)
+    capsys.readouterr()
+    second = metrics.evaluate("fid,pr,kid", Gs, dataset, options)
+    assert [result.values for result in second] == [result.values for result in first]
+    assert capsys.readouterr().err.count("unreadable reference statistics") == 4
+
+
+def test_same_fakes_at_any_batch_size_and_count(options):
+    dataset, Gs = _dataset(), BlobGenerator()
+    whole = images.Generated(Gs, dataset, 24, 3, 8, "clean").read(0, 24)
+    other = images.Generated(Gs, dataset, 9, 3, 5, "clean")
+    np.testing.assert_array_equal(np.concatenate([other.read(0, 4), other.read(4, 9)]), whole[:9])
+    assert not np.array_equal(images.Generated(Gs, dataset, 24, 4, 8, "clean").read(0, 24), whole)
+    assert len({picture.tobytes() for picture in whole}) == 24
+    one, two = (metrics.evaluate("fid,swd", Gs, dataset, dataclasses.replace(options, batch_size=size)) for size in (3, 7))
+    for a, b in zip(one, two):
+        assert a.value == pytest.approx(b.value, rel=1e-6)
+
+
+def test_labels_of_the_fakes_are_the_datasets():
+    labels = np.eye(5, dtype=np.float32)[np.array([1] * 10 + [4] * 20)]
+    dataset, Gs = _dataset(labels=labels), BlobGenerator(classes=5)
+    _, drawn, _ = images.draw_inputs(Gs, dataset.labels, 0, "fakes", 0, 200)
+    shares = drawn.mean(axis=0)
+    assert shares[1] + shares[4] == pytest.approx(1)
+    assert 0.2 < shares[1] < 0.47
+    with pytest.raises(UserError, match=r"labels of shape \[30, 0\], the network takes \[30, 5\]"):
+        images.Generated(Gs, _dataset(), 8, 0, 8, "clean")
+
+
+@pytest.mark.parametrize(
+    "width,ratio,rule,rows",
+    [
+        (256, 0.75, "clean", (32, 224)),
+        (256, 0.75, "historic", (32, 225)),
+        (256, 188 / 256, "clean", (34, 222)),
+        (256, 188 / 256, "historic", (34, 223)),
+        (256, 0.5, "historic", (64, 193)),
+        (64, 1.0, "clean", (0, 64)),
+        (64, 1.0, "historic", (0, 64)),
+    ],
+)
+def test_crop(width, ratio, rule, rows):
+    assert images.crop_rows(width, ratio, rule) == slice(*rows)
+
+
+def test_quantize_equals_the_definition():
+    values = np.array([-2, -1, -1 + 1 / 255, 0, 0.00393, 0.5, 0.9999, 1, 3], np.float32)
+    expected = [0, 0, 1, 128, 128, 191, 255, 255, 255]
+    np.testing.assert_array_equal(images.quantize(values), expected)
+    with pytest.raises(ValueError, match="NaN"):
+        images.quantize(np.array([np.nan]))
+
+
+def test_protocol_full_takes_each_image_once():
+    dataset = _dataset(ratio=0.5)
+    reals = images.Reals(dataset, 30, False, False, 0, "clean")
+    assert reals.shape == (3, 16, 32)
+    read = np.concatenate([reals.read(0, 13), reals.read(13, 30)])
+    expected = {picture[:, 8:24].tobytes() for picture in dataset.images}
+    assert {picture.tobytes() for picture in read} == expected
+    assert len(expected) == 30
+
+
+def test_protocol_stylegan2_repeats_and_mirrors():
+    dataset = _dataset(ratio=0.5)
+    reals = images.Reals(dataset, 75, True, True, 7, "historic")
+    assert (reals.count, reals.shape) == (75, (3, 17, 32))
+    read = np.concatenate([reals.read(0, 40), reals.read(40, 75)])
+    plain = {picture[:, 8:25].tobytes(): index for index, picture in enumerate(dataset.images)}
+    mirrored = {np.ascontiguousarray(picture[:, 8:25, ::-1]).tobytes(): index for index, picture in enumerate(dataset.images)}
+    found = [plain.get(p.tobytes(), mirrored.get(p.tobytes())) for p in read]
+    assert sorted(found[:30]) == sorted(found[30:60]) == list(range(30))
+    flips = [p.tobytes() in mirrored for p in read]
+    assert 0.25 < np.mean(flips) < 0.75
+    np.testing.assert_array_equal(images.Reals(dataset, 75, True, True, 7, "historic").read(10, 20), read[10:20])
+
+
+def test_folder_of_images_equals_the_network(options, tmp_path):
+    dataset, Gs = _dataset(ratio=0.75), BlobGenerator()
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    fakes = images.Generated(Gs, dataset, 24, 3, 8, "clean").read(0, 24)
+    for index, picture in enumerate(fakes):
+        Image.fromarray(picture.transpose(1, 2, 0)).save(str(folder / f"{index:03d}.png"))
+    of_folder = dataclasses.replace(options, images_dir=str(folder))
+    names = metrics.resolve("fid,is,swd", of_folder, dataset)
+    for one, other in zip(metrics.evaluate(names, None, dataset, of_folder), metrics.evaluate(names, Gs, dataset, options)):
+        assert one.value == pytest.approx(other.value, rel=1e-9)
+        assert one.settings["images_dir"] == str(folder)
+    with pytest.raises(UserError, match="ppl: it needs a network"):
+        metrics.resolve("ppl", of_folder, dataset)
+    Image.fromarray(np.zeros((20, 32, 3), np.uint8)).save(str(folder / "000.png"))
+    with pytest.raises(UserError, match=r"000\.png: 32×20 pixels, accepted to match the dataset: 32×24 or 32×32"):
+        metrics.resolve("swd", of_folder, dataset)
+    (folder / "000.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"000\.png: not a readable image"):
+        metrics.resolve("swd", of_folder, dataset)
+
+
+def test_mistakes_are_reported_at_the_start(options, tmp_path):
+    dataset = _dataset()
+    cases = [
+        ("fid,psnr", options, "psnr is not known, accepted: fid, is, kid"),
+        ("is", dataclasses.replace(options, images_num=9), "metric is: too few images: 9"),
+        ("fid", dataclasses.replace(options, protocol="half"), "--eval-protocol half: not known, accepted: full, stylegan2"),
+        ("fid", dataclasses.replace(options, images_num=0), "--eval-images-num 0"),
+        ("fid", dataclasses.replace(options, resize="lanczos"), "resize rule lanczos: not known, accepted: tf1, clean"),
+        ("swd", dataclasses.replace(options, images_dir=str(tmp_path / "none")), "no such folder"),
+        ("swd", dataclasses.replace(options, images_dir=str(tmp_path)), "no images found"),
+        ("fid", dataclasses.replace(options, features_dir=str(tmp_path / "none")), "--features-dir .*: no such folder"),
+    ]
+    for names, given, message in cases:
+        with pytest.raises(UserError, match=message) as caught:
+            metrics.resolve(names, given, dataset)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="3 in dataset arrays, accepted from 4"):
+        metrics.resolve("pr", options, _dataset(3))
+    assert metrics.resolve("none", options, dataset) == []
+    assert metrics.evaluate([], None, dataset, options) == []
+
+
+def test_missing_networks_disable_their_metrics_with_one_warning(options, tmp_path, monkeypatch, capsys):
+    def offline(url, published):
+        raise UserError("no connection")
+
+    monkeypatch.setattr(weights, "_fetch", offline)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    names = metrics.resolve("fid,swd,kid,is", dataclasses.replace(options, features_dir=str(empty)), _dataset())
+    assert names == ["swd"]
+    warnings = capsys.readouterr().err.splitlines()
+    assert len(warnings) == 1
+    assert warnings[0].startswith("warning: metrics fid, kid, is are disabled: classify_image_graph_def.pb is not available")
+
+
+def test_failures_stay_apart(options, monkeypatch, capsys, tmp_path):
+    dataset, Gs = _dataset(), BlobGenerator()
+
+    def exhausted(features, k):
+        raise MemoryError("out of\nmemory")
+
+    monkeypatch.setattr(precision_recall, "manifold_radii2", exhausted)
+    options = dataclasses.replace(options, run_dir=str(tmp_path / "run"))
+    fid, pr, swd = metrics.evaluate("fid,pr,swd", Gs, dataset, options)
+    assert fid.error is None
+    assert swd.error is None
+    assert pr.error == "MemoryError: out of"
+    assert pr.value is None
+    assert "warning: metric pr failed: MemoryError: out of" in capsys.readouterr().err
+    assert metrics.read(str(tmp_path / "run"))[1].error == pr.error
+
+
+def test_broken_generator_and_broken_feature_network_are_recorded(options, features_dir, monkeypatch):
+    class Diverged(BlobGenerator):
+        def run(self, *inputs, **settings):
+            return Outputs(super().run(*inputs, **settings).images * np.float32(np.nan), None, None)
+
+    broken = metrics.evaluate("fid,swd", Diverged(), _dataset(), options)
+    assert ["NaN or infinity" in result.error for result in broken] == [True, True]
+    monkeypatch.setattr("metrics.vgg16.Vgg16.__call__", lambda self, batch: 1 / 0)
+    fid, pr = metrics.evaluate("fid,pr", BlobGenerator(), _dataset(), options)
+    assert fid.error is None
+    assert "ZeroDivisionError" in pr.error
+
+
+def test_generator_of_another_resolution_is_recorded(options):
+    (result,) = metrics.evaluate("swd", BlobGenerator(16), _dataset(), options)
+    assert "got (3, 16, 16), expected the dataset's (3, 32, 32)" in result.error
+
+
+def test_path_length_variants_measure_the_path(options):
+    dataset, Gs = _dataset(), BlobGenerator()
+    values = {r.metric: r.value for r in metrics.evaluate("ppl,ppl_zfull,ppl_zend,ppl_wfull,ppl_wend", Gs, dataset, options)}
+    assert all(value > 0 for value in values.values())
+    (steeper,) = metrics.evaluate("ppl", BlobGenerator(contrast=2.0), dataset, options)
+    assert steeper.value != pytest.approx(values["ppl"], rel=0.01)
+    (again,) = metrics.evaluate("ppl", Gs, dataset, dataclasses.replace(options, batch_size=5))
+    assert again.value == pytest.approx(values["ppl"], rel=1e-3)
+
+
+def test_unlike_results_are_not_compared(options):
+    dataset = _dataset()
+    (full,) = metrics.evaluate("swd", BlobGenerator(), dataset, options)
+    (better,) = metrics.evaluate("swd", BlobGenerator(contrast=0.9), dataset, options)
+    metrics.require_comparable(full, better)
+    (historic,) = metrics.evaluate("swd", BlobGenerator(), dataset, dataclasses.replace(options, protocol="stylegan2"))
+    with pytest.raises(UserError, match="cannot be compared: crop 'clean' against 'historic', protocol 'full' against 'stylegan2'"):
+        metrics.require_comparable(full, historic)
+
+
+def test_incomplete_line_of_a_killed_run_is_passed_over(tmp_path):
+    whole = results.Result("swd", {"swd": 1.5}, {"seed": 0})
+    results.write(whole, str(tmp_path))
+    with open(str(tmp_path / "metrics.jsonl"), "a") as file:
+        file.write('{"metric": "sw')
+    assert [result.value for result in metrics.read(str(tmp_path))] == [1.5]
