@@ -56,6 +56,24 @@ def _choose(losses, kind):
     return losses[kind]()
 
 
+def consistency(augmented, clean):
+    """Squared change of the scores by augmentation, one value a sample (bCR, Zhao et al. 2021, eq. 2-3).
+
+    Args:
+        augmented, clean: scores of the same images with and without augmentation [N, 1].
+
+    Returns:
+        Tensor [N, 1].
+
+    Raises:
+        ValueError: the shapes differ: [N] against [N, 1] would broadcast and pull all scores to one constant.
+    """
+    shapes = augmented.shape.as_list(), clean.shape.as_list()
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"consistency: got scores of shapes {shapes[0]} and {shapes[1]}, expected the same")
+    return tf.square(augmented - clean)
+
+
 def squared_gradient(scores, images):
     """Squared norm of each sample's score gradient, ‖∇_x s(x)‖²: R1 on reals, R2 on fakes (Mescheder et al. 2018, eq. 9).
 

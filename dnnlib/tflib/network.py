@@ -119,6 +119,10 @@ class Network:
             steps.append(variable.assign(target + (variable - target) * beta if blend else target))
         return tf.group(*steps)
 
+    def after_update_op(self):
+        """Operation to run once after each update of the trainable variables (state of the weights' normalisation), or None."""
+        return tf.group(*self.arch.after_update(self.variables)) if self.arch.after_update else None
+
     def parameter_count(self):
         """(trainable, all) numbers of stored values."""
         count = [sum(int(np.prod(v.shape.as_list())) for v in group.values()) for group in (self.trainables, self.variables)]

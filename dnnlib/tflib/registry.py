@@ -42,6 +42,7 @@ class Architecture:
         components: sub-networks in snapshot files: name -> variable prefix ("mapping" -> "G_mapping").
         parsers: build function names found in snapshot files -> function keyword arguments -> (config, notes).
         to_kwargs: function (config, component name or None) -> keyword arguments to store in a snapshot file.
+        after_update: function (dict local name -> tf.Variable) -> operations to run once after each update of the trainable variables.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Architecture:
     parsers: dict = field(default_factory=dict)
     parts: dict = field(default_factory=dict)
     components: dict = field(default_factory=dict)
+    after_update: Callable | None = None
 
 
 _architectures = {}

@@ -1,5 +1,7 @@
 """Variables whose initial values are NumPy functions of (seed, name), equal in every TensorFlow version."""
 
+from typing import Any, Callable, NamedTuple
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
@@ -15,7 +17,7 @@ def get_variable(name, shape, init, trainable=True):
     Args:
         name: name within the scope.
         shape: list of ints.
-        init: function (np.random.RandomState, shape) -> array; called by `initialize`.
+        init: function (np.random.RandomState, shape) -> array, or a Derived; used by `initialize`.
         trainable: whether an optimizer may change it.
 
     Returns:
@@ -43,18 +45,30 @@ def constant(value):
     return lambda rng, shape: np.full(shape, value)
 
 
+class Derived(NamedTuple):
+    """Initializer: a function of another variable's initial value."""
+
+    source: Any  # tf.Variable
+    function: Callable
+
+
 def initialize(variables, seed):
     """Set variables to their initial values.
 
     Args:
-        variables: dict local name -> tf.Variable made by `get_variable`.
+        variables: dict local name -> tf.Variable made by `get_variable`; with a derived one comes its source.
         seed: int; the local name chooses the stream.
     """
     initializers = {variable.name: init for variable, init in tf.get_collection(_INITIALIZERS)}
     values = {}
     for name, variable in variables.items():
-        shape = variable.shape.as_list()
-        values[variable] = initializers[variable.name](numpy_stream(seed, f"init/{name}"), shape)
+        init = initializers[variable.name]
+        if not isinstance(init, Derived):
+            values[variable] = init(numpy_stream(seed, f"init/{name}"), variable.shape.as_list())
+    for variable in variables.values():
+        init = initializers[variable.name]
+        if isinstance(init, Derived):
+            values[variable] = init.function(values[init.source])
     assign(values)
 
 

@@ -7,8 +7,14 @@ from training.networks import vocabulary
 from training.networks.config import DiscriminatorConfig, GeneratorConfig
 from training.networks.discriminator import discriminator
 from training.networks.generator import generator, generator_mapping, generator_synthesis
+from training.networks.vitgan.config import ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
+from training.networks.vitgan.discriminator import discriminator as vitgan_discriminator
+from training.networks.vitgan.generator import generator as vitgan_generator
+from training.networks.vitgan.generator import generator_mapping as vitgan_mapping
+from training.networks.vitgan.generator import generator_synthesis as vitgan_synthesis
+from training.networks.vitgan.spectral import power_iteration_updates
 
-__all__ = ["DiscriminatorConfig", "GeneratorConfig"]
+__all__ = ["DiscriminatorConfig", "GeneratorConfig", "ViTGANDiscriminatorConfig", "ViTGANGeneratorConfig"]
 
 
 def _generator_inputs(config):
@@ -29,6 +35,18 @@ def _generator_kwargs(config, component):
     if component == "mapping":
         kwargs["num_broadcast"] = config.num_ws
     return kwargs
+
+
+def _vitgan_inputs(config):
+    return [("z", (1, config.z_dim)), ("labels", (config.c_dim,))]
+
+
+def _vitgan_ws_inputs(config):
+    return [("ws", (1, config.num_ws, config.dim))]
+
+
+def _vitgan_discriminator_inputs(config):
+    return [("images", (config.num_channels, config.resolution, config.resolution)), ("labels", (config.c_dim,))]
 
 
 def _parser(config_class, first):
@@ -63,5 +81,28 @@ register(
             "Discriminator": _parser(DiscriminatorConfig, None),
         },
         to_kwargs=lambda config, component: config.to_kwargs(),
+    )
+)
+register(
+    Architecture(
+        name="ViTGANGenerator",
+        config_class=ViTGANGeneratorConfig,
+        whole=Part(vitgan_generator, _vitgan_inputs, ("images", "maps", "ws")),
+        parts={
+            "mapping": Part(vitgan_mapping, _vitgan_inputs, ("ws",)),
+            "synthesis": Part(vitgan_synthesis, _vitgan_ws_inputs, ("images", "maps")),
+        },
+        parsers={"ViTGANGenerator": _parser(ViTGANGeneratorConfig, None)},
+        to_kwargs=lambda config, component: config.to_kwargs(),
+    )
+)
+register(
+    Architecture(
+        name="ViTGANDiscriminator",
+        config_class=ViTGANDiscriminatorConfig,
+        whole=Part(vitgan_discriminator, _vitgan_discriminator_inputs, ("scores",)),
+        parsers={"ViTGANDiscriminator": _parser(ViTGANDiscriminatorConfig, None)},
+        to_kwargs=lambda config, component: config.to_kwargs(),
+        after_update=power_iteration_updates,
     )
 )

@@ -13,14 +13,16 @@ CROP_RATIO = 0.5  # pictures of at most this height/width ratio ...
 CROP_ABOVE = 256  # ... and of a larger width are computed without their padding
 
 
-def _one_of(config, **accepted):
+def check_one_of(config, **accepted):
+    """Raise UserError unless every named field has one of its accepted values."""
     for name, values in accepted.items():
         if getattr(config, name) not in values:
             given = getattr(config, name)
             raise UserError(f"{name}: got {given!r}, accepted: {', '.join(str(v) for v in values)}")
 
 
-def _in_range(config, low, *names):
+def check_at_least(config, low, *names):
+    """Raise UserError unless every named field is `low` or more."""
     for name in names:
         if getattr(config, name) < low:
             raise UserError(f"{name}: got {getattr(config, name)}, accepted: {low} or more")
@@ -55,13 +57,13 @@ class PictureConfig:
         log2 = int(np.log2(max(self.resolution, 1)))
         if self.resolution != 2**log2 or self.resolution < 4:
             raise UserError(f"resolution: got {self.resolution}, accepted: a power of two from 4 on")
-        _one_of(
+        check_one_of(
             self,
             pos_type=("linear", "sinus", "trainable", "trainable2d"),
             pos_init=("uniform", "normal"),
         )
-        _in_range(self, 1, "components_num", "num_heads", "pos_directions_num", "channel_base", "channel_max", "num_channels")
-        _in_range(self, 0, "c_dim", "attention_dropout")
+        check_at_least(self, 1, "components_num", "num_heads", "pos_directions_num", "channel_base", "channel_max", "num_channels")
+        check_at_least(self, 0, "c_dim", "attention_dropout")
         self.resample_kernel = tuple(self.resample_kernel) if self.resample_kernel is not None else None
         self._check_positions()
 
@@ -145,15 +147,15 @@ class GeneratorConfig(PictureConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        _one_of(
+        check_one_of(
             self,
             architecture=("orig", "skip", "resnet"),
             norm=(None, "batch", "instance", "layer"),
             integration=("add", "mul", "both"),
             merge_type=("sum", "softmax", "max", "leaves"),
         )
-        _in_range(self, 1, "z_dim", "w_dim", "mapping_num_layers", "kmeans_iters")
-        _in_range(self, 0, "style_mixing", "component_mixing", "component_dropout")
+        check_at_least(self, 1, "z_dim", "w_dim", "mapping_num_layers", "kmeans_iters")
+        check_at_least(self, 0, "style_mixing", "component_mixing", "component_dropout")
         self._check_attention()
         self._check_merge()
         self._check_mapping()
@@ -233,8 +235,8 @@ class DiscriminatorConfig(PictureConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        _one_of(self, architecture=("orig", "skip", "resnet"))
-        _in_range(self, 1, "a_dim", "mbstd_group_size")
+        check_one_of(self, architecture=("orig", "skip", "resnet"))
+        check_at_least(self, 1, "a_dim", "mbstd_group_size")
         if self.transformer:
             self.check_heads(a_dim=self.a_dim)
             if self.ltnt2img:

@@ -46,7 +46,7 @@ def generator(
         ctx.updates.append(average.assign(mean + (average - mean) * W_AVG_DECAY))
         ws = _mix(config, ws, labels, positions, ctx, mask)
     if truncation_psi is not None:
-        ws = _truncate(ws, average, truncation_psi, truncation_cutoff)
+        ws = truncate(ws, average, truncation_psi, truncation_cutoff)
     latent_pos = positions if config.use_pos else None
     images, maps = synthesis(config, ws, latent_pos, ctx, noise_mode, mask)
     return EasyDict(images=images, maps=maps, ws=tf.identity(ws, name="ws"), updates=ctx.updates)
@@ -58,7 +58,7 @@ def generator_mapping(config, z, labels, truncation_psi=None, truncation_cutoff=
     ws = mapping(config, z, labels, positions, Context())
     if truncation_psi is not None:
         average = variables.get_variable("dlatent_avg", [config.w_dim], init=variables.constant(0.0), trainable=False)
-        ws = _truncate(ws, average, truncation_psi, truncation_cutoff)
+        ws = truncate(ws, average, truncation_psi, truncation_cutoff)
     return EasyDict(ws=ws)
 
 
@@ -100,7 +100,7 @@ def _mix(config, ws, labels, positions, ctx, mask):
     return ws
 
 
-def _truncate(ws, average, psi, cutoff):
+def truncate(ws, average, psi, cutoff):
     """w = average + ψ·(w − average) for layers below the cutoff, every latent alike."""
     if cutoff is not None:
         layers = tf.range(ws.shape.as_list()[2])

@@ -27,12 +27,12 @@ def mapping(config, z, labels, positions, ctx, mask=None):
         w [N, K, L, w_dim], the same for every layer.
     """
     with tf.variable_scope("G_mapping"):
-        x = _with_labels(z, labels, config.c_dim, config.z_dim) if config.c_dim else z  # [N, K, z_dim or 2·z_dim]
+        x = with_labels(z, labels, config.c_dim, config.z_dim) if config.c_dim else z  # [N, K, z_dim or 2·z_dim]
         if config.mapping_dim:
             x = dense(x, config.mapping_dim, suffix="_map_start")  # [N, K, mapping_dim]
             positions = dense(positions, config.mapping_dim, suffix="_map_pos") if config.use_pos else None
         region, world = x[:, : config.components_num], x[:, config.components_num :]
-        region = _normalize(region)
+        region = normalize_latents(region)
         if config.mapping_resnet and config.c_dim and not config.mapping_dim:
             region, world = [_join(part, config.w_dim) for part in (region, world)]
 
@@ -47,7 +47,7 @@ def mapping(config, z, labels, positions, ctx, mask=None):
         return tf.tile(region[:, :, tf.newaxis], [1, 1, config.num_ws, 1])  # [N, K, L, w_dim]
 
 
-def _with_labels(z, labels, c_dim, z_dim):
+def with_labels(z, labels, c_dim, z_dim):
     """Concatenate an embedding of the label to every component, along the features."""
     with tf.variable_scope("LabelConcat"):
         table = variables.get_variable("weight", [c_dim, z_dim], init=variables.normal())
@@ -64,7 +64,7 @@ def _join(x, width):
     return tf.reshape(rows, [-1, x.shape.as_list()[1], width])
 
 
-def _normalize(x):
+def normalize_latents(x):
     """x · rsqrt(mean x² + 1e-8) over the features of each latent."""
     return x * tf.rsqrt(tf.reduce_mean(tf.square(x), axis=-1, keepdims=True) + 1e-8)
 

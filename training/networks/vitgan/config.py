@@ -1,0 +1,106 @@
+"""Typed configurations of the ViTGAN generator and discriminator."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from dnnlib.errors import UserError
+from training.networks.config import check_at_least, check_one_of
+
+POSITIONS = ("fourier", "table")
+STYLES = ("affine", "direct")
+L2_MODES = ("paper", "kim", "kim_dh")
+
+
+def default_patch(resolution):
+    """Patch side for an image of this width: 64 patches (paper: 4 at 32 pixels, 8 at 64)."""
+    return max(resolution // 8, 2)
+
+
+def default_depth(resolution):
+    """Number of blocks for an image of this width (paper: 4 at 32 pixels, 6 at 64)."""
+    return 4 if resolution <= 32 else 6
+
+
+@dataclass
+class TransformerConfig:
+    """What both networks share."""
+
+    resolution: int = 32  # S, picture width and height
+    num_channels: int = 3
+    c_dim: int = 0  # label width, 0 without labels
+    dim: int = 384  # D
+    heads: int = 6
+    depth: int = 4  # blocks
+    patch: int = 4  # P, patch side in pixels
+    mlp_ratio: int = 4  # hidden width of the MLPs over D
+    positions: str = "fourier"  # fourier: sin(coordinates·K + b); table: sin(free table)
+
+    def __post_init__(self):
+        check_at_least(self, 1, "resolution", "num_channels", "dim", "heads", "depth", "patch", "mlp_ratio")
+        check_at_least(self, 0, "c_dim")
+        check_one_of(self, positions=POSITIONS)
+        if self.resolution % self.patch:
+            raise UserError(f"patch: got {self.patch}, accepted: a divisor of the resolution ({self.resolution})")
+        if self.dim % self.heads:
+            raise UserError(f"heads: got {self.heads}, accepted: a divisor of dim ({self.dim})")
+
+    @property
+    def grid(self):
+        """g: patches along a side."""
+        return self.resolution // self.patch
+
+    def to_kwargs(self):
+        """Plain dict of all arguments."""
+        return dataclasses.asdict(self)
+
+
+@dataclass
+class ViTGANGeneratorConfig(TransformerConfig):
+    """Arguments of the generator."""
+
+    z_dim: int = 512
+    mapping_num_layers: int = 8
+    mapping_lrmul: float = 0.01
+    siren_layers: int = 2  # the last one is linear
+    siren_w0: float = 30.0
+    style: str = "affine"  # weights of the patch head are scaled by a dense layer of the token, or (direct) by the token itself
+    demodulate: bool = False  # in the sine layers of the patch head
+    truncation_psi: float = 0.7
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_at_least(self, 1, "z_dim", "mapping_num_layers", "siren_layers")
+        check_one_of(self, style=STYLES)
+
+    @property
+    def num_ws(self):
+        """L: places where w enters, two a block and one after the last."""
+        return 2 * self.depth + 1
+
+    @property
+    def has_attention(self):
+        """Whether the network returns attention maps."""
+        return True
+
+
+@dataclass
+class ViTGANDiscriminatorConfig(TransformerConfig):
+    """Arguments of the discriminator."""
+
+    l2_mode: str = "paper"  # attention logits: paper +d/√d_h, kim −d²/√d_h, kim_dh −d²/d_h
+    pad_patches: bool = True  # zeros around the image, so that border patches overlap on all sides too
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_one_of(self, l2_mode=L2_MODES)
+        if self.patch % 2:
+            raise UserError(f"patch: got {self.patch}, accepted: an even number (patches overlap by half of it)")
+        if not self.pad_patches and self.grid < 2:
+            raise UserError(f"patch: got {self.patch}, accepted: at most half of the resolution without pad_patches")
+
+    @property
+    def windows(self):
+        """Overlapping windows along a side."""
+        return self.grid if self.pad_patches else self.grid - 1

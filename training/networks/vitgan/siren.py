@@ -1,0 +1,63 @@
+"""The generator's patch head: an implicit function of pixel coordinates, modulated by each token (paper, section 3.3).
+
+Letters: M tokens of all images (N·g²), Q pixels of a patch (P²), D width of a token, I O widths in and out.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dnnlib.tflib import variables
+from training.networks.vitgan.layers import dense, linear
+
+
+def modulated_linear(x, scales, w, demodulate=False):
+    """x·W_n with W_n[i, o] = s_n[i]·W[i, o] for every token n, without a kernel for each: (x·s_n)·W.
+
+    Args:
+        x: [M, Q, I], or [1, Q, I] for the same input everywhere.
+        scales: s [M, I].
+        w: W [I, O].
+        demodulate: divide each column of W_n by its norm √(Σ_i W_n² + 1e-8).
+
+    Returns:
+        Tensor [M, Q, O].
+    """
+    y = linear(x * scales[:, tf.newaxis], w)  # [M, Q, O]
+    if demodulate:
+        y = y * tf.rsqrt(tf.matmul(tf.square(scales), tf.square(w)) + 1e-8)[:, tf.newaxis]
+    return y
+
+
+def siren_head(features, tokens, widths, w0, style="affine", demodulate=False):
+    """sin(ω0·(modulated linear + b)) layers, then a linear one (Sitzmann et al. 2020); scopes siren0, siren1, ...
+
+    Args:
+        features: coordinates' features E_fou [Q, I].
+        tokens: y [M, D].
+        widths: list of O, one a layer; the last one has no sine.
+        w0: ω0.
+        style: "affine", scales are a dense layer of the token with bias 1 at first; "direct", the token itself (widths equal D).
+        demodulate: in the sine layers.
+
+    Returns:
+        Tensor [M, Q, widths[-1]].
+    """
+    x = features[tf.newaxis]  # [1, Q, I]
+    for index, out in enumerate(widths):
+        last = index == len(widths) - 1
+        width = x.shape.as_list()[-1]
+        with tf.variable_scope(f"siren{index}"):
+            scales = dense(tokens, width, "style_{}", bias_init=1.0) if style == "affine" else tokens  # [M, I]
+            w = variables.get_variable("weight", [width, out], init=_siren_init(width, index == 0 and not last, w0))
+            b = variables.get_variable("bias", [out], init=variables.constant(0.0))
+            x = modulated_linear(x, scales, w, demodulate and not last) + b  # [M, Q, O]
+            x = x if last else tf.sin(w0 * x)
+    return x
+
+
+def _siren_init(width, first, w0):
+    """U(±1/I) in the first sine layer, U(±√(6/I)/ω0) after it; the fan-in is in the range, so there is no equalised gain on top."""
+    limit = 1 / width if first else np.sqrt(6 / width) / w0
+    return variables.uniform(-limit, limit)
