@@ -16,12 +16,6 @@ TOLERANCE = 1e-9
 BICUBIC_TOLERANCE = 1e-6  # Pillow's versions differ in the last bit of a float32
 
 
-def golden_folder():
-    """Folder of the golden files: $GOLDEN_DIR, or shared/golden beside the repository."""
-    beside = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "shared", "golden")
-    return os.environ.get("GOLDEN_DIR", os.path.normpath(beside))
-
-
 class Check:
     """Collects comparisons of one file."""
 

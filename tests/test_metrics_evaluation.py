@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 import metrics
-from dnnlib import UserError
+from dnnlib import UserError, tflib
 from metrics import feature_networks, images, precision_recall, results, weights
 from tests.metrics_standins import ArrayDataset, BlobGenerator, Outputs, write_features_dir
+from training.networks import GeneratorConfig
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +122,23 @@ def test_same_fakes_at_any_batch_size_and_count(options):
     one, two = (metrics.evaluate("fid,swd", Gs, dataset, dataclasses.replace(options, batch_size=size)) for size in (3, 7))
     for a, b in zip(one, two):
         assert a.value == pytest.approx(b.value, rel=1e-6)
+
+
+def test_networks_of_this_code(graph, options):
+    """The metrics' calls fit tflib.Network: images do not depend on the batch size, path lengths come out."""
+    config = GeneratorConfig(resolution=32, channel_base=64, channel_max=8, z_dim=8, w_dim=8, mapping_num_layers=2, c_dim=3)
+    Gs = tflib.Network("Gs", "Generator", config, seed=1)
+    dataset = _dataset(labels=np.eye(3, dtype=np.float32)[np.arange(30) % 3])
+    whole = images.Generated(Gs, dataset, 6, 0, 6, "clean").read(0, 6).astype(int)
+    parts = images.Generated(Gs, dataset, 6, 0, 2, "clean").read(0, 6).astype(int)
+    assert np.abs(whole - parts).max() <= 1  # convolutions of other batch sizes round differently
+    assert (whole == parts).mean() > 0.99
+    evaluated = metrics.evaluate("swd,ppl,ppl_zfull", Gs, dataset, dataclasses.replace(options, images_num=8))
+    assert [result.error for result in evaluated] == [None] * 3
+    assert all(np.isfinite(result.value) for result in evaluated)
+    fingerprint = evaluated[0].settings["network_fingerprint"]
+    assert results.network_fingerprint(Gs.clone("Gs2")) == fingerprint
+    assert results.network_fingerprint(tflib.Network("Gs3", "Generator", config, seed=2)) != fingerprint
 
 
 def test_labels_of_the_fakes_are_the_datasets():

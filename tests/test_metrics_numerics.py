@@ -13,34 +13,29 @@ from dnnlib import tflib
 from metrics import fid, inception_score, kid, ppl, precision_recall, resize
 from metrics.rows import Rows, batches_of
 from tests import golden_metrics
-
-FOLDER = os.path.join(golden_metrics.golden_folder(), "metrics")
-SMALL = [name for name in ("inception_score.npz", "ppl.npz", "resize.npz", "set_A.npz") if os.path.isfile(os.path.join(FOLDER, name))]
+from tests.conftest import golden_path
 
 
-@pytest.mark.skipif(not SMALL, reason="golden/metrics is absent")
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", ["inception_score.npz", "ppl.npz", "resize.npz", "set_A.npz"])
 def test_golden_file(name):
-    error, good = golden_metrics.check_file(os.path.join(FOLDER, name))
+    error, good = golden_metrics.check_file(golden_path("metrics", name))
     assert good, error
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not glob.glob(os.path.join(FOLDER, "set_*.npz")), reason="golden/metrics/set_*.npz is absent")
 def test_golden_feature_sets():
-    for path in sorted(glob.glob(os.path.join(FOLDER, "set_*.npz"))):
+    for path in sorted(glob.glob(os.path.join(golden_path("metrics"), "set_*.npz"))):
         error, good = golden_metrics.check_file(path)
         assert good, (path, error)
 
 
-@pytest.mark.skipif("set_A.npz" not in SMALL, reason="golden/metrics/set_A.npz is absent")
-@pytest.mark.parametrize("name,change", [("fid_ddof1", 1e-8), ("kid_full_unbiased", 1e-8), ("kid_block250_tfgan", 1e-8)])
-def test_golden_check_can_fail(tmp_path, name, change):
-    with np.load(os.path.join(FOLDER, "set_A.npz")) as stored:
+@pytest.mark.parametrize("name", ["fid_ddof1", "kid_full_unbiased", "kid_block250_tfgan"])
+def test_golden_check_can_fail(tmp_path, name):
+    with np.load(golden_path("metrics", "set_A.npz")) as stored:
         data = {key: stored[key] for key in stored.files}
-    data[name] = data[name] * (1 + change)
+    data[name] = data[name] * (1 + 1e-8)
     np.savez(str(tmp_path / "set_A.npz"), **data)
-    shutil.copy(os.path.join(FOLDER, "expected.json"), str(tmp_path))
+    shutil.copy(golden_path("metrics", "expected.json"), str(tmp_path))
     error, good = golden_metrics.check_file(str(tmp_path / "set_A.npz"))
     assert not good
     assert name in error
