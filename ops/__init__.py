@@ -4,6 +4,7 @@ from ops.fused_bias_act import ACTIVATIONS, fused_bias_act
 from ops.implementation import set_implementation
 from ops.modulated_conv import modulated_conv_2d
 from ops.resample import conv_2d, conv_downsample_2d, downsample_2d, resample_filter, upsample_2d, upsample_conv_2d
+from ops.scaled_bias_act import scaled_bias_act
 from ops.upfirdn_2d import upfirdn_2d
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "fused_bias_act",
     "modulated_conv_2d",
     "resample_filter",
+    "scaled_bias_act",
     "set_implementation",
     "upfirdn_2d",
     "upsample_2d",

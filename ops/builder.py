@@ -21,6 +21,7 @@ SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cuda")
 KERNELS = ("bias_act.cu", "upfirdn2d.cu")
 REGISTRATION = "tensorflow_ops.cc"
 HOST_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-DNDEBUG", "-Wno-deprecated-declarations")
+NVCC_FLAGS = ("-O3", "-std=c++14", "-Xcompiler", "-fPIC")
 LOCK_TIMEOUT = 900.0  # seconds to wait for another process that builds the same library
 BUILD_TIMEOUT = 1800.0  # seconds for one build
 
@@ -33,7 +34,6 @@ class Plan(NamedTuple):
     nvcc: toolchain.Nvcc | None    # None: CPU kernels only
     codes: list[str]               # nvcc's -gencode flags
     tensorflow: toolchain.TensorFlowFlags
-    host_flags: tuple[str, ...]
 
     @property
     def log(self):
@@ -47,12 +47,11 @@ def cache_folder():
     return os.path.join(root, "ops")
 
 
-def plan(cuda, host_flags=HOST_FLAGS):
+def plan(cuda):
     """Find the compilers and name the library.
 
     Args:
         cuda: with GPU kernels, for `toolchain.wanted_capabilities()`.
-        host_flags: options of the C++ compiler.
 
     Raises:
         BuildError: a compiler is missing or unfit.
@@ -68,10 +67,10 @@ def plan(cuda, host_flags=HOST_FLAGS):
         codes = toolchain.code_flags(nvcc, wanted)
     tensorflow = toolchain.tensorflow_flags()
     key = hashlib.sha256()
-    for part in (_sources(), host, nvcc, codes, tensorflow, host_flags, _processor()):
+    for part in (_sources(), host, nvcc, codes, tensorflow, HOST_FLAGS, NVCC_FLAGS, _processor()):
         key.update(repr(part).encode())
     kind = "cuda" if cuda else "cpu"
-    return Plan(os.path.join(cache_folder(), f"{kind}_{key.hexdigest()[:20]}.so"), host, nvcc, codes, tensorflow, tuple(host_flags))
+    return Plan(os.path.join(cache_folder(), f"{kind}_{key.hexdigest()[:20]}.so"), host, nvcc, codes, tensorflow)
 
 
 def _sources():
@@ -137,10 +136,9 @@ def _compile_commands(what, folder):
         source = os.path.join(SOURCES, name)
         if name == REGISTRATION:
             cuda = ["-DGANFORMER_CUDA", "-isystem", what.nvcc.include] if what.nvcc else []
-            commands.append([what.host.path, *what.host_flags, *what.tensorflow.compile, *cuda, "-c", source, "-o", target])
+            commands.append([what.host.path, *HOST_FLAGS, *what.tensorflow.compile, *cuda, "-c", source, "-o", target])
         else:
-            commands.append([what.nvcc.path, "-O3", "-std=c++14", "-ccbin", what.host.path, "-Xcompiler", "-fPIC", *what.codes,
-                             "-c", source, "-o", target])
+            commands.append([what.nvcc.path, *NVCC_FLAGS, "-ccbin", what.host.path, *what.codes, "-c", source, "-o", target])
     return commands
 
 

@@ -1,0 +1,38 @@
+"""The end of a synthesis layer in one pass over a convolution's output: demodulation, residual, noise, bias, activation.
+
+Letters: N batch, H W height and width, C channels.
+"""
+
+import tensorflow.compat.v1 as tf
+
+from ops import compiled, implementation
+from ops.fused_bias_act import ACTIVATIONS, fused_bias_act
+
+
+def scaled_bias_act(x, b=None, scale=None, residual=None, noise=None, act="linear", gain=None, clamp=None, alpha=None, impl=None):
+    """y = clamp(gain · act(x · scale + residual + noise + b)).
+
+    With act "linear" and gain √½ it is the sum of a residual block, (x + residual + b)/√2.
+
+    Args:
+        x: tensor [N, H, W, C].
+        b: bias [C], or None.
+        scale: factor of every channel [N, C], such as the demodulation (Karras et al. 2020, equation 3), or None.
+        residual: tensor like x, or None.
+        noise: scaled noise [1 or N, H, W, 1], or None.
+        act, gain, clamp, alpha, impl: as in fused_bias_act.
+
+    Returns:
+        Tensor like x, differentiable to any order.
+    """
+    spec = ACTIVATIONS[act]
+    library = implementation.library(impl)
+    if library is not None and compiled.can_bias_act(x, act, True, impl) and act in compiled.PIECEWISE_LINEAR:
+        gain, alpha = [default if given is None else given for given, default in ((gain, spec.gain), (alpha, spec.alpha))]
+        return compiled.bias_act(library, x, b, act, alpha, gain, clamp, True, scale, residual, noise)
+    if scale is not None:
+        x = x * tf.cast(scale[:, tf.newaxis, tf.newaxis, :], x.dtype)  # [N, H, W, C]
+    for term in (residual, noise):
+        if term is not None:
+            x = x + tf.cast(term, x.dtype)  # [N, H, W, C]
+    return fused_bias_act(x, b, act, gain, clamp, alpha=alpha, impl=impl)

@@ -1,0 +1,200 @@
+"""The compiled ops in TensorFlow: the same grid as the kernels, derivatives, agreement with the reference twins."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import ops
+from dnnlib import tflib
+from ops import builder, implementation, toolchain
+from tests import cuda_grid
+from tests.cuda_harness import ACTIVATIONS
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("g++"), reason="no g++")]
+FIR = np.array([1.0, 3.0, 2.0, 0.5])  # asymmetric: a forgotten flip shows
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """The library with all kernels this machine can compile, unoptimised, chosen only where a test says impl="cuda"."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("GANFORMER_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setattr(builder, "HOST_FLAGS", ("-O1",) + builder.HOST_FLAGS[1:])
+    if shutil.which("nvcc") and not toolchain.visible_gpus():
+        patch.setenv("GANFORMER_CUDA_ARCH", str(toolchain.find_nvcc().capabilities[0] / 10))
+    with tflib.session_scope():
+        assert "reference" not in ops.set_implementation("cuda")
+    yield implementation.library("cuda")
+    ops.set_implementation("ref")
+    patch.undo()
+
+
+class TensorFlowKernels:
+    """The ops as tests.cuda_harness.Kernels shows the launchers. `device` "/cpu:0" or "/gpu:0"."""
+
+    def __init__(self, library, device):
+        self._library = library
+        self._device = device
+
+    def bias_act(self, x, act="linear", order=0, channels_last=True, dtype="float32", gain=1.0, clamp=-1.0, alpha=0.2, misaligned=False,
+                 **terms):
+        def build():
+            values = [terms.get(name) for name in ("scale", "residual", "noise", "bias", "ref")]
+            tensors = [tf.cast(tf.constant(np.zeros(0) if value is None else value, tf.float32), dtype) for value in values]
+            return self._library.ganformer_bias_act(tf.cast(tf.constant(x, tf.float32), dtype), *tensors, act=ACTIVATIONS.index(act),
+                                                    order=order, alpha=alpha, gain=gain, clamp=clamp, channels_last=channels_last)
+        return self._run(build)
+
+    def upfirdn2d(self, x, fy, fx=None, up=(1, 1), down=(1, 1), pad=(0, 0, 0, 0), flip=False, channels_last=True, dtype="float32",
+                  misaligned=False):
+        def build():
+            filters = [tf.constant(np.zeros(0) if f is None else f, tf.float32) for f in (fy, fx)]
+            return self._library.ganformer_upfirdn2d(tf.cast(tf.constant(x, tf.float32), dtype), *filters, up=list(up)[::-1],
+                                                     down=list(down)[::-1], pad=[pad[2], pad[3], pad[0], pad[1]], flip=flip,
+                                                     channels_last=channels_last)
+        return self._run(build)
+
+    def _run(self, build):
+        with tflib.session_scope(), tf.device(self._device):
+            y = build()
+            value = tflib.run(tf.cast(y, tf.float32))
+            assert y.shape.as_list() == list(value.shape)
+            return value.astype(np.float64)
+
+
+def run_grid(kernels, cases):
+    for seed in cases:
+        for check in (cuda_grid.check_bias_act, cuda_grid.check_upfirdn2d):
+            try:
+                check(kernels, seed)
+            except AssertionError as error:
+                raise AssertionError(f"{check.__name__} case {seed}: {error}") from error
+
+
+def test_cpu_kernels_agree_with_numpy(library):
+    run_grid(TensorFlowKernels(library, "/cpu:0"), range(1000, 1120))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not toolchain.visible_gpus(), reason="needs a CUDA device")
+def test_gpu_kernels_agree_with_numpy(library):
+    if not tf.test.is_built_with_cuda() or not tflib.devices()[0].startswith("/gpu"):
+        pytest.skip("this TensorFlow does not see the GPU")
+    run_grid(TensorFlowKernels(library, "/gpu:0"), range(1000, 1300))
+
+
+def directional(loss, point, direction):
+    """First and second derivative of a float64 function along a direction, by central differences."""
+    h = 1e-4
+    after, here, before = loss(point + h * direction), loss(point), loss(point - h * direction)
+    return (after - before) / (2 * h), (after - 2 * here + before) / h ** 2
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+@pytest.mark.parametrize("axis", [1, 3])
+def test_bias_act_derivatives_by_finite_differences(library, act, axis):
+    random = np.random.RandomState(3)
+    x, b = random.randn(2, 4, 3, 4), random.randn(4)
+    vx, vb = random.randn(2, 4, 3, 4), random.randn(4)
+    shape = [1, 1, 1, 4] if axis == 3 else [1, 4, 1, 1]
+    clamp = 2.5
+
+    def loss(point):
+        u = point[:x.size].reshape(x.shape) + point[x.size:].reshape(shape)
+        return np.sum(np.sin(np.clip(1.3 * cuda_grid.activation(act, u, 0), -clamp, clamp)))
+
+    first, second = directional(loss, np.concatenate([x.ravel(), b]), np.concatenate([vx.ravel(), vb]))
+    with tflib.session_scope():
+        tx, tb = tf.constant(x, tf.float32), tf.constant(b, tf.float32)
+        y = ops.fused_bias_act(tx, tb, act=act, gain=1.3, clamp=clamp, axis=axis, impl="cuda")
+        along = sum(tf.reduce_sum(g * tf.constant(v, tf.float32)) for g, v in zip(tf.gradients(tf.sin(y), [tx, tb]), (vx, vb)))
+        twice = sum(tf.reduce_sum(g * tf.constant(v, tf.float32)) for g, v in zip(tf.gradients(along, [tx, tb]), (vx, vb)))
+        got = tflib.run([along, twice])
+    np.testing.assert_allclose(got, [first, second], rtol=2e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("act", ["tanh", "softplus", "swish", "lrelu"])
+def test_bias_act_derivatives_of_third_and_fourth_order_agree_with_the_reference(library, act):
+    with tflib.session_scope():
+        x = tf.constant(np.random.RandomState(1).randn(3, 5), tf.float32)
+        results = []
+        for impl, dtype in (("cuda", tf.float32), ("ref", tf.float64)):
+            at = tf.cast(x, dtype)
+            chain = [ops.fused_bias_act(at, act=act, impl=impl)]
+            for _ in range(4):
+                chain.append(tf.gradients(tf.sin(chain[-1]), at)[0])
+            results.append(chain)
+        for got, expected in zip(*tflib.run(results)):
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+CASES = {
+    "up": {"up": 2, "pad": (2, 1)},
+    "down": {"down": 2, "pad": (1, 1)},
+    "same": {"pad": ((2, 1), (1, 1))},
+    "general": {"up": (3, 2), "down": (1, 3), "pad": ((-1, 4), (3, -2))},
+}
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+@pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("separable", [True, False])
+def test_upfirdn_derivatives_by_finite_differences(library, case, data_format, separable):
+    random = np.random.RandomState(5)
+    f = np.outer(FIR, FIR[::-1] + 1) / 30 if separable else random.randn(3, 4)
+    x, v = random.randn(2, 6, 5, 3), random.randn(2, 6, 5, 3)
+    options = CASES[case]
+    up, down, pad = [options.get(name, default) for name, default in (("up", 1), ("down", 1), ("pad", None))]
+    up, down = [(value, value) if isinstance(value, int) else value for value in (up, down)]
+    (top, bottom), (left, right) = (pad, pad) if isinstance(pad[0], int) else pad
+
+    def forward(x):
+        return cuda_grid.upfirdn2d(x, f, up[::-1], down[::-1], (left, right, top, bottom), channels_last=data_format == "NHWC")
+
+    first, second = directional(lambda x: np.sum(np.sin(forward(x))), x, v)
+    with tflib.session_scope():
+        tx, tv = tf.constant(x, tf.float32), tf.constant(v, tf.float32)
+        y = ops.upfirdn_2d(tx, f.astype(np.float32), data_format=data_format, impl="cuda", **options)
+        along = tf.reduce_sum(tf.gradients(tf.sin(y), tx)[0] * tv)
+        got = tflib.run([along, tf.reduce_sum(tf.gradients(along, tx)[0] * tv), y])
+    np.testing.assert_allclose(got[2], forward(x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got[:2], [first, second], rtol=2e-4, atol=2e-3)
+
+
+@pytest.mark.parametrize("act", ["lrelu", "linear", "swish"])
+def test_scaled_bias_act_agrees_with_its_reference_to_second_order(library, act):
+    random = np.random.RandomState(2)
+    arrays = [random.randn(*shape) for shape in ((3, 4, 5, 8), (8,), (3, 8), (3, 4, 5, 8), (1, 4, 5, 1))]
+    with tflib.session_scope():
+        inputs = [tf.constant(array, tf.float32) for array in arrays]
+        results = []
+        for impl, dtype in (("cuda", tf.float32), ("ref", tf.float64)):
+            x, b, scale, residual, noise = terms = [tf.cast(tensor, dtype) for tensor in inputs]
+            y = ops.scaled_bias_act(x, b, scale, residual, noise, act=act, clamp=2.0, impl=impl)
+            first = tf.gradients(tf.sin(y), terms)
+            second = tf.gradients(sum(tf.reduce_sum(tf.sin(g)) for g in first), terms)
+            results.append([y] + first + second)
+        for got, expected in zip(*tflib.run(results)):
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=2e-4)
+
+
+def test_unsupported_calls_use_the_reference(library):
+    with tflib.session_scope():
+        double = ops.fused_bias_act(tf.ones([2, 3], tf.float64), impl="cuda")
+        unknown = ops.upfirdn_2d(tf.placeholder(tf.float32, [1, None, 8, 4]), np.ones((2, 2)), down=2, pad=(0, 0), impl="cuda")
+        assert not any(op.type.startswith("Ganformer") for op in tf.get_default_graph().get_operations())
+        assert double.dtype == tf.float64
+        assert unknown.shape.as_list() == [1, None, 4, 4]
+
+
+def test_errors_name_the_argument(library):
+    with tflib.session_scope():
+        with pytest.raises(ValueError, match="longer than the padded input"):
+            ops.upfirdn_2d(tf.ones([1, 2, 2, 1]), np.ones((4, 4)), impl="cuda")
+        x, none = tf.ones([2, 3]), tf.ones([0])
+        wrong = library.ganformer_bias_act(x, none, none, none, tf.ones([2]), none, act=0, order=0, alpha=0.0, gain=1.0, clamp=-1.0,
+                                           channels_last=True)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="bias needs 3 elements, got 2"):
+            tflib.run(wrong)
