@@ -1,0 +1,1 @@
+"""Dataset preparation: catalog and downloads, image sources, pictures, procedural scenes, writing, manifest, command line."""
