@@ -68,6 +68,11 @@ def subset_estimates(reals, fakes, indices):
     return np.array([unbiased_mmd2(reals[real_indices], fakes[fake_indices]) for real_indices, fake_indices in indices])
 
 
+def block_count(reals, fakes, block_size=BLOCK_SIZE):
+    """Blocks that `block_estimate` makes of so many reals and fakes."""
+    return -(-max(reals, fakes) // block_size)
+
+
 def block_estimate(reals, fakes, block_size=BLOCK_SIZE):
     """Mean MMD² over contiguous blocks and its standard error.
 
@@ -77,8 +82,11 @@ def block_estimate(reals, fakes, block_size=BLOCK_SIZE):
 
     Returns:
         (mean, standard error), floats; the error is NaN for a single block.
+
+    Raises:
+        ValueError: a block has fewer than two of a kind.
     """
-    blocks = -(-max(len(reals), len(fakes)) // block_size)
+    blocks = block_count(len(reals), len(fakes), block_size)
     bounds = []
     for count in (len(reals), len(fakes)):
         sizes = np.full(blocks, count // blocks)
@@ -109,8 +117,7 @@ class KernelInceptionDistance(Metric):
         reals, fakes = reals.array, fakes.array
         size = min(len(reals), len(fakes), SUBSET_SIZE)
         estimates = subset_estimates(reals, fakes, draw_subsets(len(reals), len(fakes), SUBSETS, size, context.options.seed))
-        block_mean, block_error = block_estimate(reals, fakes)
-        scores = OrderedDict([("kid", float(estimates.mean())), ("kid_std", float(estimates.std())), ("kid_blocks", block_mean)])
-        if np.isfinite(block_error):
-            scores["kid_blocks_error"] = block_error
+        scores = OrderedDict([("kid", float(estimates.mean())), ("kid_std", float(estimates.std()))])
+        if 1 < block_count(len(reals), len(fakes)) <= min(len(reals), len(fakes)) // 2:
+            scores["kid_blocks"], scores["kid_blocks_error"] = block_estimate(reals, fakes)
         return scores

@@ -3,6 +3,7 @@
 import glob
 import os
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import scipy.linalg
 import tensorflow.compat.v1 as tf
 
 from dnnlib import UserError, tflib
-from metrics import fid, inception_score, kid, ppl, precision_recall, resize
+from metrics import fid, inception_score, kid, metric_base, ppl, precision_recall, resize
 from metrics.rows import Rows, batches_of
 from tests import golden_metrics
 from tests.conftest import golden_path
@@ -222,3 +223,18 @@ def test_rows_in_a_file_equal_rows_in_memory(monkeypatch, tmp_path):
     np.testing.assert_array_equal(np.concatenate(list(batches_of(stored.array))), rows)
     with pytest.raises(ValueError, match="at most 60"):
         stored.add(rows)
+
+
+@pytest.mark.parametrize("reals,fakes,blocks", [(50, 40, False), (2100, 1500, True), (2100, 4, False)])
+def test_kid_reports_blocks_where_there_are_enough(reals, fakes, blocks):
+    stream = np.random.RandomState(10)
+    rows = [Rows(count, 2) for count in (reals, fakes)]
+    for own in rows:
+        own.add(stream.randn(len(own._data), 2))
+    context = types.SimpleNamespace(options=metric_base.Options(seed=4))
+    scores = kid.KernelInceptionDistance().score(*rows, context)
+    size = min(reals, fakes, 1000)
+    drawn = kid.draw_subsets(reals, fakes, 100, size, 4)
+    expected = [kid.unbiased_mmd2(rows[0].array[r], rows[1].array[f]) for r, f in drawn]
+    assert scores["kid"] == pytest.approx(np.mean(expected), rel=1e-12)
+    assert ("kid_blocks" in scores) == blocks
