@@ -84,7 +84,7 @@ def _load(with_gpu, may_build):
     try:
         _state.library = tf.load_op_library(path)
     except (tf.errors.OpError, OSError) as error:
-        raise toolchain.BuildError(f"TensorFlow cannot load {path}: {error}", what.log) from None
+        raise toolchain.BuildError(f"TensorFlow cannot load {path} (delete it to build it anew): {error}", what.log) from None
     _state.path = path
     return True
 

@@ -1,0 +1,255 @@
+"""The builder of the compiled ops with stand-ins for the compilers: caching, locking, failures, choice of implementation."""
+
+import errno
+import fcntl
+import glob
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+
+import pytest
+
+import ops
+from dnnlib import UserError, tflib
+from ops import builder, implementation, toolchain
+from ops.toolchain import BuildError
+
+pytestmark = pytest.mark.skipif(not shutil.which("sh"), reason="needs a POSIX shell")
+ANY_VERSION = 'case "$*" in *--version*) echo "g++ (stand-in) 12.2"; exit 0;; esac\n'
+WRITES_OUTPUT = 'echo "$*" >> "$CALLS"\nwhile [ "$1" != -o ]; do shift; done\necho library > "$2"\n'
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """An empty machine: nothing in PATH but what `install` puts there, a cache of its own, no GPU."""
+    monkeypatch.setenv("GANFORMER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    for name in ("CXX", "CUDA_HOME", "CUDA_PATH", "GANFORMER_CUDA_ARCH"):
+        monkeypatch.delenv(name, raising=False)
+    shell_folder = os.path.dirname(shutil.which("sh"))
+    (tmp_path / "bin").mkdir()
+    for tool in ("sh", "sleep", "cat"):
+        os.symlink(os.path.join(shell_folder, tool), str(tmp_path / "bin" / tool))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(toolchain.glob, "glob", lambda pattern: [])
+    monkeypatch.setattr(implementation, "_state", implementation._State())
+    return tmp_path
+
+
+def install(machine, name, script):
+    path = machine / "bin" / name
+    path.write_text("#!/bin/sh\n" + script)
+    path.chmod(0o755)
+    return str(path)
+
+
+def nvcc_script(release, listed=None, includes=""):
+    listing = f'*--list-gpu-arch*) printf "{listed}"; exit 0;;' if listed else "*--list-gpu-arch*) exit 1;;"
+    return (f'case "$*" in *--version*) echo "Cuda compilation tools, release {release}, V{release}.1"; exit 0;; {listing}\n'
+            f'*--dryrun*) echo "#\\$ INCLUDES=\\"-I{includes}\\""; exit 0;; esac\n')
+
+
+def calls(machine):
+    path = machine / "calls"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def leftovers(machine):
+    """Everything in the cache but libraries and logs."""
+    return [path for path in glob.glob(str(machine / "cache" / "ops" / "*")) if not path.endswith((".so", ".log"))]
+
+
+def in_child(function):
+    child = multiprocessing.get_context("fork").Process(target=function)
+    child.start()
+    return child
+
+
+def test_builds_once_and_leaves_only_library_and_log(machine):
+    install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
+    path = builder.build(builder.plan(cuda=False))
+    assert builder.build(builder.plan(cuda=False)) == path
+    assert len(calls(machine)) == 2  # compile, link
+    assert sorted(os.listdir(os.path.dirname(path))) == sorted([os.path.basename(path), os.path.basename(path)[:-3] + ".log"])
+
+
+def test_two_processes_at_once_build_once(machine):
+    install(machine, "g++", ANY_VERSION + "sleep 0.3\n" + WRITES_OUTPUT)
+    what = builder.plan(cuda=False)
+    children = [in_child(lambda: builder.build(what)) for _ in range(2)]
+    for child in children:
+        child.join(30)
+        assert child.exitcode == 0
+    assert len(calls(machine)) == 2
+    assert leftovers(machine) == []
+
+
+def test_the_library_is_named_after_everything_it_depends_on(machine, monkeypatch):
+    install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
+    names = [builder.plan(cuda=False).path]
+    monkeypatch.setattr(builder, "HOST_FLAGS", ("-O1",))
+    names.append(builder.plan(cuda=False).path)
+    install(machine, "g++", ANY_VERSION.replace("12.2", "13.1") + WRITES_OUTPUT)
+    names.append(builder.plan(cuda=False).path)
+    sources = machine / "sources"
+    shutil.copytree(builder.SOURCES, str(sources))
+    (sources / "activation.h").write_text("// changed")
+    monkeypatch.setattr(builder, "SOURCES", str(sources))
+    names.append(builder.plan(cuda=False).path)
+    (machine / "include").mkdir()
+    (machine / "include" / "cuda_runtime.h").write_text("")
+    for release in ("11.8", "12.4"):
+        install(machine, "nvcc", nvcc_script(release, "compute_75\\ncompute_90\\n", machine / "include"))
+        for arch in ("7.5", "7.5,9.0"):
+            monkeypatch.setenv("GANFORMER_CUDA_ARCH", arch)
+            names.append(builder.plan(cuda=True).path)
+    monkeypatch.setattr(toolchain, "tensorflow_flags", lambda: toolchain.TensorFlowFlags("9.9", [], []))
+    names.append(builder.plan(cuda=True).path)
+    assert len(set(names)) == len(names) == 9
+
+
+def test_missing_compiler_is_named(machine):
+    with pytest.raises(BuildError, match="no C\\+\\+ compiler: g\\+\\+ not found"):
+        builder.plan(cuda=False)
+    install(machine, "g++", ANY_VERSION)
+    if not os.path.exists("/usr/local/cuda/bin/nvcc"):
+        with pytest.raises(BuildError, match="no nvcc"):
+            builder.plan(cuda=True)
+
+
+def test_failing_compiler_leaves_its_log_only(machine):
+    install(machine, "g++", ANY_VERSION + "echo disk quota boom; exit 3\n")
+    what = builder.plan(cuda=False)
+    with pytest.raises(BuildError, match="failed with code 3") as raised:
+        builder.build(what)
+    with open(raised.value.log, encoding="utf-8") as log:
+        assert "disk quota boom" in log.read()
+    assert not os.path.exists(what.path) and leftovers(machine) == []
+
+
+def test_full_disk_and_unwritable_cache(machine, monkeypatch):
+    install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
+    what = builder.plan(cuda=False)
+
+    def full(**options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(builder.tempfile, "mkdtemp", full)
+        with pytest.raises(BuildError, match="No space left on device"):
+            builder.build(what)
+    assert leftovers(machine) == []
+    (machine / "file").write_text("")
+    monkeypatch.setenv("GANFORMER_CACHE", str(machine / "file"))
+    with pytest.raises(BuildError, match="cannot write the cache .*GANFORMER_CACHE"):
+        builder.build(builder.plan(cuda=False))
+
+
+def test_interrupt_stops_the_compilers_and_cleans_up(machine):
+    pid_file = machine / "pid"
+    install(machine, "g++", ANY_VERSION + f'echo $$ > {pid_file}.part; cat {pid_file}.part > {pid_file}; sleep 60\n')
+    what = builder.plan(cuda=False)
+    child = in_child(lambda: builder.build(what))
+    deadline = time.monotonic() + 20
+    while not (pid_file.exists() and pid_file.read_text().strip()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    compiler = int(pid_file.read_text())
+    os.kill(child.pid, signal.SIGINT)
+    child.join(20)
+    assert child.exitcode not in (0, None)
+    with pytest.raises(ProcessLookupError):
+        os.kill(compiler, 0)
+    assert not os.path.exists(what.path) and leftovers(machine) == []
+
+
+def test_lock_of_a_living_owner_times_out_and_of_a_dead_one_does_not_matter(machine, monkeypatch):
+    install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
+    monkeypatch.setattr(builder, "LOCK_TIMEOUT", 0.5)
+    what = builder.plan(cuda=False)
+    os.makedirs(builder.cache_folder())
+    with open(what.path + ".lock", "w", encoding="utf-8") as lock:
+        lock.write("process 4711 on elsewhere\n")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BuildError, match="held by process 4711 on elsewhere"):
+            builder.build(what)
+    assert builder.build(what) == what.path  # the lock's file is still there, its owner is not
+    assert leftovers(machine) == []
+
+
+def test_capabilities_of_old_and_new_nvcc(machine):
+    (machine / "include").mkdir()
+    (machine / "include" / "cuda_runtime.h").write_text("")
+    expected = {"10.0": (30, 75), "10.2": (30, 75), "11.0": (35, 80), "11.4": (35, 86)}
+    for release, (lowest, highest) in expected.items():
+        install(machine, "nvcc", nvcc_script(release, includes=machine / "include"))
+        nvcc = toolchain.find_nvcc()
+        assert (nvcc.capabilities[0], nvcc.capabilities[-1]) == (lowest, highest)
+        assert nvcc.include == str(machine / "include")
+    install(machine, "nvcc", nvcc_script("13.0", "compute_75\\ncompute_80\\ncompute_120\\n", machine / "include"))
+    assert toolchain.find_nvcc().capabilities == [75, 80, 120]
+    install(machine, "nvcc", nvcc_script("9.2", includes=machine / "include"))
+    with pytest.raises(BuildError, match="older than 10.0"):
+        toolchain.find_nvcc()
+
+
+@pytest.mark.parametrize("wanted, codes", [
+    ([75], ["75,code=sm_75", "75,code=compute_75"]),
+    ([75, 90], ["75,code=sm_75", "90,code=sm_90", "90,code=compute_90"]),
+    ([87], ["86,code=sm_86", "86,code=compute_86"]),        # between two known ones: code of its generation
+    ([120], ["90,code=sm_90", "90,code=compute_90"]),       # newer than nvcc: PTX for the driver
+])
+def test_code_for_gpus(wanted, codes):
+    nvcc = toolchain.Nvcc("nvcc", "", (12, 0), [75, 80, 86, 90], "")
+    assert toolchain.code_flags(nvcc, wanted) == ["-gencode=arch=compute_" + code for code in codes]
+
+
+def test_gpus_and_requests_that_cannot_be_served(monkeypatch):
+    nvcc = toolchain.Nvcc("nvcc", "", (13, 0), [75, 80], "")
+    with pytest.raises(BuildError, match="no code for compute capability 6.1 .*7.5 and newer"):
+        toolchain.code_flags(nvcc, [61, 75])
+    monkeypatch.setenv("GANFORMER_CUDA_ARCH", "7.5;sm_80")
+    with pytest.raises(BuildError, match="give compute capabilities like"):
+        toolchain.wanted_capabilities()
+    monkeypatch.setenv("GANFORMER_CUDA_ARCH", "9.0, 7.5")
+    assert toolchain.wanted_capabilities() == [75, 90]
+
+
+def test_auto_on_a_cpu_never_compiles(machine, capsys):
+    install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
+    with tflib.session_scope():
+        assert "reference" in ops.set_implementation("auto")
+    assert calls(machine) == [] and capsys.readouterr().err == ""
+
+
+def test_a_library_that_does_not_load(machine, capsys):
+    install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
+    with tflib.session_scope():
+        with pytest.raises(UserError, match="--ops cuda: TensorFlow cannot load .*delete it.*log: "):
+            ops.set_implementation("cuda")
+        assert "reference" in ops.set_implementation("auto")
+    assert capsys.readouterr().err.count("warning: compiled ops are not available") == 1
+    with pytest.raises(ValueError, match="set_implementation"):
+        implementation.library("cuda")
+
+
+def test_broken_nvcc_on_a_gpu(machine, monkeypatch, capsys):
+    install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
+    (machine / "include").mkdir()
+    (machine / "include" / "cuda_runtime.h").write_text("")
+    install(machine, "nvcc", nvcc_script("12.4", "compute_75\\n", machine / "include") + "echo unsupported GNU version; exit 2\n")
+    monkeypatch.setattr(tflib, "devices", lambda: ["/gpu:0"])
+    monkeypatch.setattr(toolchain, "visible_gpus", lambda: [toolchain.Gpu("T4", 75)])
+    assert "reference" in ops.set_implementation("auto")
+    complaint = capsys.readouterr().err
+    assert complaint.count("warning:") == 1 and "nvcc failed with code 2 (log: " in complaint
+    with pytest.raises(UserError, match="--ops cuda: nvcc failed with code 2 .*log: "):
+        ops.set_implementation("cuda")
+    assert leftovers(machine) == []
+
+
+def test_unknown_choice():
+    with pytest.raises(UserError, match="--ops fast: accepted are auto, cuda, ref"):
+        ops.set_implementation("fast")
