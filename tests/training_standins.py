@@ -28,12 +28,14 @@ class ArrayDataset:
             yield self._pictures[indices], self.labels[indices]
 
 
-def small_networks(seed=0, c_dim=0, **generator):
-    """G, D and Gs by name: a GANformer of 8 x 8 pixels with everything random in it switched on."""
+GANFORMER = {"transformer": True, "components_num": 2, "kmeans": True, "norm": "layer", "integration": "mul", "attention_dropout": 0.2,
+             "component_dropout": 0.1}  # fmt: skip
+
+
+def small_networks(seed=0, c_dim=0, generator=None):
+    """G, D and Gs by name, of 8 x 8 pixels; `generator` has further options of G (a StyleGAN2 without them)."""
     shared = {"resolution": 8, "channel_base": 32, "channel_max": 8, "c_dim": c_dim}
-    options = dict(transformer=True, components_num=2, z_dim=8, w_dim=8, kmeans=True, use_pos=True, norm="layer", integration="mul",
-                   mapping_num_layers=2, style_mixing=0.9, attention_dropout=0.2)  # fmt: skip
-    options.update(generator)
+    options = {"z_dim": 8, "w_dim": 8, "mapping_num_layers": 2, "style_mixing": 0.9, **(generator or {})}
     G = tflib.Network("G", "Generator", GeneratorConfig(**shared, **options), seed=seed)
     D = tflib.Network("D", "Discriminator", DiscriminatorConfig(**shared), seed=seed)
     return {"G": G, "D": D, "Gs": G.clone("Gs")}

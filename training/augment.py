@@ -6,28 +6,9 @@ Every image has draws of its own, and every operation is applied to an image wit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import tensorflow.compat.v1 as tf
 
 KINDS = ("none", "diffaug")
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """Which augmentation the discriminator's images pass.
-
-    Attributes:
-        kind: none or diffaug.
-        probability: of each operation, for each image (paper of ViTGAN: 0.8; DiffAugment: 1).
-        translation: largest shift, as a share of the side.
-        cutout: side of the square that is cut out, as a share of the image's side.
-    """
-
-    kind: str = "none"
-    probability: float = 0.8
-    translation: float = 0.125
-    cutout: float = 0.5
 
 
 def augment(images, config, streams):
@@ -35,7 +16,7 @@ def augment(images, config, streams):
 
     Args:
         images: [N, C, H, W] in [-1, 1]; not clipped afterwards.
-        config: AugmentConfig.
+        config: training.config.AugmentConfig.
         streams: RandomStreams.
 
     Returns:
@@ -61,7 +42,7 @@ def operations(x, config, streams):
 
     Args:
         x: [N, H, W, C], for its size.
-        config: AugmentConfig.
+        config: training.config.AugmentConfig.
         streams: RandomStreams.
 
     Returns:

@@ -52,8 +52,20 @@ class LossConfig:
     gamma: float = 10.0             # weight of d_reg
     pathreg: bool = False           # path length regularization of the generator
     g_reg_weight: float = 1.0       # weight of the path length penalty is twice this
+    bcr_real: float = 0.0           # weight of the consistency of real scores under augmentation
+    bcr_fake: float = 0.0           # weight of the consistency of fake scores under augmentation
     g_reg_interval: int = 4         # steps between two regularizations of the generator
     d_reg_interval: int = 16        # steps between two regularizations of the discriminator
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What happens to the discriminator's images (training.augment)."""
+
+    kind: str = "none"              # none, diffaug
+    probability: float = 0.8        # of each operation, for each image
+    translation: float = 0.125      # largest shift, as a share of the side
+    cutout: float = 0.5             # side of the square that is cut out, as a share of the side
 
 
 @dataclass(frozen=True)
@@ -87,6 +99,7 @@ class ScheduleConfig:
     tick_kimg: float = 8.0          # between two status lines
     snapshot_ticks: int = 3         # ticks between two snapshots
     ema_kimg: float = 10.0          # half-life of the moving average Gs
+    ema_warmup: bool = False        # a shorter half-life in the first steps
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,7 @@ class TrainingConfig:
     seed: int = 0
     mirror_augment: bool = False
     loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     g_adam: AdamConfig = field(default_factory=AdamConfig)
     d_adam: AdamConfig = field(default_factory=AdamConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from training import schedule
-from training.config import AdamConfig, LossConfig, ScheduleConfig, TrainingConfig
+from training.config import AdamConfig, AugmentConfig, LossConfig, ScheduleConfig, TrainingConfig
 from training.networks.config import DiscriminatorConfig, GeneratorConfig
+from training.networks.vitgan.config import ViTGANDiscriminatorConfig, ViTGANGeneratorConfig, default_depth, default_patch
 
 
 def _picture_arguments(options, dataset):
@@ -12,7 +13,7 @@ def _picture_arguments(options, dataset):
     return {
         "resolution": dataset.resolution,
         "num_channels": dataset.channels,
-        "crop_ratio": dataset.ratio if dataset.ratio < 1 else None,
+        "crop_ratio": dataset.ratio if dataset.ratio < 1 and "ViTGAN" not in (options.g_model, options.d_model) else None,
         "c_dim": dataset.labels.shape[1],
         "channel_base": options.channel_base,
         "channel_max": options.channel_max,
@@ -28,14 +29,39 @@ def _picture_arguments(options, dataset):
     }
 
 
+def _transformer_arguments(options, dataset):
+    """What ViTGAN's generator and discriminator share."""
+    return {
+        "resolution": dataset.resolution,
+        "num_channels": dataset.channels,
+        "c_dim": dataset.labels.shape[1],
+        "dim": options.vit_dim,
+        "heads": options.vit_heads,
+        "depth": options.vit_depth or default_depth(dataset.resolution),
+        "patch": options.vit_patch or default_patch(dataset.resolution),
+        "positions": options.vit_positions,
+    }
+
+
 def generator_config(options, dataset, on_gpu):
-    """GeneratorConfig of the options.
+    """Configuration of the generator that --g-model names.
 
     Args:
         options: training.command_line.Options.
         dataset: training.dataset.Dataset, or anything with its resolution, channels, ratio and labels.
         on_gpu: whether a GPU computes: it decides the modulated convolution's form where the user did not.
     """
+    if options.g_model == "ViTGAN":
+        return ViTGANGeneratorConfig(
+            z_dim=options.latent_size,
+            mapping_num_layers=options.mapping_layersnum,
+            mapping_lrmul=options.mapping_lrmul,
+            siren_layers=options.siren_layers,
+            style=options.siren_style,
+            demodulate=options.siren_demodulate,
+            truncation_psi=options.truncation_psi,
+            **_transformer_arguments(options, dataset),
+        )
     component_size = options.latent_size // options.components_num
     return GeneratorConfig(
         z_dim=component_size,
@@ -77,7 +103,11 @@ def generator_config(options, dataset, on_gpu):
 
 
 def discriminator_config(options, dataset):
-    """DiscriminatorConfig of the options."""
+    """Configuration of the discriminator that --d-model names. Arguments as of `generator_config`."""
+    if options.d_model == "ViTGAN":
+        return ViTGANDiscriminatorConfig(
+            l2_mode=options.l2_mode, pad_patches=options.vit_pad, **_transformer_arguments(options, dataset)
+        )
     return DiscriminatorConfig(
         components_num=options.components_num if options.d_transformer else 1,
         a_dim=options.latent_size // options.components_num,
@@ -98,6 +128,12 @@ def training_config(options):
     return TrainingConfig(
         seed=options.seed,
         mirror_augment=options.mirror_augment,
+        augment=AugmentConfig(
+            kind=options.augment,
+            probability=options.augment_p,
+            translation=options.augment_translation,
+            cutout=options.augment_cutout,
+        ),
         loss=LossConfig(
             g_loss=options.g_loss,
             d_loss=options.d_loss,
@@ -105,6 +141,8 @@ def training_config(options):
             gamma=options.gamma,
             pathreg=options.pathreg,
             g_reg_weight=options.g_reg_weight,
+            bcr_real=options.bcr_real,
+            bcr_fake=options.bcr_fake,
         ),
         g_adam=AdamConfig(learning_rate=options.g_lr, clip_norm=options.clip),
         d_adam=AdamConfig(learning_rate=options.d_lr, clip_norm=options.clip),
@@ -113,5 +151,7 @@ def training_config(options):
             batch_gpu=options.batch_gpu,
             total_kimg=options.total_kimg,
             tick_kimg=tick_kimg,
+            ema_kimg=options.ema_kimg,
+            ema_warmup=options.ema_warmup,
         ),
     )

@@ -28,6 +28,7 @@ class Option(NamedTuple):
 
 
 METRICS = ("fid", "is", "pr", "kid", "ppl", "swd", "none")
+MODELS = ("StyleGAN2", "ViTGAN")
 BASELINE_NAMES = ("GAN", "StyleGAN2", "kGAN", "SAGAN", "ViTGAN")
 
 FRAMEWORK = (
@@ -37,7 +38,7 @@ FRAMEWORK = (
     Option("vis", bool, False, "make pictures with the latest snapshot"),
     Option("gpus", str, "0", "comma list of GPU numbers, or cpu; without a GPU the CPU is used"),
     Option("ganformer_default", bool, False, "the GANformer's options for the dataset (see Presets in docs/options.md)"),
-    Option("baseline", str, None, "options of a baseline model", choices=BASELINE_NAMES, available=BASELINE_NAMES[:4]),
+    Option("baseline", str, None, "options of a baseline model", choices=BASELINE_NAMES),
     Option("seed", int, 0, "seed of weights, latents, noise and data order", low=0, high=2 ** 31 - 1),
     Option("ops", str, "auto", "custom ops: CUDA where it builds, always CUDA, or the reference", choices=("auto", "cuda", "ref")),
     Option("precision", str, "fp32", "arithmetic of the four highest resolutions", choices=("fp32", "mixed"), available=("fp32",)),
@@ -74,7 +75,12 @@ TRAINING = (
     Option("clip", float, None, "clip the gradients to this global norm (default: no clipping)", low=1e-8),
     Option("g_lr", float, 0.002, "learning rate of the generator", low=0),
     Option("d_lr", float, 0.002, "learning rate of the discriminator", low=0),
-    Option("augment", str, "none", "differentiable augmentation of reals and fakes", choices=("none", "diffaug"), available=("none",)),
+    Option("augment", str, "none", "differentiable augmentation of reals and fakes", choices=("none", "diffaug")),
+    Option("augment_p", float, 0.8, "probability of each operation of --augment, for each image", low=0, high=1),
+    Option("augment_translation", float, 0.125, "largest shift of --augment, as a share of the image's side", low=0, high=1),
+    Option("augment_cutout", float, 0.5, "side of the square that --augment cuts out, as a share of the image's side", low=0, high=1),
+    Option("ema_kimg", float, 10, "half-life of the averaged generator Gs, in thousands of images", low=0.001),
+    Option("ema_warmup", bool, False, "let Gs follow the generator faster in the first steps"),
 )
 
 LOGGING = (
@@ -107,6 +113,8 @@ VISUALIZATION = (
 )
 
 ARCHITECTURE = (
+    Option("g_model", str, "StyleGAN2", "family of the generator; GANformer, GAN, SAGAN and k-GAN are StyleGAN2's", choices=MODELS),
+    Option("d_model", str, "StyleGAN2", "family of the discriminator", choices=MODELS),
     Option("channel_base", int, 16384, "width of the networks: channels at resolution r are channel-base / 2^(r-1)", low=4),
     Option("channel_max", int, 512, "largest number of channels", low=1),
     Option("g_arch", str, "skip", "architecture of the generator", choices=("orig", "skip", "resnet")),
@@ -125,6 +133,8 @@ LOSS = (
     Option("pathreg", bool, False, "path length regularization of the generator"),
     Option("d_loss", str, "logistic", "loss of the discriminator", choices=("wgan", "logistic", "hinge")),
     Option("d_reg", str, "r1", "regularizer of the discriminator", choices=("non", "gp", "r1", "r2")),
+    Option("bcr_real", float, 0.0, "weight of the consistency of real scores under --augment", low=0),
+    Option("bcr_fake", float, 0.0, "weight of the consistency of fake scores under --augment", low=0),
 )
 
 MIXING = (
@@ -182,6 +192,22 @@ KGAN = (
     Option("merge_same", bool, False, "one merging weight for a whole image instead of one a pixel"),
 )
 
+VITGAN = (
+    Option("vit_dim", int, 384, "width of the tokens", low=1),
+    Option("vit_heads", int, 6, "attention heads of a block", low=1),
+    Option("vit_depth", int, None, "blocks of each network (default: 4 up to 32 pixels, 6 above)", low=1),
+    Option("vit_patch", int, None, "side of a patch in pixels (default: an eighth of the image)", low=1),
+    Option("vit_positions", str, "fourier", "positions: sine of a dense layer of the coordinates, or of a free table",
+           choices=("fourier", "table")),
+    Option("l2_mode", str, "paper", "logits of the discriminator's attention by the distance d: +d / sqrt(s), -d^2 / sqrt(s), -d^2 / s",
+           choices=("paper", "kim", "kim_dh")),
+    Option("vit_pad", bool, True, "zeros around the image, so that the discriminator's border patches overlap too"),
+    Option("siren_layers", int, 2, "layers of the generator's patch head", low=1),
+    Option("siren_style", str, "affine", "scales in the patch head: a dense layer of the token, or the token itself",
+           choices=("affine", "direct")),
+    Option("siren_demodulate", bool, False, "demodulation in the sine layers of the patch head"),
+)
+
 OPTION_GROUPS = (
     ("Framework", FRAMEWORK),
     ("Resumption", RESUMPTION),
@@ -196,6 +222,7 @@ OPTION_GROUPS = (
     ("GANformer", GANFORMER),
     ("Positions", POSITIONS),
     ("k-GAN", KGAN),
+    ("ViTGAN", VITGAN),
 )
 OPTIONS = tuple(option for _, group in OPTION_GROUPS for option in group)
 
@@ -215,7 +242,13 @@ BASELINES = {
     "StyleGAN2": {},
     "SAGAN": {"style": False, "latent_stem": True, "g_img2img": 5},
     "kGAN": {"kgan": True, "merge_layer": 5, "merge_type": "softmax", "components_num": 8},
+    "ViTGAN": {
+        "g_model": "ViTGAN", "d_model": "ViTGAN", "batch_size": 128, "batch_gpu": 32, "augment": "diffaug",
+        "bcr_real": 10.0, "bcr_fake": 10.0, "d_reg": "non", "ema_kimg": 1000.0, "ema_warmup": True,
+    },
 }
+# What a baseline's values become when another discriminator is asked for: R1 cripples the transformer, StyleGAN2's needs it.
+BASELINE_DISCRIMINATORS = {"ViTGAN": {"StyleGAN2": {"d_reg": "r1", "gamma": 0.1}}}
 # Presets may name a resolution that a small dataset does not have: these are lowered to the last one there is.
 PRESET_LAYERS = ("g_img2img", "merge_layer")
 # Heights / widths of the published datasets, for those prepared without a stored ratio.

@@ -26,9 +26,17 @@ def steps_of(kimg, batch_size):
     return -int(-kimg * 1000 // batch_size)
 
 
-def moving_average_beta(batch_size, ema_kimg):
-    """Weight of the old value in Gs at each step: half of it is left after `ema_kimg` thousand images."""
-    return 0.5 ** (batch_size / (ema_kimg * 1000))
+def moving_average_beta(batch_size, ema_kimg, warmup_step=None):
+    """Weight of the old value in Gs at each step: half of it is left after `ema_kimg` thousand images.
+
+    Args:
+        batch_size: images a step.
+        ema_kimg: half-life.
+        warmup_step: step t (from 0) of a warm-up, in which the weight is at most (1 + t) / (10 + t): a long half-life would
+            keep the random first weights. None for no warm-up.
+    """
+    beta = 0.5 ** (batch_size / (ema_kimg * 1000))
+    return beta if warmup_step is None else min(beta, (1 + warmup_step) / (10 + warmup_step))
 
 
 def tick_of(images, tick_kimg):

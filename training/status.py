@@ -28,11 +28,13 @@ class Status:
         config: ScheduleConfig.
         events_dir: folder of TensorBoard events, or None.
         images, seconds: where the run stands when this session begins.
+        rates: dict network name -> learning rate.
     """
 
-    def __init__(self, config, events_dir, images, seconds):
+    def __init__(self, config, events_dir, images, seconds, rates):
         self.summary = Autosummary(events_dir)
         self._config = config
+        self._rates = {f"Rates/{name}": rate for name, rate in rates.items()}
         self._total_images = config.total_kimg * 1000
         self._seconds_before = seconds
         self._session_start = time.time()
@@ -75,7 +77,7 @@ class Status:
         memory = peak_memory_gb()
         timing = {"Progress/tick": number, "Progress/kimg": images / 1000, "Timing/images_per_second": rate,
                   "Timing/seconds_per_kimg": 1000 / rate, "Timing/total_hours": self.seconds / 3600,
-                  "Resources/peak_memory_gb": memory}  # fmt: skip
+                  "Resources/peak_memory_gb": memory, **self._rates}  # fmt: skip
         means = self.summary.report(images, timing)
         losses = "  ".join(f"{label} {means[name]:.4g}" for name, label in SHOWN if name in means)
         print(

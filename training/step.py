@@ -16,6 +16,7 @@ import tensorflow.compat.v1 as tf
 from dnnlib import EasyDict, tflib
 from dnnlib.tflib.optimizer import Optimizer
 from training import loss, schedule
+from training.augment import augment
 
 PATH_LENGTH_DECAY = 0.01  # Karras et al. 2020, appendix B
 
@@ -34,6 +35,17 @@ class Stage(NamedTuple):
     name: str
     interval: int         # steps between two runs
     run: Callable         # Batch -> dict of statistics, name -> float
+
+
+class _Phase(NamedTuple):
+    """What one loss runs: see TrainingStep._phase and Optimizer.build."""
+
+    network: str
+    label: str
+    means: dict           # statistics, name -> tensor
+    updates: list         # operations of every round
+    accumulate: tf.Operation | None
+    finish: tuple
 
 
 class TrainingStep:
@@ -86,6 +98,7 @@ class TrainingStep:
         self._reals = tf.placeholder(tf.uint8, [images, channels, width, width], name="reals")  # stored square
         self._labels = tf.placeholder(tf.float32, [images, *label_shape], name="labels")
         self._path_mean = tf.placeholder(tf.float32, [], name="path_length_mean")
+        self._ema_beta = tf.placeholder(tf.float32, [], name="ema_beta")
 
     def _make_optimizers(self):
         config = self.config.loss
@@ -105,10 +118,18 @@ class TrainingStep:
         stages.append(Stage("discriminator", 1, self._phase("D", "D", self._discriminator_loss)))
         if config.d_reg != "non":
             stages.append(Stage(config.d_reg, config.d_reg_interval, self._phase("D", f"D_{config.d_reg}", self._discriminator_penalty)))
-        beta = schedule.moving_average_beta(self.config.schedule.batch_size, self.config.schedule.ema_kimg)
-        average = self.Gs.moving_average_op(self.G, beta)
-        stages.append(Stage("moving_average", 1, lambda batch: tflib.run(average) or {}))
+        for network in (self.G, self.D):
+            after = network.after_update_op()
+            if after is not None:
+                stages.append(Stage(f"after_update_{network.name}", 1, lambda batch, after=after: tflib.run(after) or {}))
+        average = self.Gs.moving_average_op(self.G, self._ema_beta)
+        stages.append(Stage("moving_average", 1, lambda batch: tflib.run(average, {self._ema_beta: self._beta(batch)}) or {}))
         return stages
+
+    def _beta(self, batch):
+        sizes = self.config.schedule
+        step = batch.position // sizes.batch_size
+        return schedule.moving_average_beta(sizes.batch_size, sizes.ema_kimg, step if sizes.ema_warmup else None)
 
     def _phase(self, network, label, build_loss):
         """Build one loss on every device, with its update; return the function that runs it on a Batch.
@@ -128,20 +149,22 @@ class TrainingStep:
         optimizer = self.optimizers[network]
         accumulate, finish = optimizer.build(losses, self.devices)
         means = {name: tf.add_n([shown[name] for shown in statistics]) / len(self.devices) for name in statistics[0]}
-        return lambda batch: self._run_phase(network, label, batch, means, updates, accumulate, finish)
+        phase = _Phase(network, label, means, updates, accumulate, finish)
+        return lambda batch: self._run_phase(phase, batch)
 
-    def _run_phase(self, network, label, batch, means, updates, accumulate, finish):
-        sums = dict.fromkeys(means, 0.0)
-        per_round = (means, updates, finish if accumulate is None else accumulate)
+    def _run_phase(self, phase, batch):
+        sums = dict.fromkeys(phase.means, 0.0)
+        once = phase.accumulate is None
+        per_round = (phase.means, phase.updates, phase.finish if once else phase.accumulate)
         for round_index in range(self.rounds):
             shown, _, result = tflib.run(per_round, self._feed(batch, round_index))
             for name, value in shown.items():
                 sums[name] += float(value)
-        norm, squares, skipped = result if accumulate is None else tflib.run(finish)
-        note = self.optimizers[network].check(squares, int(skipped))
+        norm, squares, skipped = result if once else tflib.run(phase.finish)
+        note = self.optimizers[phase.network].check(squares, int(skipped))
         if note:
             print(note)
-        return {f"Gradients/{label}": float(norm), **{name: value / self.rounds for name, value in sums.items()}}
+        return {f"Gradients/{phase.label}": float(norm), **{name: value / self.rounds for name, value in sums.items()}}
 
     def _feed(self, batch, round_index):
         images = self.part_size * len(self.devices)
@@ -186,19 +209,21 @@ class TrainingStep:
     def _scores(self, images, labels, streams):
         return self.D.get_output_for(images, labels, training=True, streams=streams).scores
 
+    def _augment(self, images, streams):
+        return augment(images, self.config.augment, streams.child("augment"))
+
     def _generator_loss(self, part):
         streams = part.streams.child("generator_loss")
         fakes = self._fakes(streams, self.part_size)
-        scores = self._scores(fakes.images, fakes.labels, streams.child("discriminator"))
+        scores = self._scores(self._augment(fakes.images, streams), fakes.labels, streams.child("discriminator"))
         value = tf.reduce_mean(loss.generator_loss(self.config.loss.g_loss, scores))
         return value, {"Loss/G": value}, fakes.updates
 
     def _path_length_penalty(self, part):
         streams = part.streams.child("path_length")
-        z, labels = self._latents(streams, max(self.part_size // 2, 1))
-        ws = self.G.part("mapping")(z, labels).ws  # [n / 2, K, L, w_dim]
-        images = self.G.part("synthesis")(ws, streams=streams.child("generator"), noise_mode="random").images
-        lengths = loss.path_lengths(images, ws, streams.normal("directions", tf.shape(images)))  # [n / 2]
+        fakes = self._fakes(streams, max(self.part_size // 2, 1))
+        directions = streams.normal("directions", tf.shape(fakes.images))
+        lengths = loss.path_lengths(fakes.images, fakes.ws, directions)  # [n / 2]
         penalty = tf.reduce_mean(tf.square(lengths - self._path_mean))
         weight = 2 * self.config.loss.g_reg_weight * self.config.loss.g_reg_interval
         return penalty * weight, {"Regularizer/path_length": penalty, "Path/length": tf.reduce_mean(lengths)}, []
@@ -210,10 +235,19 @@ class TrainingStep:
     def _discriminator_loss(self, part):
         streams = part.streams.child("discriminator_loss")
         fakes = self._fakes(streams, self.part_size)
-        fake = self._scores(fakes.images, fakes.labels, streams.child("fake"))
-        real = self._scores(part.reals, part.labels, streams.child("real"))
-        value = tf.reduce_mean(loss.discriminator_loss(self.config.loss.d_loss, fake, real))
-        return value, {"Loss/D": value, "Scores/real": tf.reduce_mean(real), "Scores/fake": tf.reduce_mean(fake)}, []
+        config, scores, shown, consistency = self.config.loss, {}, {}, 0.0
+        kinds = (("fake", tf.stop_gradient(fakes.images), fakes.labels, config.bcr_fake),
+                 ("real", part.reals, part.labels, config.bcr_real))  # fmt: skip
+        for name, images, labels, weight in kinds:
+            own = streams.child(name)
+            scores[name] = self._scores(self._augment(images, own), labels, own)
+            if weight:  # balanced consistency regularization: what augmentation does to the scores
+                clean = self._scores(images, labels, own.child("clean"))
+                shown[f"Regularizer/bcr_{name}"] = tf.reduce_mean(loss.consistency(scores[name], clean))
+                consistency += weight * shown[f"Regularizer/bcr_{name}"]
+        value = tf.reduce_mean(loss.discriminator_loss(config.d_loss, scores["fake"], scores["real"]))
+        shown.update({"Loss/D": value, **{f"Scores/{name}": tf.reduce_mean(score) for name, score in scores.items()}})
+        return value + consistency, shown, []
 
     def _discriminator_penalty(self, part):
         kind = self.config.loss.d_reg
@@ -223,7 +257,7 @@ class TrainingStep:
             fakes = self._fakes(streams, self.part_size)
             labels = fakes.labels if kind == "r2" else labels
             images = fakes.images if kind == "r2" else loss.interpolate(part.reals, fakes.images, streams)
-        images = tf.stop_gradient(images)
+        images = tf.stop_gradient(self._augment(images, streams))
         scores = self._scores(images, labels, streams.child("discriminator"))
         if kind == "gp":
             penalty = tf.reduce_mean(loss.gradient_penalty(scores, images))

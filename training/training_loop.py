@@ -44,7 +44,9 @@ class TrainingLoop:
             self.progress = state.progress
             self.step.path_length_mean = state.progress.path_length_mean
         self.samples = SampleGrid(run_dir, dataset, networks["G"], config.seed, outputs.truncation_psi, outputs.keep_samples)
-        self.status = Status(config.schedule, run_dir if outputs.summarize else None, self.progress.images, self.progress.seconds)
+        events_dir = run_dir if outputs.summarize else None
+        rates = {name: optimizer.learning_rate for name, optimizer in self.step.optimizers.items()}
+        self.status = Status(config.schedule, events_dir, self.progress.images, self.progress.seconds, rates)
         self._saved_images = None if state is None else self.progress.images
         self._save_error = None
 

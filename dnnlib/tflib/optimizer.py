@@ -88,7 +88,8 @@ class Optimizer:
 
     def _apply_sums(self):
         if not hasattr(self, "_applied_sums"):
-            means = [s / self.rounds for s in self._sums]
+            share = tf.constant(1 / self.rounds, tf.float32)
+            means = [s * share for s in self._sums]
             outputs = self._apply(means)
             with tf.control_dependencies(outputs):
                 clear = tf.group(*[s.assign(tf.zeros_like(s)) for s in self._sums])
@@ -104,16 +105,19 @@ class Optimizer:
             return tf.identity(norm), tf.identity(squares), self._skipped_in_row.read_value()
 
     def _update(self, gradients, norm):
-        scale = 1.0 if self.clip_norm is None else tf.minimum(1.0, self.clip_norm / tf.maximum(norm, 1e-30))
+        if self.clip_norm is not None:
+            scale = tf.minimum(1.0, self.clip_norm / tf.maximum(norm, 1e-30))
+            gradients = [gradient * scale for gradient in gradients]
         count = self._updates.assign_add(1, read_value=True)
         time = tf.cast(count, tf.float64)
         powers = [tf.cast(tf.pow(tf.constant(beta, tf.float64), time), tf.float32) for beta in (self.beta1, self.beta2)]
+        lr, beta1, beta2, epsilon = (tf.constant(x, tf.float32) for x in (self.learning_rate, self.beta1, self.beta2, self.epsilon))
         steps = [self._skipped_in_row.assign(0)]
         for variable, m, v, gradient in zip(self.variables.values(), self._m, self._v, gradients):
             steps.append(
                 tf.raw_ops.ResourceApplyAdam(
-                    var=variable.handle, m=m.handle, v=v.handle, beta1_power=powers[0], beta2_power=powers[1], lr=self.learning_rate,
-                    beta1=self.beta1, beta2=self.beta2, epsilon=self.epsilon, grad=gradient * scale,
+                    var=variable.handle, m=m.handle, v=v.handle, beta1_power=powers[0], beta2_power=powers[1], lr=lr,
+                    beta1=beta1, beta2=beta2, epsilon=epsilon, grad=gradient,
                 )  # fmt: skip
             )
         with tf.control_dependencies(steps):

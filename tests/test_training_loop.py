@@ -1,0 +1,151 @@
+"""Whole runs in one process: exact continuation, damaged states, full disks, TensorBoard, what a run folder holds."""
+
+import glob
+import os
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from dnnlib import UserError, tflib
+from dnnlib.tflib.snapshot import read_records
+from tests.training_standins import GANFORMER, ArrayDataset, small_networks, small_training
+from training import training_loop, training_state
+from training.config import OutputConfig
+from training.training_loop import TrainingLoop
+
+
+def train(folder, config, generator=None, outputs=None, evaluate=None, classes=0, state=None):
+    """One session of training; returns the values of all of its variables at the end."""
+    os.makedirs(str(folder), exist_ok=True)
+    with tflib.session_scope():
+        networks = small_networks(c_dim=classes, generator=generator)
+        outputs = outputs or OutputConfig(summarize=False)
+        loop = TrainingLoop(str(folder), networks, config, outputs, ArrayDataset(classes), ["/cpu:0"], {"made": "here"}, evaluate, state)
+        loop.run()
+        return training_state.capture(loop.variables, loop.progress, {})
+
+
+def assert_same_state(one, other):
+    assert one.progress.images == other.progress.images and one.progress.path_length_mean == other.progress.path_length_mean
+    assert one.arrays.keys() == other.arrays.keys()
+    different = [name for name in one.arrays if not np.array_equal(one.arrays[name], other.arrays[name])]
+    assert not different
+
+
+@pytest.mark.slow
+def test_exact_continuation(tmp_path):
+    """2N steps are N, stop, N: with mixing, noise, dropout, both lazy regularizers, accumulation, mirroring, labels and shuffling."""
+    options = {"generator": {**GANFORMER, "component_mixing": 0.5}, "classes": 3}
+    config = small_training(total_kimg=0.064, tick_kimg=0.008)
+    states = []
+
+    def keep(Gs, path, run_dir):
+        states.append(training_state.load_latest(run_dir)[0])
+        return {}
+
+    whole = train(tmp_path / "whole", config, evaluate=keep, **options)
+    assert [state.progress.step for state in states] == [3, 6, 8]
+    parts = train(tmp_path / "parts", config, state=states[0], **options)
+    assert parts.progress.step == 8
+    assert_same_state(whole, parts)
+    assert_same_state(whole, states[2])
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory):
+    """A finished run of four ticks with its events and metric calls."""
+    folder = tmp_path_factory.mktemp("runs") / "short"
+    calls = []
+
+    def evaluate(Gs, path, run_dir):
+        calls.append((Gs.name, os.path.basename(path), run_dir))
+        return {"swd": 12.5}
+
+    train(folder, small_training(pathreg=False), outputs=OutputConfig(), evaluate=evaluate)
+    return folder, calls
+
+
+def test_run_folder(short_run):
+    folder, calls = short_run
+    names = sorted(os.listdir(str(folder)))
+    assert {"network-snapshot-000000.pkl", "reals.png", "training-state-000000.npz", "visuals"} <= set(names)
+    assert os.listdir(str(folder / "visuals" / "images")) == ["000000_grid.png"]
+    assert [call[1] for call in calls] == ["network-snapshot-000000.pkl"] * 2  # after tick 3 and at the end
+    state, _ = training_state.load_latest(str(folder))
+    records = read_records(str(folder / "network-snapshot-000000.pkl"))
+    for name, record in zip(("G", "D", "Gs"), records):
+        for key, value in record.values.items():
+            assert np.array_equal(value, state.arrays[f"{name}/{key}"])
+
+
+def test_events(short_run):
+    events = {}
+    for path in glob.glob(str(short_run[0] / "events*")):
+        for event in tf.train.summary_iterator(path):
+            for value in event.summary.value:
+                events.setdefault(value.tag, []).append((event.step, value))
+    assert [step for step, _ in events["Loss/G"]] == [24, 40, 64, 80]
+    wanted = {"Loss/D", "Scores/real", "Scores/fake", "Regularizer/r1", "Gradients/G", "Gradients/D", "Gradients/D_r1",
+              "Timing/images_per_second", "Resources/peak_memory_gb", "Metrics/swd", "samples", "Rates/G", "Rates/D"}  # fmt: skip
+    assert wanted <= set(events)
+    assert events["Metrics/swd"][0][1].simple_value == 12.5
+    picture = events["samples"][-1][1].image
+    assert (picture.width, picture.height) == (8 * 8, 5 * 8)
+    assert picture.encoded_image_string.startswith(b"\x89PNG")
+
+
+def test_damaged_states_are_passed_over(tmp_path, short_run, capsys):
+    good, _ = training_state.load_latest(str(short_run[0]))
+    for kimg in (1, 2, 3, 4):
+        training_state.save(str(tmp_path / f"training-state-{kimg:06d}.npz"), good)
+    whole = (tmp_path / "training-state-000002.npz").read_bytes()
+    (tmp_path / "training-state-000004.npz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "training-state-000003.npz").write_bytes(b"")
+    with np.load(str(tmp_path / "training-state-000002.npz")) as file:
+        arrays = dict(file)
+    arrays["G/G_synthesis/4x4/Const/const"] = arrays["G/G_synthesis/4x4/Const/const"] + 1e-7
+    np.savez(str(tmp_path / "training-state-000002.npz"), **arrays)
+    state, path = training_state.load_latest(str(tmp_path))
+    assert path.endswith("000001.npz")
+    assert_same_state(state, good)
+    warnings = capsys.readouterr().out.splitlines()
+    assert len(warnings) == 3 and "checksum" in warnings[2]
+
+
+def test_state_of_other_networks_is_refused(short_run):
+    state, _ = training_state.load_latest(str(short_run[0]))
+    with tflib.session_scope():
+        networks = small_networks(generator={"mapping_num_layers": 3})
+        state.arrays = {name: array for name, array in state.arrays.items() if "_optimizer/" not in name}
+        with pytest.raises(UserError, match=r"G/G_mapping/Dense2/bias is None, expected \[8\].*and 1 more"):
+            training_state.restore(training_state.state_variables(networks, {}), state)
+
+
+def test_old_snapshots_are_removed(tmp_path):
+    for kimg in range(5):
+        for name in (f"network-snapshot-{kimg:06d}.pkl", f"training-state-{kimg:06d}.npz"):
+            (tmp_path / name).write_text("")
+    training_state.remove_old(str(tmp_path), -1)
+    assert len(os.listdir(str(tmp_path))) == 10
+    training_state.remove_old(str(tmp_path), 2)
+    assert sorted(os.listdir(str(tmp_path)))[:2] == ["network-snapshot-000003.pkl", "network-snapshot-000004.pkl"]
+    assert len(os.listdir(str(tmp_path))) == 4
+
+
+@pytest.mark.slow
+def test_full_disk_loses_nothing(tmp_path, monkeypatch, capsys):
+    config = small_training(pathreg=False, d_reg="non")
+
+    def fail(path, state):
+        raise OSError(28, "No space left on device")
+
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "training-state-000000.npz").write_bytes(b"before")
+    monkeypatch.setattr(training_loop.training_state, "save", fail)
+    with pytest.raises(UserError, match="No space left"):
+        train(folder, config)
+    assert (folder / "training-state-000000.npz").read_bytes() == b"before"
+    assert capsys.readouterr().out.count("warning: cannot save") == 2  # training went on after the first
+    assert not glob.glob(str(folder / ".*partial"))
