@@ -29,7 +29,7 @@ OPTION_GROUPS = (
     )),
     ("Further results", (
         Option("grid", bool, False, "write all pictures in one too, grid.png"),
-        Option("attention_maps", bool, False, "write map_*.png and blend_*.png: the strongest latent of each pixel, alone and over the picture"),
+        Option("attention_maps", bool, False, "write each pixel's strongest latent, alone (map_*.png) and over the picture (blend_*.png)"),
         Option("video", bool, False, "write a walk through the latents of the seeds, video.gif, and video.mp4 where ffmpeg exists"),
         Option("video_steps", int, 16, "frames from one seed to the next in the video", low=1),
         Option("blending_alpha", float, 0.3, "weight of the picture where it is blended with its map", low=0, high=1),

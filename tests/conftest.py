@@ -25,3 +25,11 @@ def graph():
 
     with tflib.session_scope() as session:
         yield session
+
+
+@pytest.fixture(scope="session")
+def picture_models(tmp_path_factory):
+    """Small snapshots of several architectures with random weights: dict name -> path."""
+    from tests.picture_models import write_models
+
+    return write_models(str(tmp_path_factory.mktemp("models")))

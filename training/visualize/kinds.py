@@ -199,7 +199,8 @@ def interpolations(sampler, options, folder):
             z, labels = sampler.z(seeds), sampler.labels(seeds)
             ws = sampler.ws(z, labels)
             for space in ("z", "w"):
-                target = empty_folder(os.path.join(folder, f"interpolations-{space}", f"{index:06d}"), r"(all|component_\d+)\.(png|gif|mp4)")
+                target = os.path.join(folder, f"interpolations-{space}", f"{index:06d}")
+                empty_folder(target, r"(all|component_\d+)\.(png|gif|mp4)")
                 for name, components in parts:
                     steps = np.arange(options.interpolation_density + 1) / options.interpolation_density
                     if space == "z":

@@ -5,8 +5,6 @@ Letters: n pictures, K latents, L layers of w, C H W image, k region latents, h 
 
 from __future__ import annotations
 
-import inspect
-
 import numpy as np
 
 from dnnlib import UserError
@@ -84,9 +82,7 @@ class Sampler:
 
     def ws(self, z, labels):
         """Truncated w of latents [n, K, z_dim] and labels [n, c_dim]: float32 [n, K, L, w_dim]."""
-        accepted = inspect.signature(self.Gs.arch.parts["mapping"].build).parameters
-        options = {"truncation_psi": self._truncation_psi} if "truncation_psi" in accepted else {}
-        return self.Gs.run_part("mapping", z, labels, batch_size=self._batch_size, **options).ws
+        return self.Gs.run_part("mapping", z, labels, batch_size=self._batch_size, truncation_psi=self._truncation_psi).ws
 
     def ws_of_seeds(self, seeds):
         """Truncated w of some seeds."""
@@ -131,9 +127,7 @@ class Sampler:
             progress.update(len(part))
 
     def _synthesis(self, ws, seeds, noise_mode, **outputs):
-        accepted = inspect.signature(self.Gs.arch.parts["synthesis"].build).parameters
-        options = {"noise_mode": noise_mode} if "noise_mode" in accepted else {}
-        return self.Gs.run_part("synthesis", ws, batch_size=self._batch_size, seeds=seeds, **options, **outputs)
+        return self.Gs.run_part("synthesis", ws, batch_size=self._batch_size, seeds=seeds, noise_mode=noise_mode, **outputs)
 
 
 def seeds_of(seed, start, count):

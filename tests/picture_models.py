@@ -1,0 +1,97 @@
+"""Small snapshots with random weights for the tests of pictures, and what their pictures should be."""
+
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import PIL.Image
+
+from dnnlib import tflib
+from dnnlib.tflib.snapshot import build_network, read_records
+from tests.conftest import ROOT
+from training.networks import DiscriminatorConfig, GeneratorConfig
+
+# Non-square GANformer with noise; StyleGAN2 with three classes and no noise; k-GAN.
+MODELS = {
+    "ganformer": {"resolution": 16, "transformer": True, "components_num": 3, "kmeans": True, "use_pos": True, "num_heads": 2,
+                  "architecture": "resnet", "norm": "layer", "integration": "mul", "crop_ratio": 0.75},
+    "labelled": {"resolution": 8, "c_dim": 3, "local_noise": False},
+    "kgan": {"resolution": 8, "components_num": 2, "merge": True, "merge_layer": 3},
+}  # fmt: skip
+
+
+def write_models(folder):
+    """Write a snapshot of every model.
+
+    Returns:
+        dict name -> path.
+    """
+    paths = {}
+    for name, options in MODELS.items():
+        shared = {key: options[key] for key in ("resolution", "c_dim", "crop_ratio") if key in options}
+        sizes = {"channel_base": 128, "channel_max": 16}
+        with tflib.session_scope():
+            G = tflib.Network("G", "Generator", GeneratorConfig(z_dim=6, w_dim=8, mapping_num_layers=2, **sizes, **options))
+            D = tflib.Network("D", "Discriminator", DiscriminatorConfig(**sizes, **shared))
+            rng = np.random.RandomState(1)
+            values = {key: value + 0.1 * rng.standard_normal(value.shape) for key, value in G.get_values().items()}
+            values.update({key: np.float32(0.5) for key in values if key.endswith("noise_strength")})
+            G.set_values(values)
+            paths[name] = os.path.join(folder, f"{name}.pkl")
+            tflib.save_snapshot(paths[name], (G, D, G.clone("Gs")))
+    return paths
+
+
+def load_generator(path):
+    """Gs of a snapshot, in the current graph."""
+    return build_network(read_records(path)[2], "Gs")
+
+
+def dataset_for(name, count=8):
+    """What the visualizations ask of a dataset: its ratio and labels."""
+    options = MODELS[name]
+    classes = options.get("c_dim", 0)
+    labels = np.eye(classes, dtype=np.float32)[np.arange(count) % classes] if classes else np.zeros([count, 0], np.float32)
+    return SimpleNamespace(name=name, ratio=options.get("crop_ratio", 1.0), labels=labels)
+
+
+def expected_bytes(images, ratio=1.0):
+    """float [n, C, H, W] as bytes without padding: uint8 [n, H', W, C], by the definitions of the specification."""
+    height = images.shape[2]
+    kept = int(round(height * ratio))
+    top = (height - kept) // 2
+    values = np.floor(images[:, :, top : top + kept].astype(np.float32) * np.float32(127.5) + np.float32(128))
+    return np.clip(values, 0, 255).transpose(0, 2, 3, 1).astype(np.uint8)
+
+
+def read_png(*parts):
+    """A picture file as an array."""
+    with PIL.Image.open(os.path.join(*[str(part) for part in parts])) as picture:
+        return np.asarray(picture)
+
+
+def assert_same_picture(given, expected):
+    """Equal up to single bytes rounded the other way (another batch size or graph may sum in another order)."""
+    assert given.shape == expected.shape
+    assert np.abs(given.astype(int) - expected).max() <= 1
+    assert np.mean(given != expected) < 0.01
+
+
+def run_script(script, *arguments):
+    """Run an entry point as users do.
+
+    Returns:
+        (exit code, stdout, stderr).
+    """
+    words = [sys.executable, os.path.join(ROOT, script), *[str(argument) for argument in arguments]]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def one_error_line(stderr):
+    """The text of the one line of an error that people see."""
+    lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "Traceback" not in stderr, stderr
+    return lines[0]

@@ -1,0 +1,169 @@
+"""generate.py: pictures from a snapshot, through its command line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import generate
+from dnnlib import UsageError, run_main, tflib
+from tests.conftest import ROOT
+from tests.picture_models import assert_same_picture, expected_bytes, load_generator, one_error_line, read_png, run_script
+
+
+def latents(seeds, shape):
+    return np.stack([tflib.numpy_stream(seed, "z").standard_normal(shape) for seed in seeds])
+
+
+def sampled(path, seeds, psi=0.7, labels=None, **options):
+    """Outputs of Gs for some seeds, by Network.run."""
+    with tflib.session_scope():
+        Gs = load_generator(path)
+        return Gs.run(latents(seeds, Gs.input_shapes[0]), labels, truncation_psi=psi, noise_mode="const", **options)
+
+
+def generated(*arguments):
+    """Run in this process, where TensorFlow is loaded already."""
+    return run_main(generate.main, [str(argument) for argument in arguments])
+
+
+def test_help_is_instant():
+    code = "import sys, generate\ntry:\n    generate.main(['--help'])\nexcept SystemExit:\n    print('tensorflow' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, universal_newlines=True, check=True).stdout
+    assert "--truncation-psi" in out and out.endswith("False\n")
+
+
+@pytest.mark.slow
+def test_everything_at_once(picture_models, tmp_path):
+    arguments = ["--model", picture_models["ganformer"], "--output-dir", tmp_path, "--seeds", "3,0-1", "--batch-size", "2", "--grid",
+                 "--attention-maps", "--video", "--video-steps", "2", "--gpus", "cpu"]  # fmt: skip
+    code, out, err = run_script("generate.py", *arguments)
+    assert code == 0, err
+    assert "3 pictures" in out
+    numbers = ("000000", "000001", "000003")
+    expected_files = {f"{kind}_{number}.png" for kind in ("sample", "map", "blend") for number in numbers}
+    assert expected_files | {"grid.png", "samples.json", "video.gif"} == set(os.listdir(str(tmp_path))) - {"video.mp4"}
+
+    reference = sampled(picture_models["ganformer"], [3, 0, 1], return_maps=True)
+    pictures = expected_bytes(reference.images, ratio=0.75)
+    assert pictures.shape == (3, 12, 16, 3)
+    for seed, picture in zip((3, 0, 1), pictures):
+        assert_same_picture(read_png(tmp_path, f"sample_{seed:06d}.png"), picture)
+    grid = read_png(tmp_path, "grid.png")
+    assert grid.shape == (24, 32, 3)
+    np.testing.assert_array_equal(grid[12:, :16], read_png(tmp_path, "sample_000001.png"))
+    assert not grid[12:, 16:].any()
+
+    strongest = reference.maps[0, :, -1, 0, 2:14].argmax(axis=0)  # [12, 16], of seed 3
+    coloured, blended = read_png(tmp_path, "map_000003.png"), read_png(tmp_path, "blend_000003.png")
+    colours = {tuple(coloured[strongest == index][0]) for index in np.unique(strongest)}
+    assert len(colours) == len(np.unique(strongest)) > 1
+    np.testing.assert_allclose(blended, 0.3 * read_png(tmp_path, "sample_000003.png") + 0.7 * coloured, atol=0.51)
+    with PIL.Image.open(str(tmp_path / "video.gif")) as video:
+        assert video.n_frames == 6 and video.size == (16, 12)
+
+    record = json.loads((tmp_path / "samples.json").read_text())
+    assert [picture["seed"] for picture in record["pictures"]] == [3, 0, 1]
+    assert record["truncation_psi"] == 0.7 and record["noise_mode"] == "const" and len(record["model_sha256"]) == 64
+
+
+def test_a_picture_depends_on_its_seed_alone(picture_models, tmp_path):
+    common = ["--model", picture_models["ganformer"], "--gpus", "cpu", "--noise-mode", "random"]
+    assert generated(*common, "--images-num", 5, "--batch-size", 4, "--output-dir", tmp_path / "a") == 0
+    assert generated(*common, "--seeds", "4,2", "--batch-size", 1, "--output-dir", tmp_path / "b") == 0
+    for name in ("sample_000002.png", "sample_000004.png"):
+        np.testing.assert_array_equal(read_png(tmp_path, "a", name), read_png(tmp_path, "b", name))
+    assert (read_png(tmp_path, "a", "sample_000002.png") != read_png(tmp_path, "a", "sample_000004.png")).any()
+    assert len([name for name in os.listdir(str(tmp_path / "a")) if name.endswith(".png")]) == 5
+
+
+def test_noise_modes_and_truncation_differ(picture_models, tmp_path):
+    pictures = []
+    for options in (("random",), ("none",), ("const", "--truncation-psi", 1)):
+        folder = tmp_path / "-".join(str(option) for option in options)
+        arguments = ["--model", picture_models["ganformer"], "--gpus", "cpu", "--seeds", 7, "--output-dir", folder, "--noise-mode", *options]
+        assert generated(*arguments) == 0
+        pictures.append(read_png(folder, "sample_000007.png"))
+    for index, picture in enumerate(pictures):
+        assert all((picture != other).any() for other in pictures[:index])
+    assert_same_picture(pictures[2], expected_bytes(sampled(picture_models["ganformer"], [7], psi=1.0).images, ratio=0.75)[0])
+
+
+def test_classes(picture_models, tmp_path):
+    common = ["--model", picture_models["labelled"], "--gpus", "cpu", "--output-dir"]
+    assert generated(*common, tmp_path / "a", "--class", 2, "--seeds", "0-1") == 0
+    assert generated(*common, tmp_path / "b", "--class", "0.5,0,2", "--seeds", "0-1") == 0
+    assert generated(*common, tmp_path / "c", "--images-num", 16) == 0
+    for folder, label in (("a", [0, 0, 1]), ("b", [0.5, 0, 2])):
+        expected = expected_bytes(sampled(picture_models["labelled"], [0, 1], labels=np.asarray([label, label])).images)
+        for seed in (0, 1):
+            assert_same_picture(read_png(tmp_path, folder, f"sample_{seed:06d}.png"), expected[seed])
+    drawn = [picture["label"] for picture in json.loads((tmp_path / "c" / "samples.json").read_text())["pictures"]]
+    assert {tuple(label) for label in drawn} == {(1, 0, 0), (0, 1, 0), (0, 0, 1)}
+
+
+def test_kgan_and_ratio(picture_models, tmp_path):
+    arguments = ["--model", picture_models["kgan"], "--gpus", "cpu", "--output-dir", tmp_path, "--seeds", 5]
+    assert generated(*arguments, "--ratio", 0.5) == 0
+    expected = expected_bytes(sampled(picture_models["kgan"], [5]).images, ratio=0.5)[0]
+    assert expected.shape == (4, 8, 3)
+    assert_same_picture(read_png(tmp_path, "sample_000005.png"), expected)
+
+
+BAD_LINES = [
+    ([], 2, "--model"),
+    (["--model", "MISSING"], 1, "MISSING: there is no such file"),
+    (["--model", "ganformer", "--seeds", "1,x"], 2, "--seeds: got '1,x'"),
+    (["--model", "ganformer", "--seeds", "9-2"], 2, "--seeds: got the range 9-2"),
+    (["--model", "ganformer", "--seeds", "1", "--images-num", "3"], 2, "--seeds and --images-num"),
+    (["--model", "ganformer", "--images-num", "0"], 2, "--images-num: got 0"),
+    (["--model", "ganformer", "--noise-mode", "loud"], 2, "expected one of const, random, none"),
+    (["--model", "ganformer", "--truncation_psi", "1"], 2, "did you mean --truncation-psi?"),
+    (["--model", "ganformer", "--video", "--seeds", "1"], 2, "--video: needs two seeds"),
+    (["--model", "ganformer", "--class", "red"], 2, "--class: got 'red'"),
+    (["--model", "ganformer", "--class", "1"], 1, "--class 1: this model was trained without labels"),
+    (["--model", "labelled", "--class", "3"], 2, "--class 3: this model has classes 0 to 2"),
+    (["--model", "labelled", "--class", "1,2"], 2, "got 2 numbers, this model's labels have 3"),
+    (["--model", "labelled", "--attention-maps"], 1, "--attention-maps: this model has no attention"),
+    (["--model", "truncated"], 1, "cannot be read"),
+    (["--model", "page"], 1, "this is a web page"),
+    (["--model", "ganformer", "--output-dir", "FILE"], 1, "--output-dir"),
+]
+
+
+@pytest.mark.parametrize("arguments, code, text", BAD_LINES, ids=[" ".join(line[0][1:]) or "nothing" for line in BAD_LINES])
+def test_bad_input_is_one_line_before_any_network(arguments, code, text, picture_models, tmp_path, monkeypatch, capsys):
+    def no_network(*_, **__):
+        raise AssertionError("a network was built")
+
+    monkeypatch.setattr(tflib.Network, "__init__", no_network)
+    data = open(picture_models["ganformer"], "rb").read()
+    (tmp_path / "truncated").write_bytes(data[: len(data) // 2])
+    (tmp_path / "page").write_text("<!DOCTYPE html>")
+    (tmp_path / "FILE").write_text("")
+    paths = {"truncated": tmp_path / "truncated", "page": tmp_path / "page", "FILE": tmp_path / "FILE", **picture_models}
+    if "--output-dir" not in arguments:
+        arguments = arguments + ["--output-dir", str(tmp_path / "out")]
+    assert generated(*[str(paths.get(argument, argument)) for argument in arguments]) == code
+    assert text in one_error_line(capsys.readouterr().err)
+
+
+def test_bad_input_through_the_shell(tmp_path):
+    code, out, err = run_script("generate.py", "--model", tmp_path / "absent.pkl")
+    assert (code, out) == (1, "")
+    assert err == f"error: --model {tmp_path / 'absent.pkl'}: there is no such file\n"
+
+
+@pytest.mark.parametrize("text, seeds", [("7", [7]), ("1,5-8", [1, 5, 6, 7, 8]), ("3, 2-4,3", [3, 2, 4]), ("0-0", [0])])
+def test_seed_lists(text, seeds):
+    assert generate.parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "-3", "1-", "1,,2", "2147483648", "1.5"])
+def test_bad_seed_lists(text):
+    with pytest.raises(UsageError, match="--seeds"):
+        generate.parse_seeds(text)

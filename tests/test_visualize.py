@@ -1,0 +1,254 @@
+"""The visualizations of run_network.py --vis, checked file by file against Network.run and against their definitions."""
+
+import os
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from dnnlib import UserError, tflib
+from dnnlib.tflib.snapshot import read_records
+from tests.picture_models import assert_same_picture, dataset_for, expected_bytes, load_generator, read_png
+from training import command_line, visualize
+from training.visualize import colours, mixing, movies, sampling
+
+SEED = 3
+
+
+def visualized(models, name, folder, *arguments):
+    """Run the visualizations as --vis does; returns the options."""
+    options, _ = command_line.resolve(command_line.parse_given(["--vis", "--seed", str(SEED), *arguments]))
+    with tflib.session_scope():
+        visualize.run(load_generator(models[name]), dataset_for(name), options, str(folder))
+    return options
+
+
+def latents(indices, shape):
+    return np.stack([tflib.numpy_stream(SEED * 1000000 + index, "z").standard_normal(shape) for index in indices])
+
+
+def files(*parts):
+    return sorted(os.listdir(os.path.join(*[str(part) for part in parts])))
+
+
+@pytest.fixture(scope="module")
+def defaults(picture_models, tmp_path_factory):
+    """Folder of the default set of the GANformer."""
+    folder = tmp_path_factory.mktemp("defaults")
+    visualized(picture_models, "ganformer", folder, "--vis-num", "5", "--vis-rich-num", "2", "--interpolation-density", "4")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(picture_models):
+    """Outputs of Network.run for the samples of `defaults`, and the network's latents z."""
+    with tflib.session_scope():
+        Gs = load_generator(picture_models["ganformer"])
+        z = latents(range(5), Gs.input_shapes[0])
+        return z, Gs.run(z, truncation_psi=0.7, noise_mode="const", return_maps=True, return_ws=True)
+
+
+def test_default_set(defaults):
+    expected = {"images", "latents-z", "latents-w", "maps", "softmaps", "blends", "softblends", "interpolations-z", "interpolations-w",
+                "noise-variance.png"}  # fmt: skip
+    assert set(files(defaults)) == expected
+    for name in ("images", "maps", "softmaps", "blends", "softblends"):
+        assert files(defaults, name) == [f"{index:06d}.png" for index in range(5)]
+        for index in range(5):
+            assert read_png(defaults, name, f"{index:06d}.png").shape == (12, 16, 3)
+
+
+def test_images_and_latents_are_those_of_the_network(defaults, reference):
+    z, outputs = reference
+    pictures = expected_bytes(outputs.images, ratio=0.75)
+    for index in range(5):
+        assert_same_picture(read_png(defaults, "images", f"{index:06d}.png"), pictures[index])
+        np.testing.assert_allclose(np.load(str(defaults / "latents-z" / f"{index:06d}.npy")), z[index], rtol=1e-6)
+        w = np.load(str(defaults / "latents-w" / f"{index:06d}.npy"))
+        assert w.shape == (4, 8)
+        np.testing.assert_allclose(w, outputs.ws[index, :, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_maps_show_the_last_layer(defaults, reference):
+    maps = reference[1].maps[:, :, -1, 0, 2:14]  # [5, k, 12, 16]
+    hues = np.asarray([(242, 13, 13), (13, 242, 13), (13, 13, 242)])  # three hues 120 degrees apart, lightness 0.5, saturation 0.9
+    for index in range(5):
+        segmentation, soft = (read_png(defaults, name, f"{index:06d}.png").astype(int) for name in ("maps", "softmaps"))
+        expected = hues[maps[index].argmax(axis=0)]
+        clear = np.diff(np.sort(maps[index], axis=0)[-2:], axis=0)[0] > 1e-4
+        np.testing.assert_array_equal(segmentation[clear], expected[clear])
+        shares = maps[index] / maps[index].sum(axis=0)
+        np.testing.assert_allclose(soft, np.tensordot(shares, hues, axes=[0, 0]), atol=1.0)
+        picture = read_png(defaults, "images", f"{index:06d}.png")
+        for coloured, name in ((segmentation, "blends"), (soft, "softblends")):
+            np.testing.assert_allclose(read_png(defaults, name, f"{index:06d}.png"), 0.3 * picture + 0.7 * coloured, atol=0.51)
+    assert len({read_png(defaults, "maps", f"{index:06d}.png").tobytes() for index in range(5)}) > 1
+
+
+def test_interpolations_end_at_their_ends(defaults):
+    for space in ("z", "w"):
+        assert files(defaults, f"interpolations-{space}") == ["000000", "000001"]
+        for index in (0, 1):
+            folder = defaults / f"interpolations-{space}" / f"{index:06d}"
+            assert {"all.gif", "all.png"} <= set(files(folder)) <= {"all.gif", "all.png", "all.mp4"}
+            strip = read_png(folder, "all.png")
+            assert strip.shape == (12, 5 * 16, 3)
+            frames = strip.reshape([12, 5, 16, 3]).transpose(1, 0, 2, 3)
+            assert_same_picture(frames[0], read_png(defaults, "images", f"{index:06d}.png"))
+            assert_same_picture(frames[-1], read_png(defaults, "images", f"{index + 1:06d}.png"))
+            assert all((frames[i] != frames[i + 1]).any() for i in range(4))
+            with PIL.Image.open(str(folder / "all.gif")) as movie:
+                assert movie.n_frames == 5 and movie.size == (16, 12)
+    middle = [read_png(defaults, f"interpolations-{space}", "000000", "all.png")[:, 32:48] for space in ("z", "w")]
+    assert (middle[0] != middle[1]).any()
+
+
+def test_noise_variation_shows_the_noise(defaults, picture_models, tmp_path):
+    picture = read_png(defaults, "noise-variance.png")
+    assert picture.shape == (12, 16)
+    assert picture.max() > 0
+    visualized(picture_models, "labelled", tmp_path, "--vis-noise-var")
+    silent = read_png(tmp_path, "noise-variance.png")
+    assert silent.shape == (8, 8) and silent.max() == 0
+
+
+def test_noise_variation_is_the_standard_deviation(picture_models, tmp_path):
+    visualized(picture_models, "ganformer", tmp_path, "--vis-noise-var", "--truncation-psi", "0.5", "--batch-gpu", "8")
+    with tflib.session_scope():
+        Gs = load_generator(picture_models["ganformer"])
+        z = np.repeat(latents([0], Gs.input_shapes[0]), 100, axis=0)
+        images = Gs.run(z, truncation_psi=0.5, noise_mode="random", seeds=np.arange(100), batch_size=50).images
+    gray = np.clip(images.astype(np.float64), -1, 1).mean(axis=1) * 127.5
+    expected = np.clip(4 * gray.std(axis=0), 0, 255)[2:14]
+    assert np.abs(read_png(tmp_path, "noise-variance.png") - np.floor(expected)).max() <= 1
+
+
+def test_sections_do_not_change_the_files(defaults, picture_models, tmp_path):
+    arguments = ["--vis-images", "--vis-latents", "--vis-maps", "--vis-num", "5", "--vis-section-size", "2", "--batch-gpu", "1"]
+    visualized(picture_models, "ganformer", tmp_path, *arguments)
+    for name in ("images", "maps", "blends", "latents-w"):
+        assert files(tmp_path, name) == files(defaults, name)
+    for index in range(5):
+        assert_same_picture(read_png(tmp_path, "images", f"{index:06d}.png"), read_png(defaults, "images", f"{index:06d}.png"))
+
+
+def test_layer_maps_grid_and_components(picture_models, tmp_path, reference):
+    (tmp_path / "layer_maps" / "000000").mkdir(parents=True)
+    (tmp_path / "layer_maps" / "000000" / "l99_h0.png").write_text("of an earlier, deeper model")
+    arguments = ["--vis-images", "--vis-grid", "--vis-num", "5", "--vis-layer-maps", "--vis-rich-num", "2", "--vis-interpolations",
+                 "--interpolation-per-component", "--interpolation-density", "2"]  # fmt: skip
+    visualized(picture_models, "ganformer", tmp_path, *arguments)
+    grid = read_png(tmp_path, "images-grid.png")
+    assert grid.shape == (2 * 12, 3 * 16, 3) and files(tmp_path, "images") == []
+    assert_same_picture(grid[12:, 16:32], expected_bytes(reference[1].images, ratio=0.75)[4])
+
+    maps = reference[1].maps  # [5, k, layers, h, H, W]
+    layers, heads = maps.shape[2:4]
+    assert (layers, heads) == (5, 2)
+    assert files(tmp_path, "layer_maps") == ["000000", "000001"]
+    for index in range(2):
+        assert files(tmp_path, "layer_maps", f"{index:06d}") == sorted(f"l{i}_h{j}.png" for i in range(layers) for j in range(heads))
+    pictures = {read_png(tmp_path, "layer_maps", "000000", f"l{i}_h{j}.png").tobytes() for i in range(layers) for j in range(heads)}
+    assert len(pictures) > layers
+
+    for space in ("z", "w"):
+        folder = tmp_path / f"interpolations-{space}" / "000000"
+        names = {name for name in files(folder) if not name.endswith(".mp4")}
+        assert names == {f"component_{index:02d}.{ending}" for index in range(4) for ending in ("gif", "png")}
+        ends = [read_png(folder, f"component_{index:02d}.png")[:, 32:] for index in range(4)]
+        assert len({end.tobytes() for end in ends}) == 4
+
+
+@pytest.mark.parametrize("name", ["labelled", "kgan"])
+def test_models_without_attention(name, picture_models, tmp_path, capsys):
+    visualized(picture_models, name, tmp_path, "--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "2")
+    assert set(files(tmp_path)) == {"images", "latents-z", "latents-w", "interpolations-z", "interpolations-w", "noise-variance.png"}
+    assert "no attention to latents: no maps" in capsys.readouterr().out
+    ends = read_png(tmp_path, "interpolations-z", "000000", "all.png")
+    for index, end in enumerate((ends[:, :8], ends[:, 16:])):
+        if index == 0 or name == "kgan":
+            assert_same_picture(end, read_png(tmp_path, "images", f"{index:06d}.png"))
+
+
+@pytest.mark.parametrize("flag", ["--vis-maps", "--vis-layer-maps"])
+@pytest.mark.parametrize("name", ["labelled", "kgan"])
+def test_maps_of_a_model_without_attention_are_an_error(name, flag, picture_models):
+    options, _ = command_line.resolve(command_line.parse_given([flag]))
+    with pytest.raises(UserError, match=f"{flag}: this model has no attention to latents"):
+        visualize.check(read_records(picture_models[name])[2], dataset_for(name), options)
+
+
+def test_a_dataset_with_other_labels_is_an_error(picture_models):
+    options, _ = command_line.resolve(command_line.parse_given(["--vis"]))
+    record = read_records(picture_models["labelled"])[2]
+    visualize.check(record, dataset_for("labelled"), options)
+    with pytest.raises(UserError, match="labels of width 0, the snapshot was trained with 3"):
+        visualize.check(record, dataset_for("kgan"), options)
+    with pytest.raises(UserError, match="expected a generator"):
+        sampling.snapshot_config(read_records(picture_models["labelled"])[1])
+
+
+def test_style_mixing_tables(picture_models, tmp_path, capsys):
+    visualized(picture_models, "ganformer", tmp_path, "--vis-style-mix")
+    assert files(tmp_path) == ["component-mixing.png", "layer-mixing.png"]
+    with tflib.session_scope():
+        Gs = load_generator(picture_models["ganformer"])
+        ws = Gs.run_part("mapping", latents(range(6), Gs.input_shapes[0]), truncation_psi=0.7).ws  # [6, K, L, w_dim]
+        L = ws.shape[2]
+        cuts = [int(round(cut * L / 15)) for cut in (2, 5, 8, 11)]
+        mixed = np.concatenate([ws[0:1, :, : cuts[1]], ws[4:5, :, cuts[1] :]], axis=2)
+        components = np.concatenate([ws[1:2, :1], ws[5:6, 1:]], axis=1)
+        cells = expected_bytes(Gs.run_part("synthesis", np.concatenate([ws, mixed, components])).images, ratio=0.75)
+    table = read_png(tmp_path, "layer-mixing.png")
+    left = 5 * 16 + 8  # the second table
+    assert table.shape == (3 * 12, 4 * 5 * 16 + 3 * 8, 3)
+    assert (table[:12, :16] == 255).all()
+    for row in range(2):
+        assert_same_picture(table[12 * (row + 1) : 12 * (row + 2), left : left + 16], cells[row])
+    for column in range(4):
+        assert_same_picture(table[:12, left + 16 * (column + 1) : left + 16 * (column + 2)], cells[2 + column])
+    assert_same_picture(table[12:24, left + 16 * 3 : left + 16 * 4], cells[6])  # row source 0, column source 4
+    table = read_png(tmp_path, "component-mixing.png")
+    assert_same_picture(table[24:36, 16 * 4 : 16 * 5], cells[7])  # first cut is 1: row source 1, column source 5
+
+    visualized(picture_models, "labelled", tmp_path / "one", "--vis-style-mix")
+    assert files(tmp_path, "one") == ["layer-mixing.png"]
+    assert "component-mixing: this model has a single latent" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("count, cuts", [(15, [2, 5, 8, 11]), (7, [1, 2, 4, 5]), (30, [4, 10, 16, 22]), (3, [1, 2]), (2, [1]), (1, [])])
+def test_cuts_are_scaled(count, cuts):
+    assert mixing.scaled_cuts(count) == cuts
+
+
+def test_slerp_keeps_angles():
+    a, b = np.asarray([[2.0, 0.0], [1.0, 1.0]]), np.asarray([[0.0, 3.0], [2.0, 2.0]])
+    third = sampling.slerp(a, b, 1 / 3)
+    np.testing.assert_allclose(third[0], [2 * np.cos(np.pi / 6), 3 * np.sin(np.pi / 6)], rtol=1e-6)  # 30 of 90 degrees
+    np.testing.assert_allclose(third[1], [4 / 3, 4 / 3], rtol=1e-6)  # parallel: straight
+    np.testing.assert_array_equal(sampling.slerp(a, b, 0.0), a)
+    np.testing.assert_allclose(sampling.slerp(a, b, 1.0), b, atol=1e-6)
+
+
+def test_mixture_of_gated_maps():
+    maps = np.zeros([2, 1, 3])
+    maps[:, 0] = [[0.5, 0.0, 0.1], [0.0, 0.0, 0.3]]  # they need not sum to 1, nor be anything at all
+    first, second = colours.palette(2).astype(float)
+    np.testing.assert_allclose(colours.mixture(maps)[:, 0].T, [first, [0, 0, 0], np.round(0.25 * first + 0.75 * second)], atol=1)
+
+
+def test_movie_without_and_with_ffmpeg(tmp_path, monkeypatch):
+    frames = np.random.RandomState(0).randint(256, size=[3, 3, 5, 7]).astype(np.uint8)
+    monkeypatch.setenv("PATH", "")
+    assert movies.save_movie(frames, str(tmp_path / "a"), 8) == [str(tmp_path / "a.gif")]
+    program = tmp_path / "ffmpeg"
+    program.write_text('#!/bin/sh\necho "$@" > "$ARGS"; for last; do :; done; /bin/cat > "$last"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("ARGS", str(tmp_path / "args"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert movies.save_movie(iter(frames), str(tmp_path / "b"), 8) == [str(tmp_path / "b.gif"), str(tmp_path / "b.mp4")]
+    assert (tmp_path / "b.mp4").read_bytes() == frames.transpose(0, 2, 3, 1).tobytes()
+    assert "-s 7x5 -r 8" in (tmp_path / "args").read_text()
+    program.write_text("#!/bin/sh\necho no such codec >&2; exit 1\n")
+    with pytest.raises(UserError, match="ffmpeg could not write .*c.mp4: no such codec"):
+        movies.save_movie(frames, str(tmp_path / "c"), 8)
