@@ -86,7 +86,7 @@ def run_script(script, *arguments):
         (exit code, stdout, stderr).
     """
     words = [sys.executable, os.path.join(ROOT, script), *[str(argument) for argument in arguments]]
-    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    done = subprocess.run(words, capture_output=True, text=True)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -33,7 +33,7 @@ def generated(*arguments):
 
 def test_help_is_instant():
     code = "import sys, generate\ntry:\n    generate.main(['--help'])\nexcept SystemExit:\n    print('tensorflow' in sys.modules)"
-    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, universal_newlines=True, check=True).stdout
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     assert "--truncation-psi" in out and out.endswith("False\n")
 
 
@@ -85,8 +85,8 @@ def test_noise_modes_and_truncation_differ(picture_models, tmp_path):
     pictures = []
     for options in (("random",), ("none",), ("const", "--truncation-psi", 1)):
         folder = tmp_path / "-".join(str(option) for option in options)
-        arguments = ["--model", picture_models["ganformer"], "--gpus", "cpu", "--seeds", 7, "--output-dir", folder, "--noise-mode", *options]
-        assert generated(*arguments) == 0
+        common = ["--model", picture_models["ganformer"], "--gpus", "cpu", "--seeds", 7]
+        assert generated(*common, "--output-dir", folder, "--noise-mode", *options) == 0
         pictures.append(read_png(folder, "sample_000007.png"))
     for index, picture in enumerate(pictures):
         assert all((picture != other).any() for other in pictures[:index])
@@ -141,8 +141,8 @@ def test_bad_input_is_one_line_before_any_network(arguments, code, text, picture
         raise AssertionError("a network was built")
 
     monkeypatch.setattr(tflib.Network, "__init__", no_network)
-    data = open(picture_models["ganformer"], "rb").read()
-    (tmp_path / "truncated").write_bytes(data[: len(data) // 2])
+    with open(picture_models["ganformer"], "rb") as file:
+        (tmp_path / "truncated").write_bytes(file.read(10000))
     (tmp_path / "page").write_text("<!DOCTYPE html>")
     (tmp_path / "FILE").write_text("")
     paths = {"truncated": tmp_path / "truncated", "page": tmp_path / "page", "FILE": tmp_path / "FILE", **picture_models}
