@@ -9,7 +9,7 @@ import math
 import re
 
 from dnnlib import UsageError
-from training.presets import BASELINES, GANFORMER_DEFAULT, GANFORMER_TASKS, OPTION_GROUPS, OPTIONS, PRESET_LAYERS
+from training.presets import BASELINE_DISCRIMINATORS, BASELINES, GANFORMER_DEFAULT, GANFORMER_TASKS, OPTION_GROUPS, OPTIONS, PRESET_LAYERS
 
 Options = dataclasses.make_dataclass("Options", [(o.name, o.kind, dataclasses.field(default=o.default)) for o in OPTIONS], frozen=True)
 Options.__doc__ = "Every option of run_network.py, resolved; one field a row of training.presets.OPTIONS."
@@ -140,7 +140,8 @@ def preset_values(given):
         raise UsageError(f"--ganformer-default and --baseline {given['baseline']}: give only one of them")
     if given.get("ganformer_default"):
         return {**GANFORMER_DEFAULT, **GANFORMER_TASKS.get(given.get("dataset"), {})}
-    return dict(BASELINES.get(given.get("baseline"), {}))
+    baseline = given.get("baseline")
+    return {**BASELINES.get(baseline, {}), **BASELINE_DISCRIMINATORS.get(baseline, {}).get(given.get("d_model"), {})}
 
 
 def resolve(given, stored=None, resolution_log2=None):
@@ -190,6 +191,12 @@ def _check_combinations(options):
         raise UsageError("--kgan: needs --components-num of 2 or more")
     if (o.latent_size // o.components_num) % o.num_heads:
         raise UsageError(f"--num-heads {o.num_heads}: expected a divisor of the component size {o.latent_size // o.components_num}")
+    if o.g_model == "ViTGAN" and (o.transformer or o.kgan):
+        raise UsageError("--g-model ViTGAN: --transformer and --kgan need --g-model StyleGAN2")
+    if o.d_model == "ViTGAN" and o.d_transformer:
+        raise UsageError("--d-model ViTGAN: --d-transformer needs --d-model StyleGAN2")
+    if o.augment == "none" and (o.bcr_real or o.bcr_fake):
+        raise UsageError("--bcr-real and --bcr-fake: consistency under augmentation needs --augment diffaug")
     if o.resolution is not None and o.resolution & (o.resolution - 1):
         raise UsageError(f"--resolution: got {o.resolution}, expected a power of two")
     if o.last_snapshots == 0:

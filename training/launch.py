@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import ops
 from dnnlib import UserError, runs, tflib
+from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
 from training import configure, run_record, schedule, training_state
 from training.config import OutputConfig, TrainingConfig
@@ -21,8 +22,8 @@ class TrainingPlan(NamedTuple):
     run_dir: str
     config: TrainingConfig
     record: dict
-    generator: object                                # GeneratorConfig
-    discriminator: object                            # DiscriminatorConfig
+    generator: object                                # its configuration
+    discriminator: object
     state: training_state.TrainingState | None       # to continue from
     pretrained: list | None                          # NetworkRecords to start from
 
@@ -50,7 +51,7 @@ def init_devices(options):
 
 
 def network_configs(options, dataset, devices):
-    """(GeneratorConfig, DiscriminatorConfig) of the options on these devices."""
+    """(generator's, discriminator's) configuration of the options on these devices."""
     on_gpu = not devices[0].startswith("/cpu")
     return configure.generator_config(options, dataset, on_gpu), configure.discriminator_config(options, dataset)
 
@@ -59,8 +60,8 @@ def print_networks(options, dataset, devices):
     """Build the networks and print their layers and parameter counts."""
     generator, discriminator = network_configs(options, dataset, devices)
     with tflib.session_scope():
-        for name, kind, config in (("G", "Generator", generator), ("D", "Discriminator", discriminator)):
-            tflib.Network(name, kind, config, seed=options.seed).print_layers()
+        for name, config in (("G", generator), ("D", discriminator)):
+            tflib.Network(name, registry.find_for(config).name, config, seed=options.seed).print_layers()
             print()
 
 
@@ -95,8 +96,8 @@ def plan_training(options, dataset, devices):
 def _build_networks(plan, options, dataset):
     """G, D and Gs, with the values of the snapshot to start from if there is one."""
     if plan.pretrained is None:
-        G = tflib.Network("G", "Generator", plan.generator, seed=options.seed)
-        D = tflib.Network("D", "Discriminator", plan.discriminator, seed=options.seed)
+        G = tflib.Network("G", registry.find_for(plan.generator).name, plan.generator, seed=options.seed)
+        D = tflib.Network("D", registry.find_for(plan.discriminator).name, plan.discriminator, seed=options.seed)
         return {"G": G, "D": D, "Gs": G.clone("Gs")}
     networks = {}
     for name, record, asked in zip(("G", "D", "Gs"), plan.pretrained, (plan.generator, plan.discriminator, plan.generator)):
@@ -105,7 +106,8 @@ def _build_networks(plan, options, dataset):
             if getattr(network.config, field) != getattr(asked, field):
                 raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: its {field} is {getattr(network.config, field)}, "
                                 f"dataset {dataset.name} has {getattr(asked, field)}")  # fmt: skip
-        freely = {field: getattr(asked, field) for field in HARMLESS_NETWORK_FIELDS if hasattr(asked, field)}
+        known = [field for field in HARMLESS_NETWORK_FIELDS if hasattr(asked, field) and hasattr(network.config, field)]
+        freely = {field: getattr(asked, field) for field in known}
         network.config = dataclasses.replace(network.config, **freely)
         networks[name] = network
     print(f"starting from {options.pretrained_pkl}, with its architecture")

@@ -75,6 +75,19 @@ def find(name):
     return _architectures[name]
 
 
+def find_for(config):
+    """The Architecture that a configuration belongs to.
+
+    Raises:
+        ValueError: there is none.
+    """
+    importlib.import_module(DEFINITIONS)
+    for architecture in _architectures.values():
+        if type(config) is architecture.config_class:
+            return architecture
+    raise ValueError(f"configuration: got {type(config).__name__}, expected that of one of {sorted(_architectures)}")
+
+
 def find_parser(build_func_name):
     """(Architecture, parser) for a build function named in a snapshot file.
 
