@@ -73,6 +73,7 @@ class Context:
         self._collectors = {}
         self._errors = {}
         self._networks = {}
+        self._fingerprint = Gs and results.network_fingerprint(Gs)
         self._cache = ReferenceCache(options.cache_dir and os.path.join(options.cache_dir, "metrics"))
         if options.images_dir:
             fakes = images.ImageFolder(options.images_dir, dataset, self.crop)
@@ -120,7 +121,8 @@ class Context:
         waiting = [metric for metric in self._metrics if metric.collects and self.count(kind, metric)]
         live = [metric for metric in waiting if self._attempt(kind, [metric], self._prepare, metric)]
         live = [metric for metric in live if not (kind == "reals" and self._restore(metric))]
-        self._attempt(kind, live, self._pass, live)
+        if live:
+            self._attempt(kind, live, self._pass, live)
         if kind == "reals":
             for metric in live:
                 if metric.cached and (kind, metric.name) not in self._errors:
@@ -146,7 +148,7 @@ class Context:
     def _pass(self, kind, metrics):
         """Read the images once and give them, or their features, to the metrics' collectors."""
         counts = {metric: self.count(kind, metric) for metric in metrics}
-        total, position = max(counts.values(), default=0), 0
+        total, position = max(counts.values()), 0
         with progress_bar(f"metrics: {kind}", total, self.options.progress) as progress:
             for batch in images.chunks(self._sources[kind], total):
                 for network in OrderedDict.fromkeys(metric.network for metric in metrics):
@@ -200,7 +202,7 @@ class Context:
         if options.images_dir:
             settings["images_dir"] = fakes.settings["images_dir"]
         else:
-            settings.update(network=options.network, network_fingerprint=results.network_fingerprint(self.Gs), snapshot=options.snapshot)
+            settings.update(network=options.network, network_fingerprint=self._fingerprint, snapshot=options.snapshot)
         settings["tool"] = results.tool_name()
         return settings
 

@@ -72,6 +72,15 @@ def draw_inputs(Gs, labels, seed, purpose, start, stop):
     return np.asarray(latents, np.float32), chosen, np.asarray(seeds, np.int64)
 
 
+def _check_pictures(config, dataset):
+    """Raise UserError unless a generator's config and a dataset speak of the same channels, width and height/width ratio."""
+    made = (config.num_channels, config.resolution, getattr(config, "crop_ratio", None) or 1.0)
+    stored = (dataset.channels, dataset.resolution, dataset.ratio)
+    if made != stored:
+        network, given = ("{} channels, width {}, ratio {:.4g}".format(*form) for form in (made, stored))
+        raise UserError(f"dataset {dataset.name}: pictures of {given}; the network makes {network}")
+
+
 class Generated:
     """Images of a generator: no truncation, image i from (seed, i) alone, labels drawn from the dataset's."""
 
@@ -84,14 +93,17 @@ class Generated:
             seed: int.
             batch_size: images generated at once on a device.
             rule: crop rule.
+
+        Raises:
+            UserError: pictures or labels of the network and of the dataset differ in form.
         """
-        channels, height, width = dataset.shape
+        channels, _, width = dataset.shape
+        _check_pictures(Gs.config, dataset)
         self._Gs = Gs
         self._labels = dataset.labels
         self._seed = seed
         self._batch_size = batch_size
         self._rows = crop_rows(width, dataset.ratio, rule)
-        self._square = (channels, height, width)
         self.count = count
         self.granule = batch_size
         self.shape = (channels, self._rows.stop - self._rows.start, width)
@@ -103,8 +115,6 @@ class Generated:
     def read(self, start, stop):
         z, labels, seeds = draw_inputs(self._Gs, self._labels, self._seed, "fakes", start, stop)
         images = self._Gs.run(z, labels, batch_size=self._batch_size, truncation_psi=None, noise_mode="random", seeds=seeds).images
-        if images.shape[1:] != self._square:
-            raise ValueError(f"the generator's images: got {images.shape[1:]}, expected the dataset's {self._square}")
         return quantize(images[:, :, self._rows])
 
 

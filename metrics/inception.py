@@ -6,12 +6,14 @@ tail, whose reshape is fixed to one image. The graph itself resizes to 299×299 
 """
 
 import collections
+import os
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
 
 from dnnlib import UserError, tflib
+from metrics.weights import WEIGHT_FILES
 
 INPUT = "ExpandDims"
 POOL = "pool_3"
@@ -23,6 +25,8 @@ ALLOWED = frozenset(
 )
 # From this producer version on, both TensorFlows refuse BatchNormWithGlobalNormalization; the published file is older.
 FIRST_REFUSED_PRODUCER = 9
+PUBLISHED_BLOCKS = 94
+PUBLISHED_CLASSIFIER = (2048, 1008)
 
 
 def read_graph(path):
@@ -53,6 +57,9 @@ def read_graph(path):
     weights = tf.make_ndarray(classifier.attr["value"].tensor)
     if weights.ndim != 2:
         raise UserError(f"{path}: {CLASSIFIER} has shape {list(weights.shape)}, accepted: two axes")
+    blocks = sum(node.name.endswith("/conv2d_params") for node in cut.node)
+    if os.path.getsize(path) == WEIGHT_FILES["inception"].size and (blocks, weights.shape) != (PUBLISHED_BLOCKS, PUBLISHED_CLASSIFIER):
+        raise UserError(f"{path}: {blocks} convolutions, classifier {list(weights.shape)}; the published file of this size has others")
     return cut, weights
 
 

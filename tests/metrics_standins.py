@@ -32,9 +32,9 @@ class ArrayDataset:
 class BlobGenerator:
     """Images [C, size, size] that are smooth functions of z [K, z_dim], of the label and of the noise seed; ws are 2·z."""
 
-    def __init__(self, size=32, channels=3, latents=(2, 4), classes=0, contrast=1.0):
+    def __init__(self, size=32, channels=3, latents=(2, 4), classes=0, contrast=1.0, ratio=None):
         self.input_shapes = [list(latents), [classes]]
-        self.config = types.SimpleNamespace(resolution=size)
+        self.config = types.SimpleNamespace(resolution=size, num_channels=channels, crop_ratio=ratio)
         self.contrast = contrast
         stream = np.random.RandomState(99)
         rows = np.linspace(-1, 1, size)

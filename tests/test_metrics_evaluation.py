@@ -10,7 +10,7 @@ from PIL import Image
 
 import metrics
 from dnnlib import UserError, tflib
-from metrics import feature_networks, images, precision_recall, results, weights
+from metrics import compare, feature_networks, images, precision_recall, results, weights
 from tests.metrics_standins import ArrayDataset, BlobGenerator, Outputs, write_features_dir
 from training.networks import GeneratorConfig
 
@@ -22,10 +22,10 @@ def features_dir(tmp_path_factory):
 
 @pytest.fixture
 def options(features_dir, tmp_path):
-    return metrics.Options(images_num=24, features_dir=features_dir, cache_dir=str(tmp_path / "cache"), progress=False, seed=3)
+    return metrics.Options(images_num=12, features_dir=features_dir, cache_dir=str(tmp_path / "cache"), progress=False, seed=3)
 
 
-def _dataset(count=30, size=32, **settings):
+def _dataset(count=16, size=32, **settings):
     Gs = BlobGenerator(size)
     z = np.random.RandomState(1).randn(count, 2, 4).astype(np.float32)
     return ArrayDataset(images.quantize(Gs.run_part("synthesis", 2 * z).images), **settings)
@@ -46,13 +46,13 @@ def _exact_fid(one, other):
 
 def test_all_metrics_of_a_network(options, tmp_path):
     dataset, Gs = _dataset(), BlobGenerator(contrast=0.7)
-    options = dataclasses.replace(options, run_dir=str(tmp_path / "run"), snapshot="network-snapshot-000001.pkl", images_num=40)
+    options = dataclasses.replace(options, run_dir=str(tmp_path / "run"), snapshot="network-snapshot-000001.pkl", images_num=20)
     names = metrics.resolve("fid,is,pr,kid,ppl,swd", options, dataset)
     assert names == ["fid", "is", "pr", "kid", "ppl", "swd"]
     evaluated = {result.metric: result for result in metrics.evaluate(names, Gs, dataset, options)}
     assert [result.error for result in evaluated.values()] == [None] * 6
 
-    fakes = images.Generated(Gs, dataset, 40, 3, 8, "clean").read(0, 40)
+    fakes = images.Generated(Gs, dataset, 20, 3, 8, "clean").read(0, 20)
     real_pool, fake_pool = (_features(options.features_dir, "inception", x) for x in (dataset.images, fakes))
     assert evaluated["fid"].value == pytest.approx(_exact_fid(real_pool, fake_pool), rel=1e-4)
     logits = _features(options.features_dir, "inception", fakes, "logits")
@@ -70,7 +70,7 @@ def test_all_metrics_of_a_network(options, tmp_path):
     lines = [json.loads(line) for line in open(str(tmp_path / "run" / "metrics.jsonl"))]  # noqa: SIM115
     assert [line["metric"] for line in lines] == names
     settings = lines[0]["settings"]
-    assert (settings["reals"], settings["fakes"], settings["crop"], settings["protocol"]) == (30, 40, "clean", "full")
+    assert (settings["reals"], settings["fakes"], settings["crop"], settings["protocol"]) == (16, 20, "clean", "full")
     assert (settings["truncation"], settings["network"], settings["seed"], settings["resize"]) == (1.0, "Gs", 3, "tf1")
     assert settings["snapshot"] == "network-snapshot-000001.pkl"
     assert settings["dataset_fingerprint"] == dataset.fingerprint
@@ -114,11 +114,11 @@ def test_damaged_cache_is_computed_again(options, capsys):
 
 def test_same_fakes_at_any_batch_size_and_count(options):
     dataset, Gs = _dataset(), BlobGenerator()
-    whole = images.Generated(Gs, dataset, 24, 3, 8, "clean").read(0, 24)
+    whole = images.Generated(Gs, dataset, 12, 3, 8, "clean").read(0, 12)
     other = images.Generated(Gs, dataset, 9, 3, 5, "clean")
     np.testing.assert_array_equal(np.concatenate([other.read(0, 4), other.read(4, 9)]), whole[:9])
-    assert not np.array_equal(images.Generated(Gs, dataset, 24, 4, 8, "clean").read(0, 24), whole)
-    assert len({picture.tobytes() for picture in whole}) == 24
+    assert not np.array_equal(images.Generated(Gs, dataset, 12, 4, 8, "clean").read(0, 12), whole)
+    assert len({picture.tobytes() for picture in whole}) == 12
     one, two = (metrics.evaluate("fid,swd", Gs, dataset, dataclasses.replace(options, batch_size=size)) for size in (3, 7))
     for a, b in zip(one, two):
         assert a.value == pytest.approx(b.value, rel=1e-6)
@@ -128,7 +128,7 @@ def test_networks_of_this_code(graph, options):
     """The metrics' calls fit tflib.Network: images do not depend on the batch size, path lengths come out."""
     config = GeneratorConfig(resolution=32, channel_base=64, channel_max=8, z_dim=8, w_dim=8, mapping_num_layers=2, c_dim=3)
     Gs = tflib.Network("Gs", "Generator", config, seed=1)
-    dataset = _dataset(labels=np.eye(3, dtype=np.float32)[np.arange(30) % 3])
+    dataset = _dataset(labels=np.eye(3, dtype=np.float32)[np.arange(16) % 3])
     whole = images.Generated(Gs, dataset, 6, 0, 6, "clean").read(0, 6).astype(int)
     parts = images.Generated(Gs, dataset, 6, 0, 2, "clean").read(0, 6).astype(int)
     assert np.abs(whole - parts).max() <= 1  # convolutions of other batch sizes round differently
@@ -142,13 +142,13 @@ def test_networks_of_this_code(graph, options):
 
 
 def test_labels_of_the_fakes_are_the_datasets():
-    labels = np.eye(5, dtype=np.float32)[np.array([1] * 10 + [4] * 20)]
+    labels = np.eye(5, dtype=np.float32)[np.array([1] * 5 + [4] * 11)]
     dataset, Gs = _dataset(labels=labels), BlobGenerator(classes=5)
     _, drawn, _ = images.draw_inputs(Gs, dataset.labels, 0, "fakes", 0, 200)
     shares = drawn.mean(axis=0)
     assert shares[1] + shares[4] == pytest.approx(1)
     assert 0.2 < shares[1] < 0.47
-    with pytest.raises(UserError, match=r"labels of shape \[30, 0\], the network takes \[30, 5\]"):
+    with pytest.raises(UserError, match=r"labels of shape \[16, 0\], the network takes \[16, 5\]"):
         images.Generated(Gs, _dataset(), 8, 0, 8, "clean")
 
 
@@ -178,33 +178,33 @@ def test_quantize_equals_the_definition():
 
 def test_protocol_full_takes_each_image_once():
     dataset = _dataset(ratio=0.5)
-    reals = images.Reals(dataset, 30, False, False, 0, "clean")
+    reals = images.Reals(dataset, 16, False, False, 0, "clean")
     assert reals.shape == (3, 16, 32)
-    read = np.concatenate([reals.read(0, 13), reals.read(13, 30)])
+    read = np.concatenate([reals.read(0, 7), reals.read(7, 16)])
     expected = {picture[:, 8:24].tobytes() for picture in dataset.images}
     assert {picture.tobytes() for picture in read} == expected
-    assert len(expected) == 30
+    assert len(expected) == 16
 
 
 def test_protocol_stylegan2_repeats_and_mirrors():
     dataset = _dataset(ratio=0.5)
-    reals = images.Reals(dataset, 75, True, True, 7, "historic")
-    assert (reals.count, reals.shape) == (75, (3, 17, 32))
-    read = np.concatenate([reals.read(0, 40), reals.read(40, 75)])
+    reals = images.Reals(dataset, 40, True, True, 7, "historic")
+    assert (reals.count, reals.shape) == (40, (3, 17, 32))
+    read = np.concatenate([reals.read(0, 25), reals.read(25, 40)])
     plain = {picture[:, 8:25].tobytes(): index for index, picture in enumerate(dataset.images)}
     mirrored = {np.ascontiguousarray(picture[:, 8:25, ::-1]).tobytes(): index for index, picture in enumerate(dataset.images)}
     found = [plain.get(p.tobytes(), mirrored.get(p.tobytes())) for p in read]
-    assert sorted(found[:30]) == sorted(found[30:60]) == list(range(30))
+    assert sorted(found[:16]) == sorted(found[16:32]) == list(range(16))
     flips = [p.tobytes() in mirrored for p in read]
     assert 0.25 < np.mean(flips) < 0.75
-    np.testing.assert_array_equal(images.Reals(dataset, 75, True, True, 7, "historic").read(10, 20), read[10:20])
+    np.testing.assert_array_equal(images.Reals(dataset, 40, True, True, 7, "historic").read(10, 20), read[10:20])
 
 
 def test_folder_of_images_equals_the_network(options, tmp_path):
-    dataset, Gs = _dataset(ratio=0.75), BlobGenerator()
+    dataset, Gs = _dataset(ratio=0.75), BlobGenerator(ratio=0.75)
     folder = tmp_path / "pictures"
     folder.mkdir()
-    fakes = images.Generated(Gs, dataset, 24, 3, 8, "clean").read(0, 24)
+    fakes = images.Generated(Gs, dataset, 12, 3, 8, "clean").read(0, 12)
     for index, picture in enumerate(fakes):
         Image.fromarray(picture.transpose(1, 2, 0)).save(str(folder / f"{index:03d}.png"))
     of_folder = dataclasses.replace(options, images_dir=str(folder))
@@ -288,9 +288,17 @@ def test_broken_generator_and_broken_feature_network_are_recorded(options, featu
     assert "ZeroDivisionError" in pr.error
 
 
-def test_generator_of_another_resolution_is_recorded(options):
-    (result,) = metrics.evaluate("swd", BlobGenerator(16), _dataset(), options)
-    assert "got (3, 16, 16), expected the dataset's (3, 32, 32)" in result.error
+@pytest.mark.parametrize(
+    "Gs,message",
+    [
+        (BlobGenerator(16), "pictures of 3 channels, width 32, ratio 1; the network makes 3 channels, width 16, ratio 1"),
+        (BlobGenerator(channels=1), "the network makes 1 channels"),
+        (BlobGenerator(ratio=0.75), "width 32, ratio 1; the network makes 3 channels, width 32, ratio 0.75"),
+    ],
+)
+def test_network_and_dataset_must_match(options, Gs, message):
+    with pytest.raises(UserError, match=message):
+        metrics.evaluate("swd", Gs, _dataset(), options)
 
 
 def test_path_length_variants_measure_the_path(options):
@@ -319,3 +327,16 @@ def test_incomplete_line_of_a_killed_run_is_passed_over(tmp_path):
     with open(str(tmp_path / "metrics.jsonl"), "a") as file:
         file.write('{"metric": "sw')
     assert [result.value for result in metrics.read(str(tmp_path))] == [1.5]
+
+
+def test_comparison_of_runs(tmp_path, capsys):
+    for run, value, seed in (("a", 2.0, 0), ("b", 1.0, 0), ("c", 3.0, 1)):
+        for number in (9.0, value):  # the newest one counts
+            results.write(results.Result("swd", {"swd": number}, {"seed": seed, "snapshot": run}), str(tmp_path / run))
+    a, b, c, none = (str(tmp_path / run) for run in ("a", "b", "c", "none"))
+    assert compare.main([a, b]) == 0
+    assert capsys.readouterr().out == "swd  2  1\n"
+    cases = [([a, c], "seed 0 against 1"), ([a, none], "no results found"), ([a, b, "--metric", "fid"], "no metric in common")]
+    for arguments, message in cases:
+        with pytest.raises(UserError, match=message):
+            compare.main(arguments)

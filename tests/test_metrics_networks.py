@@ -147,6 +147,14 @@ def test_truncated_graph(tmp_path):
         inception.read_graph(str(path))
 
 
+def test_tampered_file_of_the_published_size(write_graph, monkeypatch):
+    path = write_graph(inception_standin()[0])
+    published = weights.WEIGHT_FILES["inception"]._replace(size=os.path.getsize(path))
+    monkeypatch.setitem(weights.WEIGHT_FILES, "inception", published)
+    with pytest.raises(UserError, match=r"3 convolutions, classifier \[32, 10\]; the published file of this size has others"):
+        inception.read_graph(path)
+
+
 def _vgg_numpy(image, layers):
     """Second fully connected layer and feature maps before the poolings, for one float image [side, side, 3] in RGB."""
     x = image[:, :, ::-1] - np.array([103.939, 116.779, 123.68])
