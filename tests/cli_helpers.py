@@ -1,0 +1,63 @@
+"""Running the command lines as people do: in processes of their own, on a small dataset in the older raw form."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SMALL = [
+    "--gpus", "cpu", "--channel-base", "64", "--channel-max", "16", "--latent-size", "32", "--mapping-layersnum", "2",
+    "--batch-size", "16", "--batch-gpu", "8", "--metrics", "none",
+]  # fmt: skip
+
+
+def write_raw_dataset(folder, name="blobs", resolution=16, count=96):
+    """A dataset as older tools wrote it: raw tfrecords without a manifest. Coloured blobs on gray."""
+    rng = np.random.RandomState(0)
+    path = os.path.join(str(folder), name)
+    os.makedirs(path)
+    rows, columns = np.mgrid[:resolution, :resolution]
+    with tf.python_io.TFRecordWriter(os.path.join(path, f"{name}-r{int(np.log2(resolution)):02d}.tfrecords1of1")) as writer:
+        for _ in range(count):
+            y, x, size = rng.uniform(0.2, 0.8, size=3) * resolution * [1, 1, 0.4]
+            inside = np.hypot(rows - y, columns - x) < size
+            picture = np.where(inside, rng.randint(256, size=[3, 1, 1]), 128).astype(np.uint8)
+            features = {
+                "shape": tf.train.Feature(int64_list=tf.train.Int64List(value=picture.shape)),
+                "data": tf.train.Feature(bytes_list=tf.train.BytesList(value=[picture.tobytes()])),
+            }
+            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    return path
+
+
+def command(*arguments, script="run_network.py"):
+    """The words of a command line."""
+    return [sys.executable, os.path.join(ROOT, script), *(str(argument) for argument in arguments)]
+
+
+def start(*arguments, script="run_network.py"):
+    """Start a command line; stdout is a pipe of text, stderr goes there too."""
+    return subprocess.Popen(command(*arguments, script=script), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(*arguments, script="run_network.py", timeout=300):
+    """Run a command line to its end.
+
+    Returns:
+        (exit code, stdout, stderr).
+    """
+    done = subprocess.run(command(*arguments, script=script), capture_output=True, text=True, timeout=timeout)
+    return done.returncode, done.stdout, done.stderr
+
+
+def wait_for(process, text):
+    """Read a started process's output up to a line with `text`; returns the lines."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            return lines
+    raise AssertionError(f"{text!r} did not come:\n" + "".join(lines))

@@ -1,0 +1,114 @@
+"""run_network.py in real processes: a run that is killed, stopped and continued equals the undisturbed one."""
+
+import json
+import os
+import re
+import signal
+
+import numpy as np
+import pytest
+
+from tests.cli_helpers import SMALL, finish, start, wait_for, write_raw_dataset
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """--data-dir and --result-dir."""
+    data = tmp_path_factory.mktemp("data")
+    write_raw_dataset(data)
+    return ["--data-dir", data, "--dataset", "blobs", "--result-dir", tmp_path_factory.mktemp("results")]
+
+
+def states(folder):
+    return sorted(name for name in os.listdir(str(folder)) if name.startswith("training-state"))
+
+
+def load(path):
+    """Everything of a state that must repeat: the clock of the run is left out."""
+    with np.load(str(path)) as file:
+        arrays = {name: file[name] for name in file.files if name != "sha256"}
+    record = json.loads(arrays.pop("record").tobytes().decode())
+    record["progress"].pop("seconds")
+    return record["progress"], arrays
+
+
+def test_kill_stop_and_continue(folders):
+    results = folders[-1]
+    flags = [*folders, *SMALL, "--train", "--tick-kimg", "0.16", "--pathreg"]
+    code, out, err = finish(*flags, "--expname", "whole", "--total-kimg", "3")
+    assert code == 0, err
+    assert len(re.findall(r"^tick ", out, re.M)) == 19
+    assert states(results / "whole-000") == [f"training-state-{kimg:06d}.npz" for kimg in range(4)]
+
+    flags += ["--expname", "parts", "--total-kimg", "3"]
+    process = start(*flags)
+    wait_for(process, "saved")
+    wait_for(process, "tick")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+    process = start(*flags)
+    wait_for(process, "continuing")
+    wait_for(process, "tick")
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate()
+    assert process.returncode == 0 and "SIGTERM: finishing this step" in rest and "saved" in rest
+
+    process = start(*flags)
+    assert "continuing" in "".join(wait_for(process, "tick"))
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    assert process.returncode == 0
+
+    code, out, err = finish(*flags)
+    assert code == 0, err
+    progress, arrays = load(results / "parts-000" / "training-state-000003.npz")
+    expected_progress, expected = load(results / "whole-000" / "training-state-000003.npz")
+    assert progress == expected_progress and progress["step"] == 188
+    assert arrays.keys() == expected.keys()
+    assert not [name for name in arrays if not np.array_equal(arrays[name], expected[name])]
+    log = (results / "parts-000" / "log.txt").read_text()
+    assert log.count("command: run_network.py") == 4
+    assert not os.path.exists(str(results / "parts-001"))
+
+
+def test_options_of_a_run(folders):
+    results = folders[-1]
+    flags = [*folders, *SMALL, "--expname", "options", "--train"]
+    code, _, err = finish(*flags, "--total-kimg", "0.05", "--baseline", "GAN", "--metrics", "swd", "--eval-images-num", "32")
+    assert code == 0, err
+    run = results / "options-000"
+    config = json.loads((run / "config.json").read_text())
+    assert config["options"]["style"] is False and config["options"]["latent_stem"] is True
+    assert config["generator"]["latent_stem"] is True and config["dataset"]["name"] == "blobs" and config["dataset"]["fingerprint"]
+    assert config["versions"]["numpy"] == np.__version__
+    assert (run / "metric-swd.txt").read_text().count("\n") == 1
+
+    code, _, err = finish(*flags, "--total-kimg", "0.1")  # without the preset: other networks
+    assert code == 2 and re.search(r"error: this run was trained with another generator.*--reload", err)
+    code, out, err = finish(*flags, "--total-kimg", "0.1", "--reload", "--g-lr", "0.001", "--batch-size", "16")
+    assert code == 0, err
+    assert "continuing with another training.g_adam.learning_rate: 0.001, before 0.002" in out
+    assert json.loads((run / "config.json").read_text())["options"]["style"] is False
+    code, out, err = finish(*flags, "--total-kimg", "0.05", "--restart")
+    assert code == 0 and os.path.isdir(str(results / "options-001")), err
+
+
+def test_evaluation_reads_the_architecture_from_the_snapshot(folders):
+    results = folders[-1]
+    flags = [*folders, *SMALL, "--expname", "seen"]
+    code, _, err = finish(*flags, "--train", "--total-kimg", "0.05", "--transformer", "--components-num", "2", "--kmeans")
+    assert code == 0, err
+    snapshot = results / "seen-000" / "network-snapshot-000000.pkl"
+    (results / "seen-000" / "network-snapshot-000009.pkl").write_bytes(snapshot.read_bytes()[:5000])
+    code, out, err = finish(*folders, "--gpus", "cpu", "--expname", "seen", "--eval", "--metrics", "swd", "--eval-images-num", "32",
+                            "--vis-images", "--vis-num", "3")  # fmt: skip
+    assert code == 0, err
+    assert re.search(r"warning: .*000009.pkl.*; the one before is used", out)
+    assert re.search(r"metric swd: swd \d", out)
+    assert (results / "seen-000" / "metric-swd.txt").exists()
+    pictures = [name for _, _, names in os.walk(str(results / "seen-000" / "visuals")) for name in names]
+    assert {"000000.png", "000001.png", "000002.png"} <= set(pictures)

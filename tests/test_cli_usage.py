@@ -1,0 +1,182 @@
+"""Command lines that are understood, and those that are refused: one line, before TensorFlow is imported where that is possible."""
+
+import time
+
+import pytest
+
+from dnnlib import UsageError
+from tests.cli_helpers import SMALL, finish, write_raw_dataset
+from training import command_line, presets
+from training.command_line import parse_given, resolve
+
+
+def resolved(text, **settings):
+    return resolve(parse_given(text.split()), **settings)[0]
+
+
+def test_defaults():
+    options = resolved("")
+    expected = {"expname": "exp", "gpus": "0", "last_snapshots": 10, "data_dir": "datasets", "num_threads": 4, "batch_size": 32,
+                "batch_gpu": 4, "total_kimg": 25000, "gamma": 10, "g_lr": 0.002, "d_lr": 0.002, "result_dir": "results",
+                "metrics": ("fid",), "summarize": True, "truncation_psi": 0.7, "keep_samples": True, "eval_images_num": 50000,
+                "vis_rich_num": 5, "vis_section_size": 100, "blending_alpha": 0.3, "interpolation_density": 8, "g_arch": "skip",
+                "d_arch": "resnet", "mapping_layersnum": 8, "mapping_lrmul": 0.01, "g_loss": "logistic_ns", "g_reg_weight": 1,
+                "d_loss": "logistic", "d_reg": "r1", "style_mixing": 0.9, "component_mixing": 0, "component_dropout": 0,
+                "attention_dropout": 0.12, "style": True, "local_noise": True, "latent_size": 512, "components_num": 1, "num_heads": 1,
+                "integration": "add", "g_start_res": 0, "g_end_res": 8, "d_start_res": 0, "d_end_res": 8, "kmeans_iters": 1,
+                "g_img2img": 0, "d_img2img": 0, "pos_type": "sinus", "pos_directions_num": 2, "merge_layer": -1,
+                "channel_base": 16384, "channel_max": 512, "transformer": False, "clip": None, "normalize": None}  # fmt: skip
+    assert {name: getattr(options, name) for name in expected} == expected
+
+
+def test_bool_flags_take_an_optional_value():
+    assert resolved("--style False").style is False
+    assert resolved("--style").style is True and resolved("--style=no").style is False
+    assert resolved("--train --style 0 --eval").train is True
+
+
+def test_older_spellings():
+    assert resolved("--minibatch-size 8").batch_gpu == 8
+    assert resolved("--mapping_ltnt2ltnt").mapping_ltnt2ltnt is True
+    assert resolved("--kmeans-it=3").kmeans_iters == 3  # an unambiguous abbreviation
+
+
+@pytest.mark.parametrize("task, expected", [
+    ("bedrooms", {"components_num": 16, "latent_size": 512, "gamma": 100, "style": True, "mapping_ltnt2ltnt": True}),
+    ("clevr", {"components_num": 8, "latent_size": 128, "gamma": 40, "style": False, "mapping_ltnt2ltnt": False, "mirror_augment": False}),
+    ("ffhq", {"components_num": 16, "gamma": 10, "mirror_augment": True}),
+    ("cityscapes", {"components_num": 16, "gamma": 20, "mirror_augment": True}),
+    ("mine", {"components_num": 16, "latent_size": 512, "gamma": 10, "mirror_augment": False}),
+])  # fmt: skip
+def test_ganformer_default(task, expected):
+    options = resolved(f"--ganformer-default --dataset {task}")
+    shared = {"transformer": True, "normalize": "layer", "integration": "mul", "kmeans": True, "use_pos": True, "g_arch": "resnet",
+              "mapping_resnet": True}  # fmt: skip
+    for name, value in {**shared, **expected}.items():
+        assert getattr(options, name) == value, name
+
+
+@pytest.mark.parametrize("spelling", ["--gamma 3", "--gamma=3", "--gam 3"])
+def test_given_flags_beat_presets_in_any_spelling_and_place(spelling):
+    assert resolved(f"--ganformer-default --dataset clevr {spelling}").gamma == 3
+    assert resolved(f"{spelling} --ganformer-default --dataset clevr").gamma == 3
+    assert resolved("--style --ganformer-default --dataset clevr").style is True
+
+
+def test_baselines():
+    assert not resolved("--baseline GAN").style and resolved("--baseline GAN").latent_stem
+    assert resolved("--baseline StyleGAN2") == resolved("", stored={"baseline": "StyleGAN2"})
+    sagan, kgan = resolved("--baseline SAGAN"), resolved("--baseline kGAN")
+    assert (sagan.g_img2img, sagan.style, sagan.latent_stem) == (5, False, True)
+    assert (kgan.kgan, kgan.merge_layer, kgan.merge_type, kgan.components_num) == (True, 5, "softmax", 8)
+
+
+def test_preset_layers_beyond_the_resolution_are_lowered_and_said():
+    options, notes = resolve(parse_given(["--baseline", "SAGAN"]), resolution_log2=4)
+    assert options.g_img2img == 4 and "--g-img2img 5" in notes[0] and len(notes) == 1
+    assert resolve(parse_given(["--baseline", "kGAN"]), resolution_log2=4)[0].merge_layer == 4
+    assert resolve(parse_given(["--baseline", "SAGAN"]), resolution_log2=6)[1] == []
+    with pytest.raises(UsageError, match="--g-img2img 7"):
+        resolve(parse_given(["--g-img2img", "7"]), resolution_log2=4)
+
+
+@pytest.mark.parametrize("flag", ["--vis-layer-maps", "--vis-images", "--vis-num 3"])
+def test_a_vis_flag_turns_vis_on(flag):
+    assert resolved(f"--eval {flag}").vis
+    assert not resolved("--eval --vis-images False").vis
+    assert not resolved(f"{flag} --vis False").vis
+
+
+def test_stored_options_lie_below_what_is_given():
+    options = resolved("--gamma 3", stored={"gamma": 7, "g_lr": 0.01, "metrics": ["swd"], "gone": 1})
+    assert (options.gamma, options.g_lr, options.metrics) == (3, 0.01, ("swd",))
+
+
+@pytest.mark.parametrize("text, message", [
+    ("--trian", "did you mean --train?"),
+    ("--mapping x", "ambiguous option: --mapping"),
+    ("--g-loss foo", "--g-loss: got 'foo', expected one of logistic, logistic_ns"),
+    ("--batch-size many", "--batch-size: got 'many', expected an integer"),
+    ("--gamma nan", "--gamma: got 'nan'"),
+    ("--gamma -1", "--gamma: got -1.0, expected at least 0"),
+    ("--style-mixing 1.5", "--style-mixing: got 1.5, expected from 0 to 1"),
+    ("--style maybe", "--style: got 'maybe', expected True or False"),
+    ("--metrics fid,foo", "--metrics: got 'foo'"),
+    ("--gpus a", "--gpus: got 'a'"),
+    ("--gpus 0,0", "--gpus: got '0,0'"),
+    ("--expname ../x", "--expname"),
+    ("--ganformer-default --baseline GAN", "only one"),
+    ("--transformer --components-num 3", "--latent-size 512: expected a multiple of --components-num 3"),
+    ("--components-num 2", "needs --transformer or --kgan"),
+    ("--transformer --kgan --components-num 2", "only one"),
+    ("--batch-size 30", "--batch-size 30: expected a multiple of --batch-gpu 4"),
+    ("--batch-size 12 --gpus 0,1", "--batch-gpu 4 x 2"),
+    ("--last-snapshots 0", "--last-snapshots"),
+    ("--resolution 100", "--resolution: got 100"),
+    ("--precision mixed", "not available yet"),
+])  # fmt: skip
+def test_refused(text, message):
+    with pytest.raises(UsageError) as caught:
+        resolved(text)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_table_is_sound():
+    names = [option.name for option in presets.OPTIONS]
+    assert len(names) == len(set(names))
+    for option in presets.OPTIONS:
+        command_line.check_value(option, option.default)
+        assert option.help[0].islower() or option.help[0].isupper()
+        assert not option.help.endswith(".")
+    for preset in (presets.GANFORMER_DEFAULT, *presets.GANFORMER_TASKS.values(), *presets.BASELINES.values()):
+        assert set(preset) <= set(names)
+    table = command_line.options_table()
+    assert all(f"`{option.flag}`" in table for option in presets.OPTIONS)
+
+
+def test_help_is_instant_and_complete():
+    begin = time.time()
+    code, out, _ = finish("--help")
+    assert code == 0 and time.time() - begin < 5
+    assert all(option.flag in out for option in presets.OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_raw_dataset(folder)
+    (folder / "empty").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("arguments, code, message", [
+    (["--train"], 2, "--dataset"),
+    (["--train", "--dataset", "absent"], 1, "absent"),
+    (["--train", "--dataset", "empty"], 1, "empty"),
+    (["--train", "--dataset", "blobs", "--resolution", "32"], 2, "--resolution 32"),
+    (["--train", "--dataset", "blobs", "--gamma", "x"], 2, "--gamma"),
+    (["--train", "--dataset", "blobs", "--result-dir", "/proc/nowhere", *SMALL], 1, "--result-dir /proc/nowhere"),
+    (["--train", "--dataset", "blobs", "--reload"], 1, "--reload"),
+    (["--eval", "--dataset", "blobs", "--metrics", "swd", "--eval-images-num", "32"], 1, "--expname exp: there is no run"),
+    (["--eval", "--dataset", "blobs", "--metrics", "swd", "--pretrained-pkl", "absent.pkl"], 1, "absent.pkl"),
+])  # fmt: skip
+def test_bad_input_is_one_line(data_dir, tmp_path, arguments, code, message):
+    results = [] if "--result-dir" in arguments else ["--result-dir", tmp_path / "results"]
+    got, _, err = finish("--data-dir", data_dir, "--gpus", "cpu", *results, *arguments)
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert got == code and len(errors) == 1 and message in errors[0], err
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_without_a_verb_it_prints_the_networks(data_dir):
+    code, out, err = finish("--data-dir", data_dir, "--dataset", "blobs", *SMALL, "--transformer", "--components-num", "2")
+    assert code == 0, err
+    assert "G_mapping/Dense1" in out and "AttLayer_l2n" in out and "4x4/Dense0" in out and "D: total" in out
+
+
+def test_dry_run_prints_the_configuration(data_dir):
+    code, out, err = finish("--data-dir", data_dir, "--dataset", "blobs", "--dry-run", "--baseline", "SAGAN", *SMALL)
+    assert code == 0, err
+    assert "the preset's --g-img2img 5" in out
+    assert any(line.split() == ["g_img2img", "4"] for line in out.splitlines())
