@@ -175,6 +175,7 @@ class Context:
         fields = dict(
             reals.settings,
             dataset=self.dataset.fingerprint,
+            ratio=self.dataset.ratio,
             protocol=self.options.protocol,
             seed=self.options.seed if self.options.protocol == "stylegan2" else None,
             count=self.count("reals", metric),
@@ -196,7 +197,8 @@ class Context:
         if metric.network in self._networks:
             settings.update(self._networks[metric.network].settings)
         settings.update(metric.parameters)
-        settings.update(crop=self.crop, protocol=options.protocol, mirror=reals.settings["mirror"], truncation=fakes.settings["truncation"])
+        settings.update(crop=self.crop, ratio=self.dataset.ratio, protocol=options.protocol, mirror=reals.settings["mirror"])
+        settings.update(truncation=fakes.settings["truncation"])
         settings.update(dataset=self.dataset.name, dataset_fingerprint=self.dataset.fingerprint, seed=options.seed)
         settings.update(metrics_version=results.VERSION)
         if options.images_dir:

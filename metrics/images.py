@@ -73,12 +73,13 @@ def draw_inputs(Gs, labels, seed, purpose, start, stop):
 
 
 def _check_pictures(config, dataset):
-    """Raise UserError unless a generator's config and a dataset speak of the same channels, width and height/width ratio."""
-    made = (config.num_channels, config.resolution, getattr(config, "crop_ratio", None) or 1.0)
-    stored = (dataset.channels, dataset.resolution, dataset.ratio)
-    if made != stored:
-        network, given = ("{} channels, width {}, ratio {:.4g}".format(*form) for form in (made, stored))
-        raise UserError(f"dataset {dataset.name}: pictures of {given}; the network makes {network}")
+    """Raise UserError unless a generator's config and a dataset agree on channels, width and, where the config says it, ratio."""
+    ratio = getattr(config, "crop_ratio", None) or dataset.ratio  # older networks do not say it
+    same = (config.num_channels, config.resolution) == (dataset.channels, dataset.resolution)
+    if not same or abs(ratio - dataset.ratio) > 1e-6:
+        forms = ((dataset.channels, dataset.resolution, dataset.ratio), (config.num_channels, config.resolution, ratio))
+        given, made = ("{} channels, width {}, ratio {:.4g}".format(*form) for form in forms)
+        raise UserError(f"dataset {dataset.name}: pictures of {given}; the network makes {made}")
 
 
 class Generated:

@@ -1,5 +1,6 @@
 """Evaluation from end to end with stand-in feature networks: numbers, files, cache, protocols, failures kept apart."""
 
+import copy
 import dataclasses
 import json
 import os
@@ -93,8 +94,27 @@ def test_second_evaluation_takes_the_reference_from_the_cache(options):
     second = metrics.evaluate("fid,pr,kid", Gs, dataset, options)
     assert [result.values for result in second] == [result.values for result in first]
     assert all(result.values for result in first)
-    other = metrics.evaluate("fid", Gs, dataset, dataclasses.replace(options, protocol="stylegan2"))
-    assert "the reals were read again" in other[0].error
+    for changed in (dataclasses.replace(options, protocol="stylegan2"), dataclasses.replace(options, resize="clean")):
+        assert "the reals were read again" in metrics.evaluate("fid", Gs, dataset, changed)[0].error
+    for name, value in (("ratio", 0.5), ("fingerprint", "another")):
+        changed = copy.copy(dataset)
+        setattr(changed, name, value)
+        assert "the reals were read again" in metrics.evaluate("fid", Gs, changed, options)[0].error
+
+
+def test_killed_evaluation_leaves_a_usable_cache(options):
+    class Killed(BlobGenerator):
+        def run(self, *inputs, **settings):
+            raise KeyboardInterrupt  # while the fakes are made: the reals are done
+
+    dataset = _dataset()
+    with pytest.raises(KeyboardInterrupt):
+        metrics.evaluate("fid,kid", Killed(), dataset, options)
+    assert sorted(name.rpartition(".")[2] for name in os.listdir(os.path.join(options.cache_dir, "metrics"))) == ["npy", "npz"]
+    expected = metrics.evaluate("fid,kid", BlobGenerator(), dataset, dataclasses.replace(options, cache_dir=None))
+    dataset.read = None
+    resumed = metrics.evaluate("fid,kid", BlobGenerator(), dataset, options)
+    assert [result.values for result in resumed] == [result.values for result in expected]
 
 
 def test_damaged_cache_is_computed_again(options, capsys):
