@@ -16,6 +16,7 @@ from dnnlib import tflib
 from dnnlib.tflib import variables
 from tests.golden import Unsupported, relative_error
 from training import augment, loss
+from training.config import AugmentConfig
 from training.networks import ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
 from training.networks.layers import dense as mapping_dense
 from training.networks.vitgan import attention, layers, patches, siren, spectral
@@ -287,7 +288,7 @@ def check_diffaug(data, meta):
         tensors[f"{prefix}_out_all"] = moved * mask
     tensors["out_gated"] = _gated(data, x, colors)
     compared = compare(data, tensors)
-    for prefix, ratios in (("official", augment.AugmentConfig()), ("ref", augment.AugmentConfig(translation=0.1, cutout=0.3))):
+    for prefix, ratios in (("official", AugmentConfig()), ("ref", AugmentConfig(translation=0.1, cutout=0.3))):
         if f"{prefix}_shift_max" in data:
             compared[f"{prefix}_shift_max"] = (augment.share(height, ratios.translation), data[f"{prefix}_shift_max"])
             compared[f"{prefix}_cut_size"] = (augment.share(width, ratios.cutout), data[f"{prefix}_cut_size"])
