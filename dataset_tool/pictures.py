@@ -1,0 +1,145 @@
+"""One picture: from whatever was read to the square that is stored."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from training.manifest import picture_box
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")     # what Pillow may be asked to decode: none of these starts a program
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+ENCODINGS = ("png", "raw", "jpeg")
+RESIZE_FILTER = "lanczos"
+JPEG_QUALITY = 95
+
+
+class PictureError(Exception):
+    """This one picture cannot be used; the reason."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How pictures are stored: width of the square in pixels, channels, height / width, encoding (one of ENCODINGS)."""
+
+    resolution: int
+    channels: int = 3
+    ratio: float = 1.0
+    encoding: str = "png"
+
+
+def open_picture(file):
+    """Decode an image file (a path or a binary file object). Returns a PIL image; raises PictureError."""
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            image.load()
+            return image
+    except Exception as error:     # damaged files make Pillow's plugins raise nearly anything
+        raise PictureError(_reason(error)) from error
+
+
+def _reason(error):
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not an image"
+    if isinstance(error, FileNotFoundError):
+        return "not found"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def from_array(pixels):
+    """A PIL image of an array, uint8 or uint16, [H, W] or [H, W, C] with C of 1 to 4."""
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise PictureError(f"pixels of type {pixels.dtype}; accepted: uint8, uint16")
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] > 4):
+        raise PictureError(f"shape {list(pixels.shape)}; accepted: [H, W], [H, W, 1 to 4]")
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def to_pixels(image, form):
+    """Turn, convert, crop, resize and pad a picture.
+
+    Args:
+        image: PIL image of any mode.
+        form: the Form it is to have.
+
+    Returns:
+        (uint8 [H, W, C], list of what was done to it).
+
+    Raises:
+        PictureError: pixels of a kind that has no meaning here.
+    """
+    notes = []
+    turned = ImageOps.exif_transpose(image)
+    if turned.size != image.size or image.getexif().get(0x0112, 1) != 1:
+        notes.append("turned as EXIF says")
+    image = _convert(turned, MODES[form.channels], notes)
+    left, top, right, bottom = picture_box(form.resolution, form.ratio)
+    image = _crop(image, form.ratio, notes)
+    if image.width < right - left:
+        notes.append("enlarged")
+    if image.size != (right - left, bottom - top):
+        image = image.resize((right - left, bottom - top), Image.Resampling.LANCZOS)
+    pixels = np.zeros([form.resolution, form.resolution, form.channels], np.uint8)                # [H, W, C]
+    pixels[top:bottom, left:right] = np.asarray(image).reshape(bottom - top, right - left, form.channels)
+    return pixels, notes
+
+
+def _convert(image, mode, notes):
+    if image.mode == mode and "transparency" not in image.info:
+        return image
+    notes.append(f"{_mode_name(image)} to {mode}")
+    if image.mode == "F":
+        raise PictureError("floating-point pixels; accepted: 1, 8 or 16 bits a channel")
+    if image.mode.startswith("I"):
+        image = _from_16_bits(image)
+    if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode == "RGBA" and mode != "RGBA":
+        # The colour below transparent pixels is arbitrary: what is not there becomes black, like the padding.
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    return image.convert(mode)
+
+
+def _mode_name(image):
+    if image.mode.startswith("I"):
+        return "16-bit gray"
+    names = {"L": "gray", "LA": "gray with alpha", "P": "palette", "1": "black and white"}
+    return names.get(image.mode, image.mode)
+
+
+def _from_16_bits(image):
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise PictureError("32-bit pixels; accepted: 1, 8 or 16 bits a channel")
+    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+
+
+def _crop(image, ratio, notes):
+    """The largest centred rectangle of the ratio height / width."""
+    width, height = image.size
+    kept = (min(width, max(1, int(round(height / ratio)))), min(height, max(1, int(round(width * ratio)))))
+    if kept == image.size:
+        return image
+    notes.append("cropped")
+    left, top = (width - kept[0]) // 2, (height - kept[1]) // 2
+    return image.crop((left, top, left + kept[0], top + kept[1]))
+
+
+def encode(pixels, encoding):
+    """Bytes of uint8 [H, W, C] pixels: raw ones in the order C, H, W."""
+    if encoding == "raw":
+        return pixels.transpose(2, 0, 1).tobytes()
+    output = io.BytesIO()
+    image = from_array(pixels)
+    if encoding == "jpeg":
+        image.save(output, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    else:
+        image.save(output, "PNG")
+    return output.getvalue()

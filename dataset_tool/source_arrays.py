@@ -1,0 +1,212 @@
+"""Sources of arrays: npy and hdf5 files, and the CIFAR-10 batches."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pickle
+from dataclasses import dataclass
+
+import numpy as np
+
+from dataset_tool import labels
+from dataset_tool.pictures import PictureError
+from dataset_tool.sources import Source, digest, file_facts, find_files, width_of
+from dnnlib import UserError
+
+_LABEL_KEYS = ("labels", "label", "y")
+
+
+def layout(shape, what):
+    """How an array holds pictures: "HW", "HWC", "CHW" for one, "NHW", "NHWC", "NCHW" for many; channels are an axis of 1 to 4.
+
+    Raises:
+        UserError: another shape.
+    """
+    channels_last, channels_first = len(shape) > 2 and shape[-1] <= 4, len(shape) > 2 and shape[-3] <= 4
+    if 2 <= len(shape) <= 4 and min(shape) > 0:
+        kind = "HWC" if channels_last else "CHW" if channels_first else "HW"
+        many = "N" * (len(shape) - len(kind))
+        if len(many) <= 1:
+            return many + kind
+    raise UserError(f"{what}: shape {list(shape)}; accepted: [N, H, W], [N, H, W, C], [N, C, H, W], or one picture, C 1 to 4")
+
+
+@dataclass(frozen=True)
+class NpyLoader:
+    """Reads the picture (path, row); row -1 is the whole array."""
+
+    def __call__(self, entry):
+        path, row = entry
+        try:
+            array = _open_npy(path)
+            if array.flags.c_contiguous and row >= 0:
+                # Read, not mapped: pages of a map that is read through would count as this process's memory.
+                offset = array.offset + row * int(np.prod(array.shape[1:])) * array.dtype.itemsize
+                pixels = np.fromfile(path, array.dtype, int(np.prod(array.shape[1:])), offset=offset).reshape(array.shape[1:])
+            else:
+                pixels = np.array(array[row] if row >= 0 else array)
+        except (ValueError, OSError) as error:
+            raise PictureError(str(error)) from error
+        return _channels_last(pixels, layout(pixels.shape, path))
+
+
+@functools.lru_cache(maxsize=4)
+def _open_npy(path):
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _channels_last(pixels, kind):
+    return pixels.transpose(1, 2, 0) if kind.endswith("CHW") else pixels
+
+
+def npy_source(root):
+    """One .npy array of pictures, or a folder of .npy files of one or more pictures each."""
+    paths, notes = find_files(root, (".npy",))
+    rows, widths = [], []
+    for path in paths:
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError) as error:
+            raise UserError(f"--images-dir {path}: not a .npy array of numbers ({error})") from error
+        kind = layout(array.shape, path)
+        rows.append(array.shape[0] if kind.startswith("N") else 0)
+        widths.append(array.shape[kind.index("W")])
+
+    def entries():
+        for path, count in zip(paths, rows):
+            yield from ((path, row) for row in range(count)) if count else [(path, -1)]
+
+    identity = digest(["npy", *map(file_facts, paths)])
+    count = sum(max(1, number) for number in rows)
+    root = root if os.path.isdir(root) else os.path.dirname(root)
+    return NpySource("npy arrays", NpyLoader(), entries, count, identity, notes=notes, default_resolution=width_of(max(widths)), root=root)
+
+
+class NpySource(Source):
+    """A Source whose entries are (path, row)."""
+
+    def name(self, entry):
+        """The file's name, with the row's number where it holds many pictures."""
+        path, row = entry
+        return super().name(path) + (f"[{row}]" if row >= 0 else "")
+
+
+@dataclass(frozen=True)
+class Hdf5Loader:
+    """Reads a row of an array in an hdf5 file."""
+
+    path: str
+    key: str
+
+    def __call__(self, entry):
+        try:
+            pixels = _open_hdf5(self.path)[self.key][entry]
+        except OSError as error:
+            raise PictureError(str(error)) from error
+        return _channels_last(pixels, layout(pixels.shape, self.path))
+
+
+@functools.lru_cache(maxsize=1)
+def _open_hdf5(path):
+    import h5py
+
+    return h5py.File(path, "r", rdcc_nbytes=64 << 20)     # a cache of chunks: a chunk of many pictures is unpacked once
+
+
+def hdf5_source(root, key=None):
+    """An array of pictures in an hdf5 file, named by `key` or the only 4-dimensional one."""
+    import h5py
+
+    paths, notes = find_files(root, (".h5", ".hdf5"))
+    if len(paths) > 1:
+        raise UserError(f"--images-dir {root}: {len(paths)} hdf5 files; accepted: one")
+    path = paths[0]
+    try:
+        with h5py.File(path, "r") as file:
+            shapes = {}
+            file.visititems(lambda name, node: shapes.update({name: node.shape}) if isinstance(node, h5py.Dataset) else None)
+            key = _choose_key(path, shapes, key)
+            count = shapes[key][0]
+            found = next((name for name in shapes if name.split("/")[-1] in _LABEL_KEYS and shapes[name][:1] == (count,)), None)
+            values = None if found is None else file[found][()]
+    except OSError as error:
+        raise UserError(f"--images-dir {path}: not a readable hdf5 file ({error})") from error
+    kind = layout(shapes[key], f"{path}, array {key}")
+    return Source(f"hdf5 array {key}", Hdf5Loader(path, key), range(count), count, digest(["hdf5", key, file_facts(path)]), notes=notes,
+                  labels=None if values is None else _own_labels(values, count, f"{path}, array {found}"),
+                  default_resolution=width_of(shapes[key][kind.index("W")]))
+
+
+def _choose_key(path, shapes, key):
+    pictures = [name for name, shape in shapes.items() if len(shape) == 4]
+    listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "none"
+    if key is None and len(pictures) != 1:
+        raise UserError(f"{path}: {len(pictures)} four-dimensional arrays, name one with --key; there are: {listed}")
+    key = key or pictures[0]
+    if key not in shapes or not layout(shapes[key], f"{path}, array {key}").startswith("N"):
+        raise UserError(f"--key {key}: no array of pictures of that name in {path}; there are: {listed}")
+    return key
+
+
+def _own_labels(values, count, what):
+    try:
+        return labels.from_array(values, count)
+    except ValueError as error:
+        raise UserError(f"{what}: {error}") from error
+
+
+def cifar10_source(folder):
+    """The training batches of CIFAR-10's python version."""
+    batches = [os.path.join(folder, f"data_batch_{number}") for number in range(1, 6)]
+    meta = os.path.join(folder, "batches.meta")
+    for path in (*batches, meta):
+        if not os.path.isfile(path):
+            raise UserError(f"{folder}: {os.path.basename(path)} is missing; accepted: the unpacked cifar-10-python.tar.gz")
+    numbers = [read_cifar_batch(path)[b"labels"] for path in batches]
+    names = [name.decode() for name in _read_pickle(meta)[b"label_names"]]
+    flat = [number for part in numbers for number in part]
+    entries = [(path, row) for path, part in zip(batches, numbers) for row in range(len(part))]
+    return NpySource("CIFAR-10", load_cifar_picture, entries, len(entries), digest(["cifar10", *map(file_facts, batches)]),
+                     labels=labels.from_classes([[names[number]] for number in flat], names), default_resolution=32, root=folder)
+
+
+def load_cifar_picture(entry):
+    """Picture (path of the batch, row): uint8 [32, 32, 3]."""
+    path, row = entry
+    return read_cifar_batch(path)[b"data"][row].reshape(3, 32, 32).transpose(1, 2, 0)
+
+
+@functools.lru_cache(maxsize=1)
+def read_cifar_batch(path):
+    """A batch: dict with b"data" uint8 [n, 3072] and b"labels", list of n numbers. Raises UserError for anything else."""
+    batch = _read_pickle(path)
+    data, numbers = batch.get(b"data"), batch.get(b"labels")
+    fits = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape == (len(numbers or ()), 3072)
+    if not fits or not all(isinstance(number, int) and 0 <= number < 10 for number in numbers):
+        raise UserError(f"{path}: no CIFAR-10 batch (data uint8 [n, 3072], labels of 0 to 9)")
+    return batch
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Builds plain data and NumPy arrays, imports nothing the file names."""
+
+    _known = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
+    for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        _known[_module, "_reconstruct"] = np.zeros(0).__reduce__()[0]
+
+    def find_class(self, module, name):
+        if (module, name) not in self._known:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which is refused")
+        return self._known[module, name]
+
+
+def _read_pickle(path):
+    try:
+        with open(path, "rb") as file:
+            content = _ArrayUnpickler(file, encoding="bytes").load()
+        if not isinstance(content, dict):
+            raise ValueError("not a dictionary")
+        return content
+    except Exception as error:     # a damaged pickle raises nearly anything
+        raise UserError(f"{path}: not a CIFAR-10 file ({error})") from error

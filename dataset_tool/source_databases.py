@@ -1,0 +1,134 @@
+"""Sources with their own storage: LMDB databases (LSUN), TensorFlow Datasets, and record files of an older or another dataset."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from dataset_tool import labels, pictures
+from dataset_tool.sources import Source, SourceLabels, digest, file_facts, width_of
+from dnnlib import UserError
+from training.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class LmdbLoader:
+    """Decodes the image file stored under a key."""
+
+    path: str
+
+    def __call__(self, entry):
+        with _open_lmdb(self.path).begin(buffers=False) as transaction:
+            value = transaction.get(entry)
+        if value is None:
+            raise pictures.PictureError("not in the database")
+        return pictures.open_picture(io.BytesIO(value))
+
+
+@functools.lru_cache(maxsize=1)
+def _open_lmdb(path):
+    import lmdb
+
+    return lmdb.open(path, subdir=os.path.isdir(path), readonly=True, lock=False, readahead=False, meminit=False, max_readers=512)
+
+
+def lmdb_source(root):
+    """An LMDB database whose values are image files (LSUN: webp), in the order of its keys."""
+    import lmdb
+
+    data = os.path.join(root, "data.mdb") if os.path.isdir(root) else root
+    if not os.path.isfile(data):
+        raise UserError(f"--images-dir {root}: accepted for lmdb: a folder with data.mdb, or the file")
+    try:
+        count = _open_lmdb(root).stat()["entries"]
+    except lmdb.Error as error:
+        raise UserError(f"--images-dir {root}: not a readable lmdb database ({error})") from error
+    if not count:
+        raise UserError(f"--images-dir {root}: the database is empty")
+
+    def keys():
+        with _open_lmdb(root).begin() as transaction:
+            yield from transaction.cursor().iternext(keys=True, values=False)
+
+    return Source("lmdb database", LmdbLoader(root), keys, count, digest(["lmdb", file_facts(data)]), root=root)
+
+
+class RecordsLoader:
+    """Reads pictures of a dataset of tfrecords, their padding cut off."""
+
+    def __init__(self, folder, ratio):
+        self.folder, self.ratio = folder, ratio
+
+    def __call__(self, entry):
+        dataset = _open_dataset(self.folder)
+        try:
+            squares = dataset.read([entry])
+        except UserError as error:
+            raise pictures.PictureError(str(error)) from error
+        left, top, right, bottom = pictures.picture_box(dataset.resolution, self.ratio)
+        return squares[0, :, top:bottom, left:right].transpose(1, 2, 0)
+
+
+@functools.lru_cache(maxsize=1)
+def _open_dataset(folder):
+    return Dataset(folder, num_threads=1)
+
+
+def records_source(folder, ratio):
+    """Another dataset of record files, whose pictures of height / width `ratio` are padded to squares."""
+    dataset = _open_dataset(folder)
+    found = None
+    if dataset.labels.shape[1]:
+        names = dataset.label_names or [str(column) for column in range(dataset.labels.shape[1])]
+        found = SourceLabels(dataset.labels, names, "as stored")
+    return Source("tfrecords", RecordsLoader(folder, ratio), range(dataset.count), dataset.count, digest(["records", dataset.fingerprint]),
+                  labels=found, default_resolution=dataset.resolution, root=folder)
+
+
+def identity(entry):
+    """The loader of a source whose entries are pictures."""
+    return entry
+
+
+def tfds_source(name, data_dir=None, key=None, max_images=None):
+    """The train split of a dataset of TensorFlow Datasets, read from `data_dir` (downloaded there when it is not prepared).
+
+    Its labels are those of the feature `label`, if it has one.
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise UserError(f"--format tfds: needs the package tensorflow-datasets (pip install tensorflow-datasets): {error}") from error
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+        builder.download_and_prepare()
+        features, split = builder.info.features, builder.info.splits["train"]
+    except Exception as error:     # its errors have no common base
+        raise UserError(f"--task {name}: TensorFlow Datasets cannot load it ({' '.join(str(error).split())[:300]})") from error
+    images = [feature for feature, kind in features.items() if isinstance(kind, tfds.features.Image)]
+    if key is None and len(images) != 1 or key is not None and key not in images:
+        raise UserError(f"--key {key}: {name} has the picture features {', '.join(images) or 'none'}; accepted: one of them")
+    key = key or images[0]
+
+    def entries():
+        for example in tfds.as_numpy(builder.as_dataset(split="train", shuffle_files=False)):
+            yield example[key]
+
+    count = min(split.num_examples, max_images or split.num_examples)
+    width = features[key].shape[1]
+    return Source(f"tfds {builder.info.full_name}", identity, entries, count, digest(["tfds", builder.info.full_name, key]),
+                  labels=_tfds_labels(tfds, builder, count), default_resolution=width_of(width) if width else 256)
+
+
+def _tfds_labels(tfds, builder, count):
+    feature = builder.info.features.get("label")
+    if not isinstance(feature, tfds.features.ClassLabel):
+        return None
+    skip = {name: tfds.decode.SkipDecoding() for name, kind in builder.info.features.items() if isinstance(kind, tfds.features.Image)}
+    examples = tfds.as_numpy(builder.as_dataset(split=f"train[:{count}]", shuffle_files=False, decoders=skip))
+    numbers = np.array([int(example["label"]) for example in examples])
+    return labels.from_classes([[feature.int2str(number)] for number in numbers], list(feature.names))

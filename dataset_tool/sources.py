@@ -1,0 +1,144 @@
+"""Where pictures come from: folders of files, procedural scenes; arrays and databases are in source_arrays and source_databases.
+
+A source lives in the preparing process and hands out entries (paths, numbers, keys), one a picture and cheap to send; its loader is copied
+to every worker process and turns an entry into a picture. Nothing is ever held for all pictures but their entries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dataset_tool import pictures, scenes
+from dnnlib import UserError
+
+EXTENSIONS = {"png": (".png",), "jpg": (".jpg", ".jpeg")}
+
+
+@dataclass
+class SourceLabels:
+    """Labels by entry number: float32 [count, classes], class names, kind (one-hot, multi-hot, continuous, counts)."""
+
+    values: np.ndarray
+    names: list
+    kind: str
+
+
+@dataclass
+class Source:
+    """Pictures in a fixed order.
+
+    Attributes:
+        description: what it is, for the manifest and messages.
+        loader: function entry -> PIL image or uint8 array, or (either, mask uint8 [H, W]); raises PictureError. Picklable.
+        entries: sequence of entries, or function () -> iterator over them.
+        count: their number.
+        identity: string that changes when the input does.
+        labels: SourceLabels or None.
+        notes: what was left out or should be known, for people.
+        default_resolution: width to store when none is asked for.
+        masks: whether the loader gives masks.
+    """
+
+    description: str
+    loader: object
+    entries: object
+    count: int
+    identity: str
+    labels: object = None
+    notes: list = field(default_factory=list)
+    default_resolution: int = 256
+    masks: bool = False
+    root: str = ""
+
+    def iterate(self, start, stop):
+        """Iterator over the entries start to stop."""
+        entries = self.entries() if callable(self.entries) else self.entries
+        return itertools.islice(entries, start, stop)
+
+    def name(self, entry):
+        """What to call an entry in messages and label files."""
+        if isinstance(entry, bytes):
+            return entry.decode(errors="replace")
+        return os.path.relpath(entry, self.root).replace(os.sep, "/") if isinstance(entry, str) else str(entry)
+
+
+def width_of(pixels):
+    """The largest power of two that is at most a width in pixels, the resolution stored for arrays of it."""
+    return 1 << max(2, int(pixels).bit_length() - 1)
+
+
+def digest(parts):
+    """Short hash of an iterable of values, for identities."""
+    hashed = hashlib.sha256()
+    for part in parts:
+        hashed.update(repr(part).encode() + b"\n")
+    return hashed.hexdigest()[:16]
+
+
+def file_facts(path):
+    """(name, size, time of change) of a file: what identities are made of."""
+    stat = os.stat(path)
+    return os.path.basename(path), stat.st_size, stat.st_mtime_ns
+
+
+def find_files(root, extensions, flag="--images-dir"):
+    """Files below a folder (or one file) with one of the extensions, in order of their paths.
+
+    Returns:
+        (list of paths, list of notes on what was left out).
+
+    Raises:
+        UserError: no such folder or nothing in it.
+    """
+    if os.path.isfile(root):
+        return [root], []
+    if not os.path.isdir(root):
+        raise UserError(f"{flag} {root}: no such file or folder")
+    found, hidden, foreign = [], 0, 0
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for file in sorted(files):
+            if file.startswith("."):
+                hidden += 1
+            elif file.lower().endswith(extensions):
+                found.append(os.path.join(folder, file))
+            else:
+                foreign += 1
+    if not found:
+        raise UserError(f"{flag} {root}: no {' or '.join(extensions)} file among the {foreign} files below it ({hidden} hidden)")
+    found.sort(key=lambda path: os.path.relpath(path, root).split(os.sep))
+    return found, [f"left out {count} {kind} files" for count, kind in ((hidden, "hidden"), (foreign, "other")) if count]
+
+
+def folder_source(root, format):
+    """Image files below a folder, recursively. Args: root, the folder; format, png or jpg."""
+    paths, notes = find_files(root, EXTENSIONS[format])
+    identity = digest(itertools.chain([format], ((path, *file_facts(path)) for path in paths)))
+    return Source(f"{format} files", pictures.open_picture, paths, len(paths), identity, notes=notes, root=root)
+
+
+@dataclass(frozen=True)
+class SceneLoader:
+    """Draws scene number `entry`."""
+
+    seed: int
+    resolution: int
+    masks: bool
+
+    def __call__(self, entry):
+        scene = scenes.draw_scene(self.seed, entry, self.resolution)
+        return (scene.image, scene.mask) if self.masks else scene.image
+
+
+def scenes_source(count, seed, resolution, masks):
+    """`count` procedural scenes, labelled with their numbers of spheres, cubes and cylinders."""
+    shapes = ([item.shape for item in scenes.sample_scene(seed, index).objects] for index in range(count))
+    counts = np.array([[found.count(shape) for shape in scenes.SHAPES] for found in shapes], np.float32)
+    labels = SourceLabels(counts, [f"{shape}s" for shape in scenes.SHAPES], "counts")
+    return Source("procedural scenes", SceneLoader(seed, resolution, masks), range(count), count, digest(["scenes", seed, masks]),
+                  labels=labels, default_resolution=resolution, masks=masks)

@@ -1,0 +1,99 @@
+"""Conversion of pictures in worker processes, results in order."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+from dataset_tool import pictures
+from dnnlib import UserError, records
+
+CHUNK = 16              # pictures a task: large enough to hide its cost, small enough to share evenly
+TASKS_AHEAD = 4         # tasks a worker: bounds the memory
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of an entry: its record and what was done to the picture, or the reason why there is none."""
+
+    entry: object
+    record: bytes = b""
+    notes: tuple = ()
+    reason: str = ""
+
+
+def convert(loader, form, entry):
+    """Load, convert and serialize one entry. Returns a Converted."""
+    try:
+        loaded = loader(entry)
+        loaded, mask = loaded if isinstance(loaded, tuple) else (loaded, None)
+        image = loaded if hasattr(loaded, "mode") else pictures.from_array(loaded)
+        pixels, notes = pictures.to_pixels(image, form)
+    except pictures.PictureError as error:
+        return Converted(entry, reason=str(error))
+    height, width, channels = pixels.shape
+    features = {"shape": [channels, height, width], "data": pictures.encode(pixels, form.encoding)}
+    if form.encoding != "raw":     # a raw record is that of the older format, without this feature
+        features["encoding"] = form.encoding.encode()
+    if mask is not None:
+        features["mask"] = pictures.encode(mask, "png")
+    return Converted(entry, records.encode_example(features), tuple(notes))
+
+
+def convert_all(entries, loader, form, num_workers):
+    """Convert entries, in worker processes and ahead of their use.
+
+    Args:
+        entries: iterable of entries.
+        loader, form: see `convert`.
+        num_workers: processes; with 1 it is done in this one.
+
+    Yields:
+        One Converted an entry, in their order.
+    """
+    entries = iter(entries)
+    chunks = iter(lambda: list(itertools.islice(entries, CHUNK)), [])
+    if num_workers == 1:
+        for chunk in chunks:
+            yield from (convert(loader, form, entry) for entry in chunk)
+        return
+    context = multiprocessing.get_context("spawn")     # a fork would copy the locks of TensorFlow's threads when the caller has loaded it
+    pool = concurrent.futures.ProcessPoolExecutor(num_workers, context, _start_worker, (loader, form, os.getpid()))
+    pending = collections.deque()
+    try:
+        pending.extend(pool.submit(_convert_chunk, chunk) for chunk in itertools.islice(chunks, num_workers * TASKS_AHEAD))
+        while pending:
+            yield from pending.popleft().result()
+            pending.extend(pool.submit(_convert_chunk, chunk) for chunk in itertools.islice(chunks, 1))
+    except BrokenProcessPool as error:
+        raise UserError(f"--num-workers {num_workers}: a worker process ended unexpectedly (out of memory?); fewer may do") from error
+    finally:
+        for task in pending:
+            task.cancel()
+        pool.shutdown(wait=True)
+
+
+def _start_worker(loader, form, parent):
+    global _work
+    _work = loader, form
+    signal.signal(signal.SIGINT, signal.SIG_IGN)     # Ctrl-C is for the parent to handle
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent):
+    """A killed parent takes its workers along: nothing else tells them."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _convert_chunk(chunk):
+    return [convert(*_work, entry) for entry in chunk]
