@@ -10,7 +10,7 @@ import sys
 
 import metrics
 from dnnlib import UsageError, UserError, log, run_main, runs
-from training import command_line
+from training import command_line, report
 from training.presets import DATASET_RATIOS
 
 
@@ -26,12 +26,15 @@ def main(argv):
     given = command_line.parse_given(argv)
     stored = _stored_options(given)
     options, _ = command_line.resolve(given, stored)
+    if options.report and not (options.train or options.eval or options.vis):
+        return _write_report(options)
     dataset = _open_dataset(options)
     options, notes = command_line.resolve(given, stored, dataset.resolution.bit_length() - 1)
     for note in notes:
         print(note)
     if options.dry_run:
         return _dry_run(options, dataset)
+    _check_folders(options)
     metric_options = _metric_options(options)
     metric_names = metrics.resolve(options.metrics, metric_options, dataset) if options.train or options.eval else []
     from training import launch  # TensorFlow is imported here, after all that can be checked without it
@@ -40,18 +43,35 @@ def main(argv):
     if not (options.train or options.eval or options.vis):
         launch.print_networks(options, dataset, devices)
         return 0
-    runs.check_writable(options.result_dir)
+    command = "command: " + " ".join(shlex.quote(word) for word in ["run_network.py", *argv])
     if options.train:
         plan = launch.plan_training(options, dataset, devices)
         with log.tee(os.path.join(plan.run_dir, "log.txt")):
-            print("command: " + " ".join(shlex.quote(word) for word in ["run_network.py", *argv]))
+            print(command)
             if not launch.train(plan, options, dataset, devices, _evaluator(metric_names, metric_options, dataset)):
                 return 0
     if options.eval or options.vis:
         snapshot = launch.choose_snapshot(options)
         with log.tee(os.path.join(snapshot.run_dir, "log.txt")):
+            if not options.train:
+                print(command)
             _use_snapshot(snapshot, options, dataset, _evaluator(metric_names, metric_options, dataset))
     return 0
+
+
+def _check_folders(options):
+    """The files and folders that the verbs need, as far as names alone tell.
+
+    Raises:
+        UserError: the results cannot be written, or there is no snapshot to start from or to look at.
+    """
+    if options.train or options.eval or options.vis:
+        runs.check_writable(options.result_dir)
+    given = options.pretrained_pkl != "None"
+    if given and not options.pretrained_pkl.startswith(("http://", "https://", "gdrive:")) and not os.path.isfile(options.pretrained_pkl):
+        raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: there is no such file")
+    if (options.eval or options.vis) and not (options.train or given or runs.latest_run(options.result_dir, options.expname)):
+        raise UserError(f"--expname {options.expname}: there is no run of that name in {options.result_dir}")
 
 
 def _metric_options(options):
@@ -94,6 +114,16 @@ def _use_snapshot(snapshot, options, dataset, evaluate):
             evaluate(Gs, snapshot.path, snapshot.run_dir)
         if options.vis:
             visualize.run(Gs, dataset, options, os.path.join(snapshot.run_dir, "visuals"))
+    print(f"report {report.write(snapshot.run_dir)}")
+
+
+def _write_report(options):
+    """--report alone: from the files of the latest run, without TensorFlow."""
+    folder = runs.latest_run(options.result_dir, options.expname)
+    if folder is None:
+        raise UserError(f"--expname {options.expname}: there is no run of that name in {options.result_dir}")
+    print(f"report {report.write(folder)}")
+    return 0
 
 
 def _stored_options(given):
@@ -108,7 +138,7 @@ def _stored_options(given):
     from training.run_record import read_record
 
     stored = dict(read_record(folder)["options"])
-    for verb in ("train", "eval", "vis", "restart", "reload", "dry_run", "debug", "accept_changes"):
+    for verb in ("train", "eval", "vis", "report", "restart", "reload", "dry_run", "debug", "accept_changes"):
         stored.pop(verb, None)  # what to do now is for this command line to say
     return stored
 
@@ -127,9 +157,9 @@ def _open_dataset(options):
         raise UserError(f"--dataset {options.dataset}: there is no folder {folder} (prepare_data.py makes it; --data-dir says where)")
     from training.dataset import Dataset
 
-    dataset = Dataset(folder, ratio=options.ratio, max_images=options.train_images_num)
+    dataset = Dataset(folder, ratio=options.ratio, max_images=options.train_images_num, num_threads=options.num_threads)
     if options.ratio is None and not dataset.stores_ratio and options.dataset in DATASET_RATIOS:
-        dataset = Dataset(folder, ratio=DATASET_RATIOS[options.dataset], max_images=options.train_images_num)
+        dataset.ratio = DATASET_RATIOS[options.dataset]
     if options.resolution is not None and options.resolution != dataset.resolution:
         raise UsageError(f"--resolution {options.resolution}: dataset {options.dataset} has {dataset.resolution}")
     return dataset

@@ -50,7 +50,7 @@ def reference(picture_models):
 
 def test_default_set(defaults):
     expected = {"images", "latents-z", "latents-w", "maps", "softmaps", "blends", "softblends", "interpolations-z", "interpolations-w",
-                "noise-variance.png"}  # fmt: skip
+                "noise-variance.png", "about.json"}  # fmt: skip
     assert set(files(defaults)) == expected
     for name in ("images", "maps", "softmaps", "blends", "softblends"):
         assert files(defaults, name) == [f"{index:06d}.png" for index in range(5)]
@@ -162,7 +162,8 @@ def test_layer_maps_grid_and_components(picture_models, tmp_path, reference):
 @pytest.mark.parametrize("name", ["labelled", "kgan"])
 def test_models_without_attention(name, picture_models, tmp_path, capsys):
     visualized(picture_models, name, tmp_path, "--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "2")
-    assert set(files(tmp_path)) == {"images", "latents-z", "latents-w", "interpolations-z", "interpolations-w", "noise-variance.png"}
+    assert set(files(tmp_path)) == {"images", "latents-z", "latents-w", "interpolations-z", "interpolations-w", "noise-variance.png",
+                                    "about.json"}  # fmt: skip
     assert "no attention to latents: no maps" in capsys.readouterr().out
     ends = read_png(tmp_path, "interpolations-z", "000000", "all.png")
     for index, end in enumerate((ends[:, :8], ends[:, 16:])):
@@ -190,7 +191,7 @@ def test_a_dataset_with_other_labels_is_an_error(picture_models):
 
 def test_style_mixing_tables(picture_models, tmp_path, capsys):
     visualized(picture_models, "ganformer", tmp_path, "--vis-style-mix")
-    assert files(tmp_path) == ["component-mixing.png", "layer-mixing.png"]
+    assert files(tmp_path) == ["about.json", "component-mixing.png", "layer-mixing.png"]
     with tflib.session_scope():
         Gs = load_generator(picture_models["ganformer"])
         ws = Gs.run_part("mapping", latents(range(6), Gs.input_shapes[0]), truncation_psi=0.7).ws  # [6, K, L, w_dim]
@@ -212,7 +213,7 @@ def test_style_mixing_tables(picture_models, tmp_path, capsys):
     assert_same_picture(table[24:36, 16 * 4 : 16 * 5], cells[7])  # first cut is 1: row source 1, column source 5
 
     visualized(picture_models, "labelled", tmp_path / "one", "--vis-style-mix")
-    assert files(tmp_path, "one") == ["layer-mixing.png"]
+    assert files(tmp_path, "one") == ["about.json", "layer-mixing.png"]
     assert "component-mixing: this model has a single latent" in capsys.readouterr().out
 
 

@@ -10,10 +10,11 @@ import ops
 from dnnlib import UserError, runs, tflib
 from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
-from training import configure, run_record, schedule, training_state
+from training import configure, report, run_record, schedule, training_state
 from training.config import OutputConfig, TrainingConfig
 from training.run_record import HARMLESS_NETWORK_FIELDS
 from training.training_loop import TrainingLoop
+from training.visualize import showcase
 
 
 class TrainingPlan(NamedTuple):
@@ -147,8 +148,22 @@ def train(plan, options, dataset, devices, evaluate):
             record=plan.record,
             evaluate=evaluate,
             state=plan.state,
+            show=_reporter(plan.run_dir, options, dataset),
         )
         return loop.run()
+
+
+def _reporter(run_dir, options, dataset):
+    """Function (Gs, images shown) that brings report.html up to date. What it cannot write must not end a training."""
+
+    def show(Gs, shown):
+        try:
+            showcase.run(Gs, dataset, options, run_dir, shown)
+            report.write(run_dir)
+        except (OSError, UserError) as error:
+            print(f"warning: report.html is not up to date: {error}", flush=True)
+
+    return show
 
 
 def choose_snapshot(options):
@@ -162,8 +177,6 @@ def choose_snapshot(options):
         path = local_path(options.pretrained_pkl)
         records = read_records(path)
         return Snapshot(path, run_dir or runs.create_run(options.result_dir, options.expname), records)
-    if run_dir is None:
-        raise UserError(f"--expname {options.expname}: there is no run of that name in {options.result_dir}")
     for path in reversed(training_state.snapshots(run_dir)):
         try:
             return Snapshot(path, run_dir, read_records(path))

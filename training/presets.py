@@ -36,6 +36,7 @@ FRAMEWORK = (
     Option("train", bool, False, "train the networks; continues the latest run of that name"),
     Option("eval", bool, False, "compute the metrics of the latest snapshot"),
     Option("vis", bool, False, "make pictures with the latest snapshot"),
+    Option("report", bool, False, "write report.html of the latest run anew; --train, --eval and --vis do it too"),
     Option("gpus", str, "0", "comma list of GPU numbers, or cpu; without a GPU the CPU is used"),
     Option("ganformer_default", bool, False, "the GANformer's options for the dataset (see Presets in docs/options.md)"),
     Option("baseline", str, None, "options of a baseline model", choices=BASELINE_NAMES),

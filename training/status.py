@@ -68,6 +68,9 @@ class Status:
         Args:
             number: of the tick.
             images: shown since the run's beginning.
+
+        Returns:
+            dict name -> number of everything that was reported.
         """
         self._bar.close()
         shown = max(images - self._tick_images, 1)
@@ -86,6 +89,7 @@ class Status:
             flush=True,
         )
         self._begin_tick(images)
+        return means
 
     def close(self):
         """End of the session."""

@@ -8,6 +8,7 @@ from dnnlib import UserError, tflib
 from dnnlib.runs import clear_partials
 from dnnlib.signals import StopRequest
 from training import schedule, training_state
+from training.report import append_stats
 from training.samples import SampleGrid
 from training.status import Status
 from training.step import Batch, TrainingStep
@@ -26,9 +27,10 @@ class TrainingLoop:
         record: JSON-ready dict stored in every training state: what the run was made from.
         evaluate: function (Gs, snapshot path, run folder) -> dict metric name -> number, called with every snapshot; or None.
         state: TrainingState to continue from, or None.
+        show: function (Gs, images shown), called with every snapshot after `evaluate`; or None.
     """
 
-    def __init__(self, run_dir, networks, config, outputs, dataset, devices, record, evaluate=None, state=None):
+    def __init__(self, run_dir, networks, config, outputs, dataset, devices, record, evaluate=None, state=None, show=None):
         self.run_dir = run_dir
         self.networks = networks
         self.config = config
@@ -36,6 +38,7 @@ class TrainingLoop:
         self.dataset = dataset
         self.record = record
         self.evaluate = evaluate
+        self.show = show
         self.step = TrainingStep(networks["G"], networks["D"], networks["Gs"], config, dataset.labels, devices)
         self.variables = training_state.state_variables(networks, self.step.optimizers)
         self.progress = training_state.Progress()
@@ -81,7 +84,7 @@ class TrainingLoop:
             self._one_step(batches)
             tick = schedule.tick_of(self.progress.images, schedule_config.tick_kimg)
             if tick > before or self.progress.step == total:
-                self.status.tick(tick, self.progress.images)
+                self._record_tick(self.status.tick(tick, self.progress.images))
                 if tick // schedule_config.snapshot_ticks > before // schedule_config.snapshot_ticks and not stop.asked:
                     self.snapshot(evaluate=True)
 
@@ -117,7 +120,15 @@ class TrainingLoop:
         if evaluate and self.evaluate is not None:
             results = self.evaluate(self.networks["Gs"], path, self.run_dir)
             self.status.summary.scalars({f"Metrics/{name}": value for name, value in results.items()}, images)
+        if self.show is not None:
+            self.show(self.networks["Gs"], images)
         self.status.pause(time.time() - start)
+
+    def _record_tick(self, values):
+        try:
+            append_stats(self.run_dir, self.progress.images, values)
+        except OSError as error:
+            print(f"warning: the numbers of this tick are not recorded: {error}", flush=True)
 
     def _write_grid(self):
         grid = self.samples.write(self.networks["Gs"], self.progress.images, self.config.schedule.batch_gpu)

@@ -11,7 +11,6 @@ import os
 import shlex
 
 import numpy as np
-from tqdm import tqdm
 
 from dnnlib import UsageError, UserError, atomic_output, tflib
 from dnnlib.tflib import numpy_stream
@@ -89,7 +88,7 @@ def _pictures(sampler, options, seeds):
     """
     folder, with_maps = options["output_dir"], options["attention_maps"]
     cells, files = [], []
-    with tqdm(total=len(seeds), desc="pictures", unit="img") as progress:
+    with sampler.bar(len(seeds), "pictures", "img") as progress:
         for part in sampler.batches(seeds, progress, sampler.maps_batch() if with_maps else None):
             labels = sampler.labels(part)
             ws = sampler.ws(sampler.z(part), labels)  # [n, K, L, w_dim]
@@ -120,10 +119,9 @@ def _save_maps(folder, seed, picture, maps, alpha):
 
 def _video(sampler, folder, seeds, steps):
     """A closed walk through the latents of the seeds, spherical in z: video.gif, and video.mp4 where ffmpeg exists."""
-    total = len(seeds) * steps
 
     def frames():
-        with tqdm(total=total, desc="video", unit="frame") as progress:
+        with sampler.bar(len(seeds) * steps, "video", "frame") as progress:
             for here, there in zip(seeds, seeds[1:] + seeds[:1]):
                 z, labels = sampler.z([here, there]), sampler.labels([here, there])
                 way = [(sampling.slerp(*z, t), sampling.lerp(*labels, t)) for t in np.arange(steps) / steps]

@@ -5,11 +5,11 @@ Letters: n pictures, K latents, L layers of w, C H W image, k region latents, h 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 
 import numpy as np
-from tqdm import tqdm
 
 from dnnlib import UserError, atomic_output
 from dnnlib.tflib import numpy_stream
@@ -60,7 +60,7 @@ def check(record, dataset, options):
         raise UserError(f"--dataset {dataset.name}: it has labels of width {classes}, the snapshot was trained with {config.c_dim}")
 
 
-def run(Gs, dataset, options, folder):
+def run(Gs, dataset, options, folder, quiet=False, with_movies=True, shown=None):
     """Make the visualizations that the options ask for.
 
     Args:
@@ -68,6 +68,9 @@ def run(Gs, dataset, options, folder):
         dataset: training.dataset.Dataset, for ratio and labels.
         options: training.command_line.Options.
         folder: results are written below it.
+        quiet: say nothing.
+        with_movies: interpolations as GIF and MP4 too, not only as strips.
+        shown: images shown to the networks so far, for the report; None when not known.
     """
     kinds = asked_kinds(options, Gs.config)
     sampler = sampling.Sampler(
@@ -76,19 +79,34 @@ def run(Gs, dataset, options, folder):
         truncation_psi=options.truncation_psi,
         batch_size=min(options.batch_gpu, options.vis_section_size),
         label_of=_label_source(dataset) if Gs.config.c_dim else None,
+        quiet=quiet,
     )
-    if not sampling.has_attention(Gs.config) and "maps" in DEFAULT_KINDS and not any(getattr(options, f"vis_{kind}") for kind in KINDS):
-        print("this model has no attention to latents: no maps")
     per_sample = [kind for kind in kinds if kind in ("images", "latents", "maps", "layer_maps")]
     if per_sample:
         _Samples(sampler, options, folder, per_sample).run()
     if "interpolations" in kinds:
-        interpolations(sampler, options, folder)
+        interpolations(sampler, options, folder, with_movies)
     if "noise_var" in kinds:
         noise_variation(sampler, options, folder)
     if "style_mix" in kinds:
         mixing.tables(sampler, options.seed, folder)
-    print(f"visualizations ({', '.join(kinds)}) in {folder}")
+    _write_about(Gs.config, options, folder, shown)
+    if not quiet:
+        left_out = "" if sampling.has_attention(Gs.config) else "; this model has no attention to latents: no maps"
+        print(f"visualizations ({', '.join(kinds)}) in {folder}{left_out}")
+
+
+def _write_about(config, options, folder, shown):
+    """about.json: what the report says about these pictures."""
+    about = {
+        "seed": options.seed,
+        "truncation_psi": options.truncation_psi,
+        "images": shown,
+        "grids": sampling.attention_grids(config),
+        "colours": colours.palette(config.components_num).tolist() if sampling.has_attention(config) else [],
+    }
+    with atomic_output(os.path.join(folder, "about.json"), "w") as file:
+        json.dump(about, file)
 
 
 def _label_source(dataset):
@@ -97,12 +115,13 @@ def _label_source(dataset):
 
 
 def empty_folder(folder, pattern):
-    """Make a folder; remove the entries an earlier run left there whose names match `pattern` (a regular expression)."""
+    """Make a folder; remove the files an earlier run left there whose paths in it match `pattern` (a regular expression)."""
     os.makedirs(folder, exist_ok=True)
-    for entry in os.listdir(folder):
-        if re.fullmatch(pattern, entry):
-            os.remove(os.path.join(folder, entry))
-    return folder
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(inside, name)
+            if re.fullmatch(pattern, os.path.relpath(path, folder).replace(os.sep, "/")):
+                os.remove(path)
 
 
 class _Samples:
@@ -123,8 +142,10 @@ class _Samples:
         for kind in self.kinds:
             for name in self.FOLDERS.get(kind, ()):
                 empty_folder(os.path.join(self.folder, name), r"\d{6,}\.(png|npy)")
+        if "layer_maps" in self.kinds:
+            empty_folder(os.path.join(self.folder, "layer_maps"), r"\d{6,}/l\d+_h\d+\.png")
         count = options.vis_num if set(self.kinds) != {"layer_maps"} else min(options.vis_num, options.vis_rich_num)
-        with tqdm(total=count, desc="samples", unit="img") as progress:
+        with self.sampler.bar(count, "samples", "img") as progress:
             for start in range(0, count, options.vis_section_size):
                 self._section(start, min(options.vis_section_size, count - start), progress)
         if self.cells:
@@ -171,7 +192,7 @@ class _Samples:
 
     def _save_layer_maps(self, index, maps):
         """Maps [k, layers, h, H, W] of one sample."""
-        folder = empty_folder(os.path.join(self.folder, "layer_maps", f"{index:06d}"), r"l\d+_h\d+\.png")
+        folder = os.path.join(self.folder, "layer_maps", f"{index:06d}")
         for layer in range(maps.shape[1]):
             for head in range(maps.shape[2]):
                 images.save_png(colours.segmentation(maps[:, layer, head]), os.path.join(folder, f"l{layer}_h{head}.png"))
@@ -184,7 +205,7 @@ class _Samples:
             np.save(file, array)
 
 
-def interpolations(sampler, options, folder):
+def interpolations(sampler, options, folder, with_movies=True):
     """From sample i to sample i + 1, spherical in z and linear in w; whole, or one component at a time.
 
     Writes interpolations-z/%06d/ and interpolations-w/%06d/ with all.png, all.gif (and all.mp4), or component_%02d.* in place of all.
@@ -193,21 +214,26 @@ def interpolations(sampler, options, folder):
     if options.interpolation_per_component:
         parts = [(f"component_{index:02d}", slice(index, index + 1)) for index in range(sampler.components_num)]
     count = options.vis_rich_num
-    with tqdm(total=2 * count * len(parts), desc="interpolations", unit="strip") as progress:
+    for space in ("z", "w"):
+        empty_folder(os.path.join(folder, f"interpolations-{space}"), r"\d{6,}/(all|component_\d+)\.(png|gif|mp4)")
+    with sampler.bar(2 * count * len(parts), "interpolations", "strip") as progress:
         for index in range(count):
             seeds = sampling.seeds_of(options.seed, index, 2)
             z, labels = sampler.z(seeds), sampler.labels(seeds)
             ws = sampler.ws(z, labels)
             for space in ("z", "w"):
                 target = os.path.join(folder, f"interpolations-{space}", f"{index:06d}")
-                empty_folder(target, r"(all|component_\d+)\.(png|gif|mp4)")
+                os.makedirs(target, exist_ok=True)
                 for name, components in parts:
                     steps = np.arange(options.interpolation_density + 1) / options.interpolation_density
                     if space == "z":
                         path = sampler.ws(*z_path(z, labels, steps, components))
                     else:
                         path = np.stack([_moved(ws, components, sampling.lerp, t) for t in steps])
-                    _save_strip(sampler.pictures(path), os.path.join(target, name))
+                    frames = sampler.pictures(path)  # [steps, C, H, W]
+                    images.save_png(images.make_grid(frames, len(frames)), os.path.join(target, f"{name}.png"))
+                    if with_movies:
+                        movies.save_movie(frames, os.path.join(target, name), MOVIE_FPS)
                     progress.update(1)
 
 
@@ -234,12 +260,6 @@ def _moved(pair, components, interpolate, t):
     return latents
 
 
-def _save_strip(frames, path):
-    """Frames uint8 [n, C, H, W] as path.png (side by side), path.gif and, where possible, path.mp4."""
-    images.save_png(images.make_grid(frames, len(frames)), path + ".png")
-    movies.save_movie(frames, path, MOVIE_FPS)
-
-
 def noise_variation(sampler, options, folder):
     """Where the noise acts: standard deviation over renderings of one latent, of the mean over channels in steps of 1/255, times 4.
 
@@ -248,7 +268,7 @@ def noise_variation(sampler, options, folder):
     seed = sampling.seeds_of(options.seed, 0, 1)
     ws = sampler.ws_of_seeds(seed)  # [1, K, L, w_dim]
     first, total, squares = None, 0.0, 0.0
-    with tqdm(total=NOISE_RENDERINGS, desc="noise variation", unit="img") as progress:
+    with sampler.bar(NOISE_RENDERINGS, "noise variation", "img") as progress:
         for rows in sampler.batches(range(NOISE_RENDERINGS), progress):
             raw = sampler.raw(np.repeat(ws, len(rows), axis=0), seeds=rows, noise_mode="random")
             gray = np.clip(raw, -1, 1).mean(axis=1, dtype=np.float64) * 127.5  # [n, H, W]

@@ -6,6 +6,7 @@ Letters: n pictures, K latents, L layers of w, C H W image, k region latents, h 
 from __future__ import annotations
 
 import numpy as np
+from tqdm import tqdm
 
 from dnnlib import UserError
 from dnnlib.tflib import numpy_stream, registry
@@ -34,6 +35,13 @@ def has_attention(config):
     return bool(getattr(config, "has_attention", False))
 
 
+def attention_grids(config):
+    """Width in cells of every attention layer's grid, in the order of the maps; empty without attention."""
+    if not has_attention(config):
+        return []
+    return [2**r for r in config.scales if config.attends(r) for _ in range(1 if r == 2 else 2)]
+
+
 def require_attention(config, flag):
     """Raise UserError, naming the flag, unless the generator has attention maps."""
     if not has_attention(config):
@@ -58,10 +66,12 @@ class Sampler:
         batch_size: pictures at a time; no picture depends on it.
         label_of: function seed -> label [c_dim]; None for a model without labels.
         noise_mode: const (stored), random (a function of the seed) or none.
+        quiet: no progress bars, not even on a terminal.
     """
 
-    def __init__(self, Gs, ratio, truncation_psi, batch_size, label_of=None, noise_mode="const"):
+    def __init__(self, Gs, ratio, truncation_psi, batch_size, label_of=None, noise_mode="const", quiet=False):
         self.Gs = Gs
+        self._quiet = quiet
         self.ratio = ratio
         self.noise_mode = noise_mode
         self.components_num = Gs.input_shapes[0][0]
@@ -114,9 +124,12 @@ class Sampler:
     def maps_batch(self):
         """How many pictures' maps may be held at once."""
         config = self.Gs.config
-        layers = 2 * len(config.scales)
-        size = 4 * config.components_num * layers * config.num_heads * config.resolution**2
+        size = 4 * config.components_num * len(attention_grids(config)) * config.num_heads * config.resolution**2
         return int(np.clip(MAPS_MEMORY // size, 1, self._batch_size))
+
+    def bar(self, total, title, unit):
+        """A progress bar; it shows on terminals."""
+        return tqdm(total=total, desc=title, unit=unit, disable=True if self._quiet else None)
 
     def batches(self, seeds, progress, size=None):
         """Parts of the list of seeds, each at most `size` (the batch size) long, under the progress bar `progress`."""

@@ -1,0 +1,200 @@
+"""report.html: what is in it, and the page in a real browser."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from dnnlib import UserError
+from tests import report_run, webdriver
+from tests.conftest import ROOT
+from training import report
+from training.report import data, pictures, stats
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "demo-000"
+    folder.mkdir()
+    report_run.write_run(folder)
+    report.write(str(folder))
+    return folder
+
+
+def page_data(folder):
+    """The data in a page, and the page."""
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    packed = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL).group(1)
+    return json.loads(packed), text
+
+
+def test_page_holds_the_run_and_nothing_from_elsewhere(run_dir):
+    content, text = page_data(run_dir)
+    assert not re.search(r'(src|href)\s*=\s*["\']?(https?:)?//', text) and "@import" not in text and "fetch(" not in text
+    assert [grid["kimg"] for grid in content["grids"]] == list(report_run.KIMG)
+    assert [chart["title"] for chart in content["charts"]] == ["Losses", "Regularizers", "Gradient norms", "Speed", "Memory"]
+    losses = {series["name"]: series["points"] for series in content["charts"][0]["series"]}
+    assert len(losses["G"]) == 60 and losses["D"][9] == [40, 0.1]
+    assert content["metrics"][0]["series"][0]["points"] == [[kimg, 300 - kimg] for kimg in report_run.KIMG[1:]]
+    assert [len(sample["layers"]) for sample in content["explorers"][0]["samples"]] == [5, 5]
+    assert content["commands"] == ["run_network.py --train --dataset scenes", "run_network.py --vis --note '</script><b>'"]
+    assert content["sections"]["options"]["gamma"] == 10
+    assert len(text) < 15e6
+
+
+def test_maps_keep_their_colours_exactly(tmp_path):
+    owner = np.random.RandomState(0).randint(3, size=[40, 600])
+    pixels = np.asarray(report_run.COLOURS, np.uint8)[owner]
+    report_run.save(tmp_path, "map.png", pixels)
+    encoded = pictures.drawing(str(tmp_path / "map.png"), width=600)
+    with PIL.Image.open(_bytes(encoded)) as picture:
+        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), pixels)
+    with PIL.Image.open(_bytes(pictures.drawing(str(tmp_path / "map.png")))) as picture:
+        assert picture.size == (256, 17)
+        assert {colour for _, colour in picture.convert("RGB").getcolors()} <= set(report_run.COLOURS)
+
+
+def _bytes(url):
+    import base64
+    import io
+
+    return io.BytesIO(base64.b64decode(url.partition("base64,")[2]))
+
+
+def test_many_large_grids_stay_small(tmp_path):
+    rng = np.random.RandomState(0)
+    for index in range(70):
+        report_run.save(tmp_path, f"visuals/images/{index:06d}_grid.png", rng.randint(256, size=[256, 1024, 3]))
+    grids = data.gather(str(tmp_path))["grids"]
+    assert sum(len(grid["src"]) for grid in grids) < 6_000_000
+    assert (grids[0]["kimg"], grids[-1]["kimg"]) == (0, 69)
+    assert len(grids) >= 6
+
+
+def test_empty_run_and_missing_run(tmp_path):
+    report.write(str(tmp_path))
+    content, _ = page_data(tmp_path)
+    assert content["charts"] == content["grids"] == content["explorers"] == []
+    with pytest.raises(UserError, match="there is no such folder"):
+        report.write(str(tmp_path / "absent"))
+
+
+def test_continued_run_forgets_the_ticks_it_repeats(tmp_path):
+    for images, value in ((1000, 1), (2000, 2), (3000, 3), (2000, 20), (2500, 25)):
+        report.append_stats(str(tmp_path), images, {"Loss/G": value, "Loss/D": float("nan") if images == 1000 else 1})
+    chart = stats.training_charts(str(tmp_path))[0]
+    assert chart["series"][0] == {"name": "G", "points": [[1, 1], [2, 20], [2.5, 25]]}
+    assert chart["series"][1]["points"] == [[2, 1], [2.5, 1]]
+
+
+def test_long_curves_are_thinned():
+    points = [[x, 2 * x + (-1) ** x] for x in range(10000)]
+    thin = stats.thinned(points, most=100)
+    assert len(thin) <= 100 and thin[-1] == [9999, 19997]
+    assert all(abs(y - 2 * x) <= 1.01 for x, y in thin[:-1])
+
+
+def test_report_flag(run_dir):
+    os.remove(str(run_dir / "report.html"))
+    command = [sys.executable, os.path.join(ROOT, "run_network.py"), "--report", "--result-dir", str(run_dir.parent), "--expname"]
+    done = subprocess.run([*command, "demo"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"report {run_dir / 'report.html'}\n"), done.stderr
+    assert (run_dir / "report.html").is_file()
+    done = subprocess.run([*command, "other"], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == f"error: --expname other: there is no run of that name in {run_dir.parent}\n"
+
+
+@pytest.fixture(scope="module")
+def browser(run_dir):
+    if None in webdriver.programs():
+        pytest.skip("no chromium and chromedriver here")
+    with webdriver.browser() as session:
+        session.open(run_dir / "report.html")
+        yield session
+
+
+def test_sections_and_console(browser):
+    expected = ["samples", "metrics", "curves", "attention", "interpolations", "pictures", "commands", "configuration", "environment"]
+    assert browser.run("return [...document.querySelectorAll('main > section')].map((section) => section.id)") == expected
+    broken = "[...document.images].filter((image) => image.src && !(image.complete && image.naturalWidth)).length"
+    browser.wait(f"{broken} === 0")
+    assert [message for message in browser.messages() if message["level"] in ("SEVERE", "WARNING")] == []
+    assert browser.run("return document.body.textContent.includes(\"--note '</script><b>'\")")
+
+
+def test_slider_moves_by_keyboard(browser):
+    image, output = "document.querySelector('#samples img').src", "document.querySelector('#samples output').textContent"
+    assert browser.run(f"return {output}") == "216 kimg"
+    last = browser.run(f"return {image}")
+    browser.run("document.querySelector('#samples input').focus()")
+    browser.press("Left", "Left")
+    assert browser.run(f"return {output}") == "168 kimg"
+    assert browser.run(f"return {image}") != last
+    browser.press("Home")
+    assert browser.run(f"return {output}") == "0 kimg"
+    browser.click("#samples button")
+    browser.wait(f"{output} === '24 kimg'")
+    browser.click("#samples button")
+    browser.run("document.querySelector('#samples input').focus()")
+    browser.press("End")
+    assert browser.run(f"return {image}") == last
+
+
+def test_curves_draw_and_tell_values(browser):
+    drawn = browser.run("return [...document.querySelectorAll('.curve')].map((curve) => [curve.getTotalLength(), curve.getBBox().width])")
+    assert len(drawn) == 8 and all(length > 100 and width > 100 for length, width in drawn)
+    labels = browser.run("return [...document.querySelectorAll('#curves .chart:first-child text')].map((text) => text.textContent)")
+    assert {"0", "1", "2", "3", "100", "200", "kimg"} <= set(labels)
+    browser.hover("#curves .chart svg", 0, 0)
+    reading = "document.querySelector('#curves .reading').textContent"
+    kimg = float(browser.run(f"return {reading}").split()[0])
+    assert 60 < kimg < 180
+    browser.run("document.querySelector('#curves svg').focus()")
+    browser.press("End")
+    assert browser.run(f"return {reading}") == "240 kimgG 1.463D 0.01667"
+    browser.press("Left")
+    assert browser.run(f"return {reading}").startswith("236 kimg")
+    browser.press("Escape")
+    assert browser.run(f"return {reading}") == ""
+    browser.click("#curves .chart button")
+    assert browser.run("return document.querySelectorAll('#curves .chart:first-child .curve').length") == 1
+    browser.click("#curves .chart button")
+
+
+def test_attention_explorer_names_the_owner(browser):
+    reading = "document.querySelector('#attention .reading').textContent"
+    browser.wait("document.querySelector('#attention canvas').width === 32")
+    share = 100 * np.mean(report_run.owners(layer=4) == 2)
+    browser.hover("#attention canvas", 0, 30)
+    assert browser.run(f"return {reading}") == f"latent 3 of 3 owns {share:.1f} % of this picture"
+    browser.hover("#attention canvas", 0, -250)
+    assert browser.run(f"return {reading}").startswith("latent 1 of 3 owns")
+    browser.run("document.querySelectorAll('#attention input')[0].focus()")
+    browser.press("Home")
+    assert browser.run("return document.querySelector('#attention output').textContent") == "1 of 5 (4 × 4)"
+    small = 100 * np.mean(report_run.owners(layer=0) == 2)
+    browser.run("document.querySelector('#attention [role=group] button:last-child').focus()")
+    browser.wait(f"{reading} === 'latent 3 of 3 owns {small:.1f} % of this picture'")
+    browser.run("document.querySelector('#attention canvas').focus()")
+    browser.press("Down")
+    assert browser.run(f"return {reading}").startswith("latent 3 of 3")
+    browser.press("Escape")
+    assert browser.run(f"return {reading}").startswith("Point at the picture")
+
+
+@pytest.mark.parametrize("width, dark", [(500, False), (1200, True)])
+def test_phone_and_dark_mode(run_dir, browser, tmp_path, width, dark):
+    with webdriver.browser(width=width, dark=dark) as session:
+        session.open(run_dir / "report.html")
+        session.wait("document.querySelectorAll('.curve').length === 8")
+        assert session.run("return document.documentElement.scrollWidth <= innerWidth")
+        session.screenshot(tmp_path / "page.png")
+        with PIL.Image.open(str(tmp_path / "page.png")) as picture:
+            corner = picture.convert("RGB").getpixel((2, 2))
+        assert (max(corner) < 60) == dark
+        assert [message for message in session.messages() if message["level"] == "SEVERE"] == []

@@ -1,0 +1,6 @@
+"""report.html: one self-contained page about a run, made from the files in its folder alone."""
+
+from training.report.page import write
+from training.report.stats import append_stats
+
+__all__ = ["append_stats", "write"]

@@ -1,0 +1,135 @@
+"""What the report shows, gathered from the files of a run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+
+from dnnlib.runs import numbered_files
+from training.report import stats
+from training.report.pictures import drawing, photograph, within
+
+GRID_WIDTH = 1024
+STRIP_WIDTH = 1600
+GRIDS_LIMIT = 6_000_000     # characters of data URLs, of 15 MB for the whole page
+EXPLORER_LIMIT = 2_500_000  # for each source of samples
+STRIPS_LIMIT = 700_000      # for each source and space
+SOURCES = (("snapshot", "the latest snapshot"), ("", "run_network.py --vis"))
+SPACES = (("z", "spherical in z"), ("w", "linear in w"))
+OTHER_PICTURES = (
+    ("reals.png", "Real images"), ("visuals/images-grid.png", "Samples"), ("visuals/noise-variance.png", "Where the noise acts"),
+    ("visuals/layer-mixing.png", "Mixing over layers"), ("visuals/component-mixing.png", "Mixing over components"),
+)  # fmt: skip
+
+
+def gather(run_dir):
+    """Everything the page shows.
+
+    Args:
+        run_dir: folder of a run.
+
+    Returns:
+        JSON-ready dict; what the run does not have yet is an empty list.
+    """
+    record = _read_json(os.path.join(run_dir, "config.json"))
+    visuals = os.path.join(run_dir, "visuals")
+    return {
+        "name": os.path.basename(os.path.abspath(run_dir)),
+        "updated": time.strftime("%Y-%m-%d %H:%M"),
+        "dataset": record.get("dataset", {}),
+        "environment": {**record.get("versions", {}), "code": record.get("git")},
+        "sections": {name: record[name] for name in ("options", "training", "generator", "discriminator") if name in record},
+        "commands": _commands(os.path.join(run_dir, "log.txt")),
+        "charts": stats.training_charts(run_dir),
+        "metrics": stats.metric_charts(run_dir),
+        "grids": _grids(os.path.join(visuals, "images")),
+        "explorers": [found for folder, title in SOURCES for found in _explorer(os.path.join(visuals, folder), title)],
+        "strips": [found for folder, title in SOURCES for found in _strips(os.path.join(visuals, folder), title)],
+        "others": [{"title": title, "src": photograph(path, STRIP_WIDTH)} for path, title in _existing(run_dir, OTHER_PICTURES)],
+    }
+
+
+def _read_json(path):
+    """A JSON object in a file; {} when it is missing or damaged."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _existing(folder, rows):
+    paths = ((os.path.join(folder, *name.split("/")), title) for name, title in rows)
+    return [(path, title) for path, title in paths if os.path.isfile(path)]
+
+
+def _commands(log_path):
+    """The command lines in a log, oldest first, repeated ones once."""
+    found = {}
+    if os.path.isfile(log_path):
+        with open(log_path, encoding="utf-8", errors="replace") as file:
+            found = dict.fromkeys(line[len("command: ") :].strip() for line in file if line.startswith("command: "))
+    return list(found)
+
+
+def _grids(folder):
+    grids = numbered_files(folder, "", "_grid.png")
+    encoded = within(grids, lambda grid: photograph(grid[1], GRID_WIDTH), most=48, limit=GRIDS_LIMIT)
+    return [{"kimg": kimg, "src": url} for (kimg, _), url in encoded]
+
+
+def _explorer(folder, title):
+    """Samples with their maps: [] or [dict]."""
+    about = _read_json(os.path.join(folder, "about.json"))
+    samples, size = [], 0
+    for number, maps_folder in numbered_files(os.path.join(folder, "layer_maps"), "", ""):
+        picture = os.path.join(folder, "images", f"{number:06d}.png")
+        layers = _layers(maps_folder)
+        if os.path.isfile(picture) and layers and size < EXPLORER_LIMIT:
+            sample = {"number": number, "src": photograph(picture, 512), "layers": layers}
+            samples.append(sample)
+            size += len(json.dumps(sample))
+    if not samples or "colours" not in about:
+        return []
+    return [{"title": title, "note": _note(about), "colours": about["colours"], "grids": about["grids"], "samples": samples}]
+
+
+def _layers(folder):
+    """Data URLs of a sample's maps: a list for each layer, in it one for each head."""
+    layers = {}
+    for entry in os.listdir(folder):
+        match = re.fullmatch(r"l(\d+)_h(\d+)\.png", entry)
+        if match:
+            layers.setdefault(int(match.group(1)), {})[int(match.group(2))] = drawing(os.path.join(folder, entry))
+    return [[heads[head] for head in sorted(heads)] for _, heads in sorted(layers.items())]
+
+
+def _strips(folder, title):
+    """Interpolation strips: a list of dicts, one a space."""
+    found = []
+    for space, way in SPACES:
+        paths = []
+        for number, strip_folder in numbered_files(os.path.join(folder, f"interpolations-{space}"), "", ""):
+            names = sorted(entry for entry in os.listdir(strip_folder) if entry.endswith(".png"))
+            paths += [(number, name, os.path.join(strip_folder, name)) for name in names]
+        if paths:
+            encoded = within(paths, lambda row: photograph(row[2], STRIP_WIDTH), most=16, limit=STRIPS_LIMIT)
+            rows = [{"label": _strip_label(number, name), "src": url} for (number, name, _), url in encoded]
+            note = _note(_read_json(os.path.join(folder, "about.json")))
+            found.append({"title": f"{way}, {title}", "note": note, "rows": rows})
+    return found
+
+
+def _strip_label(number, name):
+    component = re.fullmatch(r"component_(\d+)\.png", name)
+    return f"sample {number} to {number + 1}" + (f", component {int(component.group(1))} alone" if component else "")
+
+
+def _note(about):
+    parts = [f"{about['images'] / 1000:g} kimg"] if about.get("images") is not None else []
+    parts += [f"truncation {about['truncation_psi']:g}"] if "truncation_psi" in about else []
+    parts += [f"seed {about['seed']}"] if "seed" in about else []
+    return ", ".join(parts)

@@ -1,0 +1,55 @@
+"""The page itself: template, style and scripts of this folder with the data of a run, in one file."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+
+from dnnlib import UserError, atomic_output
+from training.report import data
+
+FILE_NAME = "report.html"
+SCRIPTS = ("dom.js", "charts.js", "explorer.js", "page.js")
+
+
+def write(run_dir):
+    """Write report.html of a run; an earlier one is replaced.
+
+    Args:
+        run_dir: folder of the run.
+
+    Returns:
+        path of the page.
+
+    Raises:
+        UserError: the folder does not exist or cannot be written.
+    """
+    path = os.path.join(run_dir, FILE_NAME)
+    if not os.path.isdir(run_dir):
+        raise UserError(f"report of {run_dir}: there is no such folder")
+    text = render(data.gather(run_dir))
+    try:
+        with atomic_output(path, "w") as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+    return path
+
+
+def render(content):
+    """The page of gathered data (dict) as text."""
+    script = "\n".join(_part(name) for name in SCRIPTS)
+    packed = json.dumps(content, separators=(",", ":")).replace("</", "<\\/")  # so that no text in it ends the script element
+    replacements = {"TITLE": html.escape(content["name"]), "STYLE": _part("page.css"), "DATA": packed, "SCRIPT": script}
+    before, *pieces = _part("page.html").split("{{")
+    text = [before]
+    for piece in pieces:
+        name, _, rest = piece.partition("}}")
+        text += [replacements[name], rest]
+    return "".join(text)
+
+
+def _part(name):
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), name), encoding="utf-8") as file:
+        return file.read()

@@ -1,0 +1,76 @@
+"""Pictures of a run folder as data URLs, kept small."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import PIL.Image
+
+MAPS_WIDTH = 256
+NEAREST, SMOOTH = 0, 1  # PIL.Image.NEAREST and LANCZOS: the numbers are the same in every Pillow
+
+
+def photograph(path, width):
+    """A picture file as a JPEG data URL, at most `width` pixels wide."""
+    with PIL.Image.open(path) as picture:
+        picture = _narrowed(picture.convert("RGB"), width, SMOOTH)
+    return _url(picture, "JPEG", quality=88, subsampling=0)
+
+
+def drawing(path, width=MAPS_WIDTH):
+    """A picture file with few colours as a PNG data URL that keeps every colour exactly, at most `width` pixels wide."""
+    with PIL.Image.open(path) as picture:
+        picture = _narrowed(picture.convert("RGB"), width, NEAREST)
+    colours = picture.getcolors(256)
+    if colours is None:
+        return _url(picture, "PNG", optimize=True)
+    return _url(_with_palette(picture, [colour for _, colour in colours]), "PNG", optimize=True)
+
+
+def _with_palette(picture, colours):
+    table = {colour: index for index, colour in enumerate(colours)}
+    data = picture.tobytes()
+    indices = bytes(table[tuple(data[start : start + 3])] for start in range(0, len(data), 3))
+    indexed = PIL.Image.frombytes("P", picture.size, indices)
+    indexed.putpalette([value for colour in colours for value in colour])
+    return indexed
+
+
+def _narrowed(picture, width, resample):
+    if picture.width <= width:
+        return picture
+    return picture.resize((width, max(round(picture.height * width / picture.width), 1)), resample)
+
+
+def _url(picture, kind, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, format=kind, **options)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def evenly(items, count):
+    """At most `count` of the items, evenly spaced, the first and the last included."""
+    if len(items) <= count:
+        return list(items)
+    if count == 1:
+        return [items[-1]]
+    return [items[round(index * (len(items) - 1) / (count - 1))] for index in range(count)]
+
+
+def within(items, encode, most, limit):
+    """Encode evenly spaced items so that the result stays below `limit` characters.
+
+    Args:
+        items: list.
+        encode: function item -> data URL.
+        most: items at most; half as many, again and again, while they are too large together.
+        limit: characters.
+
+    Returns:
+        list of (item, data URL).
+    """
+    encoded = [(item, encode(item)) for item in evenly(items, most)]
+    while len(encoded) > 1 and sum(len(url) for _, url in encoded) > limit:
+        encoded = evenly(encoded, len(encoded) // 2)
+    return encoded

@@ -1,0 +1,91 @@
+"""stats.jsonl: the numbers of every tick, one JSON object a line, and the curves made of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections import OrderedDict
+
+STATS_FILE = "stats.jsonl"
+METRICS_FILE = "metrics.jsonl"
+MOST_POINTS = 500
+# Charts of the report: prefix of the numbers' names -> title. Numbers of other prefixes get a chart of their prefix's name.
+TITLES = OrderedDict([
+    ("Loss", "Losses"), ("Scores", "Scores of the discriminator"), ("Regularizer", "Regularizers"), ("Gradients", "Gradient norms"),
+    ("Path", "Path lengths"), ("Timing", "Speed"), ("Resources", "Memory"), ("Rates", "Learning rates"),
+])  # fmt: skip
+LEFT_OUT = ("Progress/", "Timing/seconds_per_kimg", "Timing/total_hours")
+
+
+def append_stats(run_dir, images, values):
+    """Append the numbers of a tick to stats.jsonl.
+
+    Args:
+        run_dir: folder of the run.
+        images: shown since the run's beginning.
+        values: dict name -> float.
+    """
+    with open(os.path.join(run_dir, STATS_FILE), "a", encoding="utf-8") as file:
+        file.write(json.dumps({"images": int(images), **{name: float(value) for name, value in values.items()}}) + "\n")
+
+
+def read_lines(path):
+    """The JSON objects of a file, one a line; none of a missing file, and without the incomplete line of a killed process."""
+    lines = []
+    if os.path.isfile(path):
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                try:
+                    lines.append(json.loads(line))
+                except ValueError:
+                    continue
+    return [line for line in lines if isinstance(line, dict)]
+
+
+def training_charts(run_dir):
+    """Charts of the training's numbers.
+
+    Returns:
+        list of dicts: title, series (list of dicts: name, points [[kimg, value], ...]).
+    """
+    ticks = []
+    for line in read_lines(os.path.join(run_dir, STATS_FILE)):
+        while ticks and ticks[-1]["images"] >= line["images"]:
+            ticks.pop()  # the run went on from an earlier snapshot: what came after it did not happen
+        ticks.append(line)
+    groups = OrderedDict((prefix, OrderedDict()) for prefix in TITLES)
+    for tick in ticks:
+        for name, value in tick.items():
+            if "/" in name and not name.startswith(LEFT_OUT) and math.isfinite(value):
+                prefix, _, short = name.partition("/")
+                points = groups.setdefault(prefix, OrderedDict()).setdefault(short.replace("_", " "), [])
+                points.append([tick["images"] / 1000, value])
+    return [_chart(TITLES.get(prefix, prefix), series) for prefix, series in groups.items() if series]
+
+
+def metric_charts(run_dir):
+    """Charts of the metrics, one each, over the snapshots of this run. Form as of `training_charts`."""
+    charts = OrderedDict()
+    for line in read_lines(os.path.join(run_dir, METRICS_FILE)):
+        number = re.fullmatch(r"network-snapshot-(\d+)\.pkl", str(line.get("settings", {}).get("snapshot")))
+        for name, value in (line.get("values") or {}).items() if number else ():
+            points = charts.setdefault(line["metric"], OrderedDict()).setdefault(name, {})
+            points[int(number.group(1))] = value
+    return [_chart(metric, {name: sorted(points.items()) for name, points in series.items()}) for metric, series in charts.items()]
+
+
+def _chart(title, series):
+    return {"title": title, "series": [{"name": name, "points": thinned(points)} for name, points in series.items()]}
+
+
+def thinned(points, most=MOST_POINTS):
+    """At most `most` points: means over equal numbers of neighbours, and the last point itself."""
+    points = [[float(f"{x:.6g}"), float(f"{y:.5g}")] for x, y in points]
+    if len(points) <= most:
+        return points
+    size = math.ceil(len(points) / (most - 1))
+    groups = [points[start : start + size] for start in range(0, len(points), size)]
+    means = [[sum(column) / len(group) for column in zip(*group)] for group in groups]
+    return [[float(f"{x:.6g}"), float(f"{y:.5g}")] for x, y in means] + [points[-1]]

@@ -1,0 +1,27 @@
+"""What every snapshot of a training shows in the report: a few samples with their maps and interpolations."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+from training.visualize import kinds, sampling
+
+SAMPLES = 4
+
+
+def run(Gs, dataset, options, run_dir, shown):
+    """Write samples, maps of all layers and interpolations of a snapshot below <run>/visuals/snapshot, in place of the last one's.
+
+    Args:
+        Gs: tflib.Network, the generator.
+        dataset: training.dataset.Dataset, for ratio and labels.
+        options: training.command_line.Options of the training.
+        run_dir: folder of the run.
+        shown: images shown to the networks so far.
+    """
+    asked = {f"vis_{kind}": kind in ("images", "layer_maps", "interpolations") for kind in kinds.KINDS}
+    asked["vis_layer_maps"] = asked["vis_layer_maps"] and sampling.has_attention(Gs.config)
+    few = {"vis_num": SAMPLES, "vis_rich_num": SAMPLES, "vis_grid": False, "interpolation_per_component": False}
+    folder = os.path.join(run_dir, "visuals", "snapshot")
+    kinds.run(Gs, dataset, dataclasses.replace(options, **asked, **few), folder, quiet=True, with_movies=False, shown=shown)
