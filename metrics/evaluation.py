@@ -1,6 +1,5 @@
 """Evaluation of several metrics over the same images: checks at the start, shared passes, failures kept apart."""
 
-import os
 import time
 from collections import OrderedDict
 
@@ -74,7 +73,7 @@ class Context:
         self._errors = {}
         self._networks = {}
         self._fingerprint = Gs and results.network_fingerprint(Gs)
-        self._cache = ReferenceCache(options.cache_dir and os.path.join(options.cache_dir, "metrics"))
+        self._cache = ReferenceCache(options.cache_folder())
         if options.images_dir:
             fakes = images.ImageFolder(options.images_dir, dataset, self.crop)
         else:

@@ -1,11 +1,11 @@
 """What a metric is, the registry of named ones, and the options of an evaluation."""
 
 import dataclasses
-import os
 from collections import OrderedDict
 from typing import Optional
 
 from dnnlib import UserError
+from dnnlib.cache import cache_folder
 from metrics import images
 
 PROTOCOLS = OrderedDict([("full", images.CLEAN), ("stylegan2", images.HISTORIC)])  # protocol -> crop rule
@@ -25,7 +25,7 @@ class Options:
     resize: str = "tf1"  # to the feature network's size: tf1 | clean
     features_dir: Optional[str] = None  # folder with feature networks placed by hand (--features-dir)
     images_dir: Optional[str] = None  # evaluate this folder instead of a network (--images-dir)
-    cache_dir: Optional[str] = None  # reference statistics and temporary files; none are kept when None
+    cache_dir: Optional[str] = None  # reference statistics and temporary files; dnnlib's cache when None
     run_dir: Optional[str] = None  # where metric-<name>.txt and metrics.jsonl are appended to; nowhere when None
     network: str = "Gs"  # which network of the snapshot the caller passes, for the results
     snapshot: Optional[str] = None  # its name, for the results
@@ -40,11 +40,9 @@ class Options:
         if self.images_num < 1:
             raise UserError(f"--eval-images-num {self.images_num}: accepted are numbers from 1")
 
-    def scratch_dir(self):
-        """Folder for temporary files, made when missing; None for the system's."""
-        if self.cache_dir:
-            os.makedirs(self.cache_dir, exist_ok=True)
-        return self.cache_dir
+    def cache_folder(self):
+        """Folder for reference statistics and temporary files; it need not exist yet."""
+        return self.cache_dir or cache_folder("metrics")
 
 
 class Metric:

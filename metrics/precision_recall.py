@@ -125,7 +125,7 @@ class PrecisionRecall(Metric):
         return min(reals, MAXIMUM_REALS), fakes
 
     def collector(self, count, shape, options):
-        return Rows(count, shape[0], options.scratch_dir())
+        return Rows(count, shape[0], options.cache_folder())
 
     def score(self, reals, fakes, context):
         reals, fakes = reals.array, fakes.array

@@ -15,7 +15,7 @@ class ReferenceCache:
     """Files of a folder, each whole or not there: killing an evaluation leaves the ones it finished."""
 
     def __init__(self, folder):
-        """Args: folder: created when something is saved; nothing is kept when None."""
+        """Args: folder: created when something is saved."""
         self._folder = folder
 
     def _path(self, name):
@@ -27,7 +27,7 @@ class ReferenceCache:
         Returns:
             Whether it was read. An unreadable file counts as missing, with a warning.
         """
-        if self._folder is None or not os.path.isfile(self._path(name)):
+        if not os.path.isfile(self._path(name)):
             return False
         try:
             read(self._path(name))
@@ -38,8 +38,6 @@ class ReferenceCache:
 
     def save(self, name, write):
         """Call write(binary file) and keep what it wrote; a full or read-only disk is a warning."""
-        if self._folder is None:
-            return
         try:
             with atomic_output(self._path(name)) as file:
                 write(file)

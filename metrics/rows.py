@@ -1,5 +1,6 @@
 """Rows of features by the million: in memory while small, in an unnamed temporary file when not, so that memory does not grow with N."""
 
+import os
 import tempfile
 
 import numpy as np
@@ -21,13 +22,15 @@ class Rows:
         Args:
             count: rows that will come at most.
             width: numbers in a row.
-            folder: where the temporary file is made; the system's folder for them when None.
+            folder: where the temporary file is made, created when missing; the system's folder for them when None.
             dtype: of the numbers.
         """
         self._filled = 0
         if count * width * np.dtype(dtype).itemsize <= IN_MEMORY_BYTES:
             self._data = np.empty((count, width), dtype)
         else:
+            if folder:
+                os.makedirs(folder, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder) as file:
                 self._data = np.memmap(file, dtype, "w+", shape=(count, width))
 

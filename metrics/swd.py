@@ -217,7 +217,7 @@ class SlicedWasserstein(Metric):
         return (min(reals, fakes, MAXIMUM_IMAGES),) * 2
 
     def collector(self, count, shape, options):
-        return PatchSets(count, shape, options.seed, options.scratch_dir())
+        return PatchSets(count, shape, options.seed, options.cache_folder())
 
     def score(self, reals, fakes, context):
         distances = [

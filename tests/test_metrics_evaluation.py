@@ -110,17 +110,31 @@ def test_killed_evaluation_leaves_a_usable_cache(options):
     dataset = _dataset()
     with pytest.raises(KeyboardInterrupt):
         metrics.evaluate("fid,kid", Killed(), dataset, options)
-    assert sorted(name.rpartition(".")[2] for name in os.listdir(os.path.join(options.cache_dir, "metrics"))) == ["npy", "npz"]
-    expected = metrics.evaluate("fid,kid", BlobGenerator(), dataset, dataclasses.replace(options, cache_dir=None))
+    assert sorted(name.rpartition(".")[2] for name in os.listdir(options.cache_dir)) == ["npy", "npz"]
+    expected = metrics.evaluate("fid,kid", BlobGenerator(), dataset, dataclasses.replace(options, cache_dir=options.cache_dir + "2"))
     dataset.read = None
     resumed = metrics.evaluate("fid,kid", BlobGenerator(), dataset, options)
     assert [result.values for result in resumed] == [result.values for result in expected]
 
 
+def test_cache_folder_of_the_machine(monkeypatch):
+    monkeypatch.setenv("GANFORMER_CACHE", os.path.join("some", "where"))
+    assert metrics.Options().cache_folder() == os.path.join("some", "where", "metrics")
+    monkeypatch.delenv("GANFORMER_CACHE")
+    assert metrics.Options().cache_folder() == os.path.expanduser(os.path.join("~", ".cache", "ganformer", "metrics"))
+
+
+def test_unwritable_cache_is_a_warning(options, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    (result,) = metrics.evaluate("fid", BlobGenerator(), _dataset(), dataclasses.replace(options, cache_dir=str(tmp_path / "file")))
+    assert result.error is None
+    assert "reference statistics are not kept" in capsys.readouterr().err
+
+
 def test_damaged_cache_is_computed_again(options, capsys):
     dataset, Gs = _dataset(), BlobGenerator()
     first = metrics.evaluate("fid,pr,kid", Gs, dataset, options)
-    folder = os.path.join(options.cache_dir, "metrics")
+    folder = options.cache_dir
     names = os.listdir(folder)
     assert len(names) == 4
     for name in names:

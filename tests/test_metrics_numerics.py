@@ -215,11 +215,11 @@ def test_rows_in_a_file_equal_rows_in_memory(monkeypatch, tmp_path):
     rows = np.random.RandomState(8).randn(50, 7).astype(np.float32)
     monkeypatch.setattr("metrics.rows.IN_MEMORY_BYTES", 100)
     monkeypatch.setattr("metrics.rows.BLOCK_BYTES", 100)
-    stored = Rows(60, 7, str(tmp_path))
+    stored = Rows(60, 7, str(tmp_path / "new"))
     stored.add(rows[:20])
     stored.add(rows[20:])
     assert isinstance(stored.array, np.memmap)
-    assert not list(tmp_path.iterdir())
+    assert not list((tmp_path / "new").iterdir())
     np.testing.assert_array_equal(np.concatenate(list(batches_of(stored.array))), rows)
     with pytest.raises(ValueError, match="at most 60"):
         stored.add(rows)
