@@ -54,10 +54,10 @@ def finish(*arguments, script="run_network.py", timeout=300):
 
 
 def wait_for(process, text):
-    """Read a started process's output up to a line with `text`; returns the lines."""
+    """Read a started process's output up to a line that begins with `text`; returns the lines."""
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if text in line:
+        if line.startswith(text):
             return lines
     raise AssertionError(f"{text!r} did not come:\n" + "".join(lines))

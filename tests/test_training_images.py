@@ -53,6 +53,6 @@ def test_schedule():
         schedule.rounds_per_step(32, 3, 2)
     assert schedule.steps_of(1, 32) == 32 and schedule.steps_of(0.032, 32) == 1 and schedule.steps_of(0, 32) == 0
     assert schedule.moving_average_beta(32, 10) ** (10000 / 32) == pytest.approx(0.5)
-    assert schedule.automatic_tick_kimg(25000) == 8 and schedule.automatic_tick_kimg(9) == 1
+    assert [schedule.automatic_tick_kimg(kimg, 32) for kimg in (25000, 9, 0.1)] == [8, 1, 0.256]
     assert [schedule.tick_of(n, 0.1) for n in (0, 99, 100, 300)] == [0, 0, 1, 3]
     assert [step for step in range(33) if schedule.is_due(step, 16)] == [0, 16, 32]

@@ -124,7 +124,9 @@ def discriminator_config(options, dataset):
 
 def training_config(options):
     """TrainingConfig of the options."""
-    tick_kimg = schedule.automatic_tick_kimg(options.total_kimg) if options.tick_kimg is None else options.tick_kimg
+    tick_kimg = options.tick_kimg
+    if tick_kimg is None:
+        tick_kimg = schedule.automatic_tick_kimg(options.total_kimg, options.batch_size)
     return TrainingConfig(
         seed=options.seed,
         mirror_augment=options.mirror_augment,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dnnlib import UsageError
 
 
-def automatic_tick_kimg(total_kimg):
-    """Tick length (kimg) where none is given: 8, or a ninth of a short run, so that it too has three snapshots."""
-    return min(8.0, max(total_kimg / 9, 0.001))
+def automatic_tick_kimg(total_kimg, batch_size):
+    """Tick length (kimg) where none is given: 8, or a ninth of a short run, so that it too has three snapshots; at least 8 steps."""
+    return min(8.0, max(total_kimg / 9, 8 * batch_size / 1000))
 
 
 def rounds_per_step(batch_size, batch_gpu, devices):
