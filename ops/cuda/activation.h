@@ -97,7 +97,8 @@ GF_INLINE float activate(const ActivationSpec& spec, float u) {
   return limit(spec.gain * (kPiecewise ? piecewise_linear(spec.slope, u) : smooth_activation(spec, 0, u)), spec.clamp);
 }
 
-// The factor gain * act^(order) inside the clamp, 0 outside. `ref` is the output y of a piecewise linear activation, the input u of a smooth one.
+// The factor gain * act^(order) inside the clamp, 0 outside. `ref` is the output y of a piecewise linear
+// activation, the input u of a smooth one.
 template <bool kPiecewise>
 GF_INLINE float activation_factor(const ActivationSpec& spec, float ref) {
   if (kPiecewise) {

@@ -81,7 +81,7 @@ class CpuBiasAct {
  private:
   std::vector<float> decode(const void* values, int64_t count) const {
     std::vector<float> result(count);
-    load_elements(static_cast<const T*>(values), count, result.data());
+    convert_all(static_cast<const T*>(values), count, result.data());
     return result;
   }
 
@@ -103,23 +103,23 @@ class CpuBiasAct {
     const int64_t middle = args_.channels_last ? args_.pixels : args_.channels;
     const int64_t sample = row / middle, in_sample = row % middle;  // in_sample: the pixel, or the channel
     const LineTerm bias = channel_term(bias_, 0, in_sample, at, 0.f);
-    load_elements(static_cast<const T*>(args_.x) + start, count, x);
+    convert_all(static_cast<const T*>(args_.x) + start, count, x);
     if (spec_.order > 0) {
       std::fill(other, other + count, 0.f);
-      if (args_.ref) load_elements(static_cast<const T*>(args_.ref) + start, count, other);
+      if (args_.ref) convert_all(static_cast<const T*>(args_.ref) + start, count, other);
       if (!piecewise_) add_term(bias, count, other);
       piecewise_ ? multiply_factor<true>(spec_, count, other, x) : multiply_factor<false>(spec_, count, other, x);
     } else {
       multiply_term(channel_term(scale_, sample, in_sample, at, 1.f), count, x);
       if (args_.residual) {
-        load_elements(static_cast<const T*>(args_.residual) + start, count, other);
+        convert_all(static_cast<const T*>(args_.residual) + start, count, other);
         add_term(LineTerm{other, 0.f}, count, x);
       }
       add_term(noise_term(sample, in_sample, at), count, x);
       add_term(bias, count, x);
       piecewise_ ? activate_line<true>(spec_, count, x) : activate_line<false>(spec_, count, x);
     }
-    store_elements(x, count, static_cast<T*>(args_.y) + start);
+    convert_all(x, count, static_cast<T*>(args_.y) + start);
   }
 
   GanformerBiasAct args_;

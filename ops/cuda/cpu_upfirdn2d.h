@@ -1,5 +1,8 @@
 // upfirdn2d on the CPU: rows are filtered along x into a ring of line buffers, and these are combined along y, so that an image is read
 // and written once. NCHW is the same problem with one channel and samples * channels images.
+//
+// Along x, output o = up * m + phase meets the samples down * m + first(phase) + n. With the samples split by their remainder modulo
+// `down`, every phase is therefore a sum of contiguous runs of numbers, m running together with the channels, whatever the factors.
 #pragma once
 
 #include <algorithm>
@@ -11,24 +14,52 @@
 namespace ganformer {
 
 const int64_t kRowsPerTask = 16;
+const int64_t kLineFloats = 2048;  // of a phase of a tile: with a few taps the line buffers stay in the first-level cache
+const int64_t kVectorBlock = 16;  // channels from which on strided blocks are written directly
 
-// to = sum_n weights[n] * lines[n], a few terms at a time so that sums stay in registers.
-inline void combine_lines(const float* const* lines, const float* weights, int count, int64_t size, float* to) {
-  if (count == 0) std::fill(to, to + size, 0.f);
-  for (int n = 0; n < count; n += 4) {
-    const int left = std::min(count - n, 4);
-    const float *a = lines[n], *b = lines[n + std::min(1, left - 1)], *c = lines[n + std::min(2, left - 1)], *d = lines[n + left - 1];
-    const float wa = weights[n], wb = left > 1 ? weights[n + 1] : 0.f, wc = left > 2 ? weights[n + 2] : 0.f,
-                wd = left > 3 ? weights[n + 3] : 0.f;
-    if (n > 0) {
-      for (int64_t i = 0; i < size; i++) to[i] += wa * a[i] + wb * b[i] + wc * c[i] + wd * d[i];
-    } else if (left == 1) {
-      for (int64_t i = 0; i < size; i++) to[i] = wa * a[i];
-    } else if (left == 2) {
-      for (int64_t i = 0; i < size; i++) to[i] = wa * a[i] + wb * b[i];
-    } else {
-      for (int64_t i = 0; i < size; i++) to[i] = wa * a[i] + wb * b[i] + wc * c[i] + wd * d[i];
+// `blocks` runs of `block` numbers: read one after the other, written `stride` apart.
+struct Blocks {
+  int64_t blocks, block, stride;
+};
+
+template <int kCount, bool kAdd>
+void combine_some(const float* const* lines, const float* weights, const Blocks& shape, float* to) {
+  const float *a = lines[0], *b = lines[kCount > 1 ? 1 : 0], *c = lines[kCount > 2 ? 2 : 0], *d = lines[kCount > 3 ? 3 : 0];
+  const float wa = weights[0], wb = kCount > 1 ? weights[1] : 0.f, wc = kCount > 2 ? weights[2] : 0.f, wd = kCount > 3 ? weights[3] : 0.f;
+  const int64_t block = shape.block;
+  for (int64_t run = 0; run < shape.blocks; run++) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < block; i++) {
+      float sum = wa * a[i];
+      if (kCount > 1) sum += wb * b[i];
+      if (kCount > 2) sum += wc * c[i];
+      if (kCount > 3) sum += wd * d[i];
+      to[i] = kAdd ? to[i] + sum : sum;
     }
+    a += block, b += block, c += block, d += block;
+    to += shape.stride;
+  }
+}
+
+template <bool kAdd>
+void combine_up_to_four(const float* const* lines, const float* weights, int count, const Blocks& shape, float* to) {
+  switch (count) {
+    case 1: combine_some<1, kAdd>(lines, weights, shape, to); break;
+    case 2: combine_some<2, kAdd>(lines, weights, shape, to); break;
+    case 3: combine_some<3, kAdd>(lines, weights, shape, to); break;
+    default: combine_some<4, kAdd>(lines, weights, shape, to);
+  }
+}
+
+// to = (add ? to : 0) + sum_n weights[n] * lines[n]
+inline void combine(const float* const* lines, const float* weights, int count, const Blocks& shape, bool add, float* to) {
+  if (count == 0 && !add) {
+    for (int64_t b = 0; b < shape.blocks; b++) std::fill(to + b * shape.stride, to + b * shape.stride + shape.block, 0.f);
+  }
+  for (int n = 0; n < count; n += 4, add = true) {
+    const int some = std::min(count - n, 4);
+    add ? combine_up_to_four<true>(lines + n, weights + n, some, shape, to)
+        : combine_up_to_four<false>(lines + n, weights + n, some, shape, to);
   }
 }
 
@@ -41,13 +72,28 @@ class CpuUpfirdn2d {
       problem_.samples *= problem_.channels;
       problem_.channels = 1;
     }
+    const Axis& axis = problem_.x_axis;
     tasks_per_image_ = (problem_.y_axis.out + kRowsPerTask - 1) / kRowsPerTask;
-    in_line_ = problem_.x_axis.in * problem_.channels;
-    out_line_ = problem_.x_axis.out * problem_.channels;
+    steps_ = (axis.out + axis.up - 1) / axis.up;
+    tile_steps_ = std::min(steps_, std::max<int64_t>(8, kLineFloats / problem_.channels));
+    first_sample_ = window_of(axis, 0).first_sample;
+    int64_t reach = 0;
+    for (int phase = 0; phase < axis.up; phase++) {
+      const Window window = window_of(axis, phase);
+      Phase met;
+      for (int tap = window.first_tap, n = 0; tap < axis.taps; tap += axis.up, n++) {
+        met.taps.push_back(tap);
+        met.positions.push_back(window.first_sample + n - first_sample_);
+        reach = std::max(reach, met.positions.back());
+      }
+      phases_.push_back(met);
+    }
+    split_ = (tile_steps_ + reach / axis.down) * problem_.channels;
+    phase_line_ = tile_steps_ * problem_.channels;
   }
 
   int64_t tasks() const { return problem_.samples * tasks_per_image_; }
-  int64_t task_elements() const { return kRowsPerTask * out_line_; }
+  int64_t task_elements() const { return kRowsPerTask * problem_.x_axis.out * problem_.channels; }
 
   void run(int64_t first_task, int64_t last_task) const {
     Buffers buffers(*this);
@@ -55,23 +101,43 @@ class CpuUpfirdn2d {
       const int64_t image = task / tasks_per_image_;
       const int64_t first_row = task % tasks_per_image_ * kRowsPerTask;
       const int64_t last_row = std::min(first_row + kRowsPerTask, problem_.y_axis.out);
-      std::fill(buffers.held.begin(), buffers.held.end(), -1);
-      for (int64_t row = first_row; row < last_row; row++) run_row(image, row, &buffers);
+      for (int64_t step = 0; step < steps_; step += tile_steps_) {
+        buffers.start_tile(step, first_sample_ + step * problem_.x_axis.down);
+        for (int64_t row = first_row; row < last_row; row++) run_row(image, row, &buffers);
+      }
     }
   }
 
  private:
+  struct Phase {
+    std::vector<int> taps;
+    std::vector<int64_t> positions;  // of the samples of a tile's first step, counted from the tile's first sample
+  };
+
   struct Buffers {
     explicit Buffers(const CpuUpfirdn2d& op)
-        : slots(op.problem_.separable ? taps_met(op.problem_.y_axis) : 1),
-          lines(slots * op.out_line_),
+        : slots(taps_met(op.problem_.y_axis)),
+          line(op.phase_line_ * op.problem_.x_axis.up),
+          first_step(0),
+          first_sample(0),
+          lines(slots * line),
           held(slots),
-          in_line(op.in_line_),
-          out_line(op.out_line_) {}
-    int64_t slots;
-    std::vector<float> lines;   // [slots, out_line]: rows filtered along x
-    std::vector<int64_t> held;  // the row in each slot, -1 for none
-    std::vector<float> in_line, out_line;
+          samples(op.split_ * op.problem_.x_axis.down),
+          sum(line) {}
+
+    void start_tile(int64_t step, int64_t sample) {
+      first_step = step;
+      first_sample = sample;
+      std::fill(held.begin(), held.end(), -1);
+      std::fill(samples.begin(), samples.end(), 0.f);
+    }
+
+    int64_t slots, line;
+    int64_t first_step, first_sample;  // of the tile: a range of columns
+    std::vector<float> lines;    // [slots, phases, tile steps, channels]: rows filtered along x
+    std::vector<int64_t> held;   // the row in each slot, -1 for none
+    std::vector<float> samples;  // [down, split]: one row, zero outside the image
+    std::vector<float> sum;      // [phases, tile steps, channels]
   };
 
   void run_row(int64_t image, int64_t out_row, Buffers* buffers) const {
@@ -80,9 +146,6 @@ class CpuUpfirdn2d {
     const float* lines[kMaxTaps];
     float weights[kMaxTaps];
     int count = 0;
-    T* const target = y_ + (image * axis.out + out_row) * out_line_;
-    float* const sum = direct(target, buffers->out_line.data());
-    if (!problem_.separable) std::fill(sum, sum + out_line_, 0.f);
     int64_t row = window.first_sample;
     for (int tap = window.first_tap; tap < axis.taps; tap += axis.up, row++) {
       if (row < 0 || row >= axis.in) continue;
@@ -90,66 +153,117 @@ class CpuUpfirdn2d {
         lines[count] = filtered_row(image, row, buffers);
         weights[count++] = axis_tap(axis, problem_.flip, tap);
       } else {
-        filter_along_x(image, row, tap, buffers, buffers->lines.data());
-        for (int64_t i = 0; i < out_line_; i++) sum[i] += buffers->lines[i];
+        load_row(image, row, buffers);
+        filter_along_x(*buffers, tap, count++ > 0, buffers->sum.data());
       }
     }
-    if (problem_.separable) combine_lines(lines, weights, count, out_line_, sum);
-    finish(sum, target);
+    const int64_t column = buffers->first_step * problem_.x_axis.up;
+    T* const target = y_ + ((image * axis.out + out_row) * problem_.x_axis.out + column) * problem_.channels;
+    if (problem_.separable) {
+      write_combined(lines, weights, count, buffers, target);
+    } else {
+      if (count == 0) std::fill(buffers->sum.begin(), buffers->sum.end(), 0.f);
+      write_phases(*buffers, buffers->sum.data(), target);
+    }
   }
 
   const float* filtered_row(int64_t image, int64_t row, Buffers* buffers) const {
     const int64_t slot = row % buffers->slots;
-    float* const line = buffers->lines.data() + slot * out_line_;
+    float* const line = buffers->lines.data() + slot * buffers->line;
     if (buffers->held[slot] != row) {
-      filter_along_x(image, row, 0, buffers, line);
+      load_row(image, row, buffers);
+      filter_along_x(*buffers, 0, false, line);
       buffers->held[slot] = row;
     }
     return line;
   }
 
-  // One input row with the filter's row `tap` (only the x part of a separable filter) into out_line_ numbers.
-  void filter_along_x(int64_t image, int64_t row, int tap, Buffers* buffers, float* to) const {
+  // The row's samples that any output meets, split by their remainder; the rest of the buffer stays zero.
+  void load_row(int64_t image, int64_t row, Buffers* buffers) const {
     const Axis& axis = problem_.x_axis;
     const int64_t channels = problem_.channels;
-    const float* from = source(x_ + (image * problem_.y_axis.in + row) * in_line_, buffers->in_line.data());
-    const float* lines[kMaxTaps];
-    float weights[kMaxTaps];
-    for (int64_t out = 0; out < axis.out; out++, to += channels) {
-      const Window window = window_of(axis, out);
-      int count = 0;
-      int64_t column = window.first_sample;
-      for (int i = window.first_tap; i < axis.taps; i += axis.up, column++) {
-        if (column < 0 || column >= axis.in) continue;
-        lines[count] = from + column * channels;
-        weights[count++] = problem_.separable ? axis_tap(axis, problem_.flip, i) : tap_weight(problem_, tap, i);
-      }
-      combine_lines(lines, weights, count, channels, to);
+    const int64_t origin = buffers->first_sample;
+    const int64_t first = std::max<int64_t>(origin, 0);
+    const int64_t last = std::min(axis.in, origin + split_ / channels * axis.down);
+    const T* from = x_ + ((image * problem_.y_axis.in + row) * axis.in + first) * channels;
+    float* const to = buffers->samples.data();
+    if (axis.down == 1) {
+      if (last > first) convert_all(from, (last - first) * channels, to + (first - origin) * channels);
+      return;
+    }
+    for (int64_t split = 0; split < axis.down; split++) {
+      const int64_t step = (first - origin - split + axis.down - 1) / axis.down;  // the split's first sample inside the image
+      const int64_t sample = origin + step * axis.down + split;
+      if (sample >= last) continue;
+      copy_blocks(from + (sample - first) * channels, axis.down * channels, (last - sample + axis.down - 1) / axis.down, channels,
+                  to + split * split_ + step * channels, channels);
     }
   }
 
-  // float is read and written in place, other types through a line.
-  const float* source(const float* from, float*) const { return from; }
-  template <typename U>
-  const float* source(const U* from, float* line) const {
-    load_elements(from, in_line_, line);
-    return line;
+  // The filter's row `tap` (only the x part of a separable filter) over the loaded row.
+  void filter_along_x(const Buffers& buffers, int tap, bool add, float* to) const {
+    const Axis& axis = problem_.x_axis;
+    for (const Phase& phase : phases_) {
+      const float* lines[kMaxTaps];
+      float weights[kMaxTaps];
+      const int count = static_cast<int>(phase.taps.size());
+      for (int n = 0; n < count; n++) {
+        const int64_t position = phase.positions[n];
+        lines[n] = buffers.samples.data() + position % axis.down * split_ + position / axis.down * problem_.channels;
+        weights[n] = problem_.separable ? axis_tap(axis, problem_.flip, phase.taps[n]) : tap_weight(problem_, tap, phase.taps[n]);
+      }
+      combine(lines, weights, count, Blocks{1, phase_line_, 0}, add, to);
+      to += phase_line_;
+    }
   }
-  float* direct(float* target, float*) const { return target; }
-  template <typename U>
-  float* direct(U*, float* line) const {
-    return line;
+
+  // Outputs of a phase in the tile.
+  int64_t steps_of(const Buffers& tile, int64_t phase) const {
+    const int64_t all = (problem_.x_axis.out - phase + problem_.x_axis.up - 1) / problem_.x_axis.up;
+    return std::min(all - tile.first_step, tile_steps_);
   }
-  void finish(const float*, float*) const {}
+
+  void write_combined(const float* const* lines, const float* weights, int count, Buffers* buffers, T* target) const {
+    const bool in_place = problem_.channels >= kVectorBlock || problem_.x_axis.up == 1;
+    if (in_place && write_in_place(lines, weights, count, *buffers, target)) return;
+    combine(lines, weights, count, Blocks{1, buffers->line, 0}, false, buffers->sum.data());
+    write_phases(*buffers, buffers->sum.data(), target);
+  }
+
+  // Only for float: straight to the result. Returns whether it did.
+  bool write_in_place(const float* const* lines, const float* weights, int count, const Buffers& tile, float* target) const {
+    const int64_t up = problem_.x_axis.up, channels = problem_.channels;
+    for (int64_t phase = 0; phase < up; phase++) {
+      const float* of_phase[kMaxTaps];
+      for (int n = 0; n < count; n++) of_phase[n] = lines[n] + phase * phase_line_;
+      const int64_t steps = steps_of(tile, phase);
+      const Blocks shape = up == 1 ? Blocks{1, steps * channels, 0} : Blocks{steps, channels, up * channels};
+      combine(of_phase, weights, count, shape, false, target + phase * channels);
+    }
+    return true;
+  }
   template <typename U>
-  void finish(const float* line, U* target) const {
-    store_elements(line, out_line_, target);
+  bool write_in_place(const float* const*, const float*, int, const Buffers&, U*) const {
+    return false;
+  }
+
+  void write_phases(const Buffers& tile, const float* line, T* target) const {
+    const int64_t up = problem_.x_axis.up, channels = problem_.channels;
+    for (int64_t phase = 0; phase < up; phase++, line += phase_line_) {
+      const int64_t steps = steps_of(tile, phase);
+      if (up == 1) {
+        convert_all(line, steps * channels, target);
+      } else {
+        copy_blocks(line, channels, steps, channels, target + phase * channels, up * channels);
+      }
+    }
   }
 
   FirProblem problem_;
   const T* x_;
   T* y_;
-  int64_t tasks_per_image_, in_line_, out_line_;
+  int64_t tasks_per_image_, steps_, tile_steps_, first_sample_, split_, phase_line_;
+  std::vector<Phase> phases_;
 };
 
 }  // namespace ganformer

@@ -26,8 +26,10 @@
 #define GF_SHARED(name) float* name = static_cast<float*>(shim::shared)
 #define GF_UNROLL
 #define GF_MAX_BLOCKS 7  // small, so that the loops over further tiles run
-#define GF_LAUNCH(kernel, grid, block, shared, stream, ...) shim::launch(grid, block, shared, stream, false, [&] { kernel(__VA_ARGS__); })
-#define GF_LAUNCH_TILED(kernel, grid, block, shared, stream, ...) shim::launch(grid, block, shared, stream, true, [&] { kernel(__VA_ARGS__); })
+#define GF_LAUNCH(kernel, grid, block, shared, stream, ...) \
+  shim::launch(grid, block, shared, stream, false, [&] { kernel(__VA_ARGS__); })
+#define GF_LAUNCH_TILED(kernel, grid, block, shared, stream, ...) \
+  shim::launch(grid, block, shared, stream, true, [&] { kernel(__VA_ARGS__); })
 
 typedef void* cudaStream_t;
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
@@ -108,7 +110,9 @@ inline void fiber_main() {
 
 inline void barrier() { switch_to(&running->context, &scheduler, scheduler_stack, scheduler_size, false); }
 
-inline dim3 position(unsigned thread) { return dim3(thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / blockDim.x / blockDim.y); }
+inline dim3 position(unsigned thread) {
+  return dim3(thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / blockDim.x / blockDim.y);
+}
 
 // One block: every fiber runs to its next barrier, in turn, until all have finished; all must meet the same barriers.
 inline void run_tiled_block(unsigned threads) {

@@ -168,8 +168,8 @@ __global__ void __launch_bounds__(kBlockThreads)
     float window[W::kWindow][W::kOut][kSize];
     GF_UNROLL
     for (int r = W::kAdvance; r < W::kWindow; r++, row++) {
-      filter_row<T, kSize, kVariant>(p, x, wx, (at.sample * p.y_axis.in + row) * p.x_axis.in, row >= 0 && row < p.y_axis.in, column, channel,
-                                     window[r]);
+      filter_row<T, kSize, kVariant>(p, x, wx, (at.sample * p.y_axis.in + row) * p.x_axis.in, row >= 0 && row < p.y_axis.in, column,
+                                     channel, window[r]);
     }
     for (int64_t step = first; step < last; step++) {
       GF_UNROLL
