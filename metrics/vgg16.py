@@ -92,6 +92,7 @@ class Vgg16:
                     weights = self._variables()
                     self._replicas.append(self._build_features(weights, floating))
                     self._pairs.append(self._build_distances(weights))
+        del self._layers  # half a gigabyte that the variables hold now
 
     def _flat_inputs(self):
         """Pixels of the last feature map, from the first dense layer's inputs and the last convolution's channels."""
