@@ -91,7 +91,11 @@ def locate(network, features_dir):
 def _fetch(url, published):
     from dnnlib import download  # only here: files placed by hand need no network code
 
-    return download.fetch(url, size=published.size)
+    path = download.fetch(url)
+    size = os.path.getsize(path)
+    if size != published.size:
+        raise UserError(f"{path}: {size:,} bytes from {url}, the published file has {published.size:,}; delete it to fetch it again")
+    return path
 
 
 def identify(network, path):

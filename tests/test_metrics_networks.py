@@ -2,6 +2,8 @@
 
 import functools
 import os
+import sys
+import types
 
 import h5py
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import scipy.signal
 import tensorflow.compat.v1 as tf
 
+import dnnlib
 from dnnlib import UserError
 from metrics import feature_networks, inception, resize, vgg16, weights
 from tests.metrics_standins import inception_standin, vgg16_standin, write_features_dir
@@ -243,6 +246,18 @@ def test_gray_images_and_the_clean_rule(tmp_path):
     assert np.abs(by_rule["clean"] - by_rule["tf1"]).max() > 1e-3
     with pytest.raises(UserError, match="4 channels"):
         feature_networks.to_rgb(np.zeros((1, 4, 8, 8)))
+
+
+def test_fetched_files_have_the_published_size(tmp_path, monkeypatch):
+    path = tmp_path / "fetched.pb"
+    path.write_bytes(b"<html>quota exceeded</html>")
+    monkeypatch.setitem(sys.modules, "dnnlib.download", types.SimpleNamespace(fetch=lambda url: str(path)))
+    monkeypatch.setattr(dnnlib, "download", sys.modules["dnnlib.download"], raising=False)
+    with pytest.raises(weights.Unavailable, match=r"fetched\.pb: 27 bytes from https://.*, the published file has 95,673,916"):
+        weights.locate("inception", None)
+    published = weights.WEIGHT_FILES["inception"]._replace(size=27)
+    monkeypatch.setitem(weights.WEIGHT_FILES, "inception", published)
+    assert weights.locate("inception", None) == str(path)
 
 
 def test_files_are_found_or_named(tmp_path, monkeypatch, capsys):
