@@ -124,5 +124,8 @@ def _pad_or_crop(x, pad):
 
 def _sizes(x):
     """Sizes of the axes: ints where known, scalar tensors elsewhere."""
-    dynamic = tf.unstack(tf.shape(x))
-    return [known if known is not None else size for known, size in zip(x.shape.as_list(), dynamic)]
+    known = x.shape.as_list()
+    if None in known:
+        dynamic = tf.shape(x)
+        known = [dynamic[axis] if size is None else size for axis, size in enumerate(known)]
+    return known

@@ -179,6 +179,8 @@ class GeneratorConfig(PictureConfig):
     def _check_mapping(self):
         if self.mapping_resnet and self.mapping_num_layers < 2:
             raise UserError(f"mapping_num_layers: got {self.mapping_num_layers}, accepted: 2 or more with mapping_resnet")
+        if not (self.style or self.latent_stem or self.has_attention):
+            raise UserError("style: got False, accepted: True, or False with latent_stem or attention (else the image ignores the latents)")
         if self.mapping_resnet and not self.mapping_dim and self.z_dim != self.w_dim:
             raise UserError(f"z_dim: got {self.z_dim}, accepted: w_dim ({self.w_dim}) with mapping_resnet and without mapping_dim")
 

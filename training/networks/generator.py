@@ -47,9 +47,10 @@ def generator(
         ws = _mix(config, ws, labels, positions, ctx, mask)
     if truncation_psi is not None:
         ws = truncate(ws, average, truncation_psi, truncation_cutoff)
+    ws = tf.identity(ws, name="ws")  # one tensor that path length regularization can differentiate by
     latent_pos = positions if config.use_pos else None
     images, maps = synthesis(config, ws, latent_pos, ctx, noise_mode, mask)
-    return EasyDict(images=images, maps=maps, ws=tf.identity(ws, name="ws"), updates=ctx.updates)
+    return EasyDict(images=images, maps=maps, ws=ws, updates=ctx.updates)
 
 
 def generator_mapping(config, z, labels, truncation_psi=None, truncation_cutoff=None):

@@ -52,18 +52,15 @@ def bias(size, lrmul=1.0, name="bias"):
 
 
 def dense(x, out, act="linear", gain=1.0, lrmul=1.0, suffix=""):
-    """Dense layer on the last axis: [..., I] -> [..., O], weight and bias named with the suffix."""
+    """Dense layer on the last axis: [N, I] or [N, F, I] with known F -> [N, O] or [N, F, O]; weight and bias named with the suffix."""
     width = x.shape.as_list()[-1]
     w = weight([width, out], gain=gain, lrmul=lrmul, name=f"weight{suffix}")
     b = bias(out, lrmul=lrmul, name=f"bias{suffix}")
     if x.shape.ndims == 2:
-        return ops.fused_bias_act(tf.matmul(x, w), b, act=act)
+        return ops.fused_bias_act(tf.matmul(x, w), b, act=act)  # [N, O]
     rows = tf.reshape(x, [-1, width])  # [N·F, I]
     y = ops.fused_bias_act(tf.matmul(rows, w), b, act=act)  # [N·F, O]
-    lead = tf.shape(x)[:-1]
-    y = tf.reshape(y, tf.concat([lead, [out]], axis=0))
-    y.set_shape(x.shape.as_list()[:-1] + [out])
-    return y  # [..., O]
+    return tf.reshape(y, [-1] + x.shape.as_list()[1:-1] + [out])  # [N, F, O]
 
 
 def flatten_nchw(x):

@@ -1,0 +1,1 @@
+"""Worked examples, run as modules: python -m examples.demo."""

@@ -1,0 +1,94 @@
+"""The quick start: draw a dataset of scenes, train a small GANformer on it, look at what it learned.
+
+python -m examples.demo [--kimg 24] [--images 4000] [--folder demo]
+
+Every step is one of this repository's commands, printed before it runs; paste them to go on from there. Run again, the demo continues
+where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+
+from dnnlib import UserError, run_main
+
+NETWORK = [
+    "--ganformer-default", "--components-num", "8", "--latent-size", "256", "--channel-base", "2048", "--channel-max", "128",
+    "--batch-size", "16", "--batch-gpu", "16", "--gamma", "4", "--seed", "1",
+]  # fmt: skip
+METRIC = ["--metrics", "swd", "--eval-images-num", "1024"]
+
+
+def main(argv):
+    """Parse the options, run the steps, print the table.
+
+    Returns:
+        Exit code.
+    """
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--kimg", type=float, default=24, help="length of the training, in thousands of images (default: 24)")
+    parser.add_argument("--images", type=int, default=4000, help="size of the dataset (default: 4000)")
+    parser.add_argument("--folder", default="demo", help="where everything goes (default: demo)")
+    options = parser.parse_args(argv)
+
+    data, results = os.path.join(options.folder, "datasets"), os.path.join(options.folder, "results")
+    run = ["run_network.py", "--dataset", "scenes", "--data-dir", data, "--result-dir", results, "--expname", "demo"]
+    start = time.time()
+    if not os.path.exists(os.path.join(data, "scenes", "dataset.json")):
+        scenes = ["prepare_data.py", "--scenes", "--resolution", 64, "--max-images", options.images, "--data-dir", data]
+        step("a dataset of scenes", scenes)
+    if not glob.glob(os.path.join(results, "demo-*", "metric-swd.txt")):
+        step("the untrained network, for comparison", [*run, "--train", "--total-kimg", 0, *NETWORK, *METRIC])
+    step("training", [*run, "--train", "--total-kimg", options.kimg, "--tick-kimg", 1, *NETWORK, *METRIC])
+    run_dir = sorted(glob.glob(os.path.join(results, "demo-*")))[-1]
+    step("pictures, attention maps, interpolations", [*run, "--vis", "--vis-num", 32, "--vis-rich-num", 4])
+    snapshot = sorted(glob.glob(os.path.join(run_dir, "network-snapshot-*.pkl")))[-1]
+    images = os.path.join(options.folder, "images")
+    step("pictures from seeds", ["generate.py", "--model", snapshot, "--output-dir", images, "--seeds", "1-16", "--grid"])
+    print(table(run_dir, images, time.time() - start))
+
+
+def step(title, command):
+    """Print a command and run it with this Python.
+
+    Raises:
+        UserError: it failed.
+    """
+    command = [str(word) for word in command]
+    print(f"\n== {title}\n$ python {' '.join(shlex.quote(word) for word in command)}", flush=True)
+    code = subprocess.call([sys.executable, *command])
+    if code:
+        raise UserError(f"demo: {command[0]} ended with exit code {code}")
+
+
+def table(run_dir, images, seconds):
+    """The closing table of a demo run, as text."""
+    with open(os.path.join(run_dir, "metrics.jsonl"), encoding="utf-8") as file:
+        results = [json.loads(line) for line in file]
+    swd = [result["values"]["swd"] for result in results if result["metric"] == "swd"]
+    with open(os.path.join(run_dir, "stats.jsonl"), encoding="utf-8") as file:
+        rates = [json.loads(line)["images_per_second"] for line in file]
+    rows = [
+        ("sliced Wasserstein distance, untrained", f"{swd[0]:.1f}"),
+        ("sliced Wasserstein distance, trained", f"{swd[-1]:.1f}"),
+        ("training speed, images/s", f"{sorted(rates)[len(rates) // 2]:.1f}"),
+        ("time of the demo, minutes", f"{seconds / 60:.1f}"),
+        ("training pictures over time", os.path.join(run_dir, "visuals", "images")),
+        ("attention maps", os.path.join(run_dir, "visuals", "blends")),
+        ("interpolations", os.path.join(run_dir, "visuals", "interpolations-w")),
+        ("pictures from seeds", images),
+        ("curves", f"tensorboard --logdir {run_dir}"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n" + "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(main))

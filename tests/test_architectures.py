@@ -1,0 +1,200 @@
+"""Options of the networks, alone and in random combinations: they build, learn, save and load; impossible ones are refused."""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from dnnlib import UserError, tflib
+from training.loss import discriminator_loss, generator_loss, path_lengths, squared_gradient
+from training.networks import DiscriminatorConfig, GeneratorConfig
+
+COMBINATIONS = 60
+BATCH = 4
+SHARED = {"resolution": 16, "channel_base": 128, "channel_max": 8}
+
+GENERATOR_CHOICES = {
+    "architecture": ["skip", "resnet", "orig"],
+    "tanh": [False, True],
+    "style": [True, True, False],
+    "latent_stem": [False, True],
+    "local_noise": [True, True, False],
+    "mapping_num_layers": [2, 4],
+    "mapping_dim": [None, None, 12],
+    "mapping_resnet": [False, True],
+    "mapping_shared_dim": [None, None, 10],
+    "mapping_ltnt2ltnt": [False, True],
+    "norm": [None, "layer", "instance", "batch"],
+    "integration": ["add", "mul", "both"],
+    "num_heads": [1, 2],
+    "kmeans": [False, True],
+    "kmeans_iters": [1, 2],
+    "iterative": [False, True],
+    "ltnt_gate": [False, True],
+    "img_gate": [False, True],
+    "ltnt2ltnt": [False, True],
+    "img2ltnt": [False, True],
+    "img2img": [0, 0, 3],
+    "start_res": [0, 3],
+    "end_res": [4, 20],
+    "use_pos": [False, True],
+    "pos_type": ["sinus", "linear", "trainable", "trainable2d"],
+    "pos_init": ["uniform", "normal"],
+    "pos_dim": [None, 16],
+    "pos_directions_num": [2, 4],
+    "component_mixing": [0.0, 0.5],
+    "component_dropout": [0.0, 0.3],
+    "c_dim": [0, 0, 3],
+    "num_channels": [3, 3, 1, 4],
+    "merge_type": ["softmax", "sum", "max", "leaves"],
+    "merge_layer": [-1, 2, 3, 4],
+    "merge_same": [False, True],
+}
+DISCRIMINATOR_CHOICES = {
+    "architecture": ["resnet", "skip", "orig"],
+    "transformer": [False, True],
+    "components_num": [1, 3],
+    "num_heads": [1, 2],
+    "ltnt2img": [False, True],
+    "ltnt2ltnt": [False, True],
+    "img2img": [0, 0, 3],
+    "ltnt_gate": [False, True],
+    "img_gate": [False, True],
+    "use_pos": [False, True],
+    "pos_type": ["sinus", "linear", "trainable", "trainable2d"],
+}
+
+
+def random_configs(index):
+    """The index-th combination: (GeneratorConfig, DiscriminatorConfig), both valid."""
+    rng = np.random.RandomState(index)
+    g = {name: values[rng.randint(len(values))] for name, values in GENERATOR_CHOICES.items()}
+    d = {name: values[rng.randint(len(values))] for name, values in DISCRIMINATOR_CHOICES.items()}
+    kind = ["transformer", "merge", None][rng.randint(3)]
+    g.update(transformer=kind == "transformer", merge=kind == "merge", components_num=3 if kind else 1)
+    g["latent_stem"] = g["latent_stem"] or not g["style"]
+    both = {name: g[name] for name in ("c_dim", "num_channels")}
+    return GeneratorConfig(z_dim=8, w_dim=8, **g, **SHARED), DiscriminatorConfig(a_dim=8, **d, **both, **SHARED)
+
+
+def attention_scopes(c):
+    """Scopes of the layers that attend to the latents, first to last."""
+    if not c.transformer:
+        return []
+    names = [(r, name) for r in c.scales for name in (["Conv"] if r == 2 else ["Conv0_up", "Conv1"])]
+    return [f"G_synthesis/{2**r}x{2**r}/{name}/" for r, name in names if c.attends(r)]
+
+
+def unused_in_generator(name, c):
+    """Why a stored trainable variable of the generator takes part in no output, or None."""
+    local = name.split("/", 1)[-1]
+    layers = attention_scopes(c)
+    attended = {r for r in c.scales if (c.transformer and c.attends(r)) or r == c.img2img}
+    keys = ("_key", "_to_pos")
+    reads_keys = layers[:1] if c.iterative else []
+    if name == "ltnt_emb/emb" and not (c.use_pos and (layers or c.self_attention_in_mapping)):
+        return "positions of the latents are stored in every model and used by attention alone"
+    if "_map_pos" in name and not c.self_attention_in_mapping:
+        return "the mapping's positions are stored with use_pos and used by its attention alone"
+    if local.startswith("pos_emb") and int(local[7 : local.index("/")]) not in attended:
+        return "positions of every grid are stored, those with attention are used"
+    if "/mod_" in name and not c.style:
+        return "without style nothing is modulated"
+    if "G_mapping/global" in name and not (c.style or c.latent_stem):
+        return "the global latent modulates or makes the stem"
+    if c.kmeans and "AttLayer_l2n" in name and name.endswith(keys) and not name.startswith(tuple(reads_keys)):
+        return "duplex attention computes the keys and does not use them (centroids take their place)"
+    if layers and name.startswith(layers[-1]) and ("l2l" in name or "n2l" in name):
+        return "the last layer's update of the latents has no reader"
+    if c.merge and c.merge_type == "sum" and "/merge" in name:
+        return "the sum weighs every image by one"
+    return None
+
+
+def unused_in_discriminator(name, c):
+    """Why a stored trainable variable of the discriminator takes part in no output, or None."""
+    attended = {r for r in c.scales if (c.transformer and c.attends(r)) or r == c.img2img}
+    if name.startswith("pos_emb") and int(name[7 : name.index("/")]) not in attended:
+        return "positions of every grid are stored, those with attention are used"
+    return None
+
+
+def losses_of(g, d):
+    """Losses with their regularizers, as in training: (generator's, discriminator's)."""
+    rng = np.random.RandomState(0)
+    streams = tflib.RandomStreams(0, 1)
+    z = tf.constant(rng.randn(BATCH, *g.input_shapes[0]), tf.float32)
+    labels = tf.one_hot(np.arange(BATCH) % max(g.config.c_dim, 1), g.config.c_dim)
+    reals = tf.constant(rng.uniform(-1, 1, [BATCH] + list(d.input_shapes[0])), tf.float32)
+    fakes = g.get_output_for(z, labels, training=True, streams=streams, noise_mode="random")
+    fake_scores = d.get_output_for(fakes.images, labels, training=True, streams=streams.child("fake")).scores
+    real_scores = d.get_output_for(reals, labels, training=True, streams=streams.child("real")).scores
+    noise = streams.normal("path", tf.shape(fakes.images))
+    path = tf.square(path_lengths(fakes.images, fakes.ws, noise) - 0.5)
+    g_loss = tf.reduce_mean(generator_loss("logistic_ns", fake_scores)) + 0.1 * tf.reduce_mean(path)
+    d_loss = tf.reduce_mean(discriminator_loss("logistic", fake_scores, real_scores))
+    return g_loss, d_loss + tf.reduce_mean(squared_gradient(real_scores, reals)), fakes.updates
+
+
+def descend(network, loss, explain):
+    """Update operations of one gradient step; every variable must have a gradient or a reason for having none."""
+    gradients = tf.gradients(loss, list(network.trainables.values()))
+    steps = []
+    for (name, variable), gradient in zip(network.trainables.items(), gradients):
+        reason = explain(name, network.config)
+        assert (gradient is None) == (reason is not None), f"{name}: gradient {gradient}, reason {reason}"
+        if gradient is not None:
+            steps.append(variable.assign_sub(1e-3 * gradient))
+    return steps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", range(COMBINATIONS))
+def test_random_combination(tmp_path, index):
+    path = str(tmp_path / "s.pkl")
+    g_config, d_config = random_configs(index)
+    rng = np.random.RandomState(index)
+    z, images = rng.randn(BATCH, g_config.inputs_num, 8), rng.uniform(-1, 1, (BATCH, g_config.num_channels, 16, 16))
+    labels = np.eye(max(g_config.c_dim, 1))[np.arange(BATCH) % max(g_config.c_dim, 1)][:, : g_config.c_dim]
+    with tflib.session_scope(optimize=False):
+        g, d = tflib.Network("G", "Generator", g_config), tflib.Network("D", "Discriminator", d_config)
+        g_loss, d_loss, updates = losses_of(g, d)
+        steps = descend(g, g_loss, unused_in_generator) + descend(d, d_loss, unused_in_discriminator)
+        losses = tflib.run([g_loss, d_loss, steps, updates])[:2]
+        assert np.isfinite(losses).all()
+        for network in (g, d):
+            assert all(np.isfinite(value).all() for value in network.get_values().values())
+        out = g.run(z, labels, truncation_psi=0.7, return_maps=True)
+        scores = d.run(images, labels).scores
+        assert np.isfinite(out.images).all() and np.isfinite(scores).all()
+        assert out.images.shape == images.shape and scores.shape == (BATCH, 1)
+        assert np.abs(out.images - out.images[:1])[1:].max() > 0  # other latents, other pictures
+        tflib.save_snapshot(path, (g, d, g))
+    with tflib.session_scope(optimize=False):
+        g, d, _ = tflib.load_snapshot(path)
+        np.testing.assert_array_equal(g.run(z, labels, truncation_psi=0.7).images, out.images)
+        np.testing.assert_array_equal(d.run(images, labels).scores, scores)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"components_num": 3}, "components_num"),
+        ({"components_num": 3, "transformer": True, "merge": True}, "cannot be combined"),
+        ({"transformer": True, "num_heads": 3}, "num_heads"),
+        ({"resolution": 24}, "power of two"),
+        ({"style": False}, "style"),
+        ({"architecture": "dense"}, "orig, skip, resnet"),
+        ({"integration": "sub"}, "add, mul, both"),
+        ({"norm": "group"}, "batch, instance, layer"),
+        ({"pos_type": "fourier"}, "linear, sinus, trainable, trainable2d"),
+        ({"pos_dim": 6}, "multiple of 4"),
+        ({"img2img": 7}, "2 to 4"),
+        ({"merge": True, "components_num": 2, "merge_layer": 9}, "2 to 4"),
+        ({"merge": True, "components_num": 2, "merge_type": "mean"}, "softmax"),
+        ({"mapping_resnet": True, "mapping_num_layers": 1}, "2 or more"),
+        ({"mapping_resnet": True, "z_dim": 16}, "mapping_dim"),
+    ],
+)
+def test_impossible_combinations_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        GeneratorConfig(**dict({"z_dim": 8, "w_dim": 8}, **dict(SHARED, **options)))
