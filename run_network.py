@@ -110,6 +110,9 @@ def _use_snapshot(snapshot, options, dataset, evaluate):
         visualize.check(snapshot.records[2], dataset, options)
     with tflib.session_scope():
         Gs = launch.load_generator(snapshot)
+        if not Gs.config.c_dim and dataset.labels.shape[1]:
+            print(f"dataset {dataset.name}: its labels are not used, the snapshot was trained without them")
+            dataset.labels = dataset.labels[:, :0]
         if options.eval and evaluate is not None:
             evaluate(Gs, snapshot.path, snapshot.run_dir)
         if options.vis:
@@ -162,6 +165,9 @@ def _open_dataset(options):
         dataset.ratio = DATASET_RATIOS[options.dataset]
     if options.resolution is not None and options.resolution != dataset.resolution:
         raise UsageError(f"--resolution {options.resolution}: dataset {options.dataset} has {dataset.resolution}")
+    if not options.labels and dataset.labels.shape[1]:
+        print(f"dataset {dataset.name}: its labels ({dataset.labels.shape[1]} wide) are not used (--labels False)")
+        dataset.labels = dataset.labels[:, :0]
     return dataset
 
 

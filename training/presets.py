@@ -62,6 +62,7 @@ DATASET = (
     Option("ratio", float, None, "height / width of the images (default: the dataset's)", low=0.01, high=1),
     Option("resolution", int, None, "image width in pixels (default: the dataset's)", low=8, high=4096),
     Option("num_threads", int, 4, "threads that read the dataset", low=1),
+    Option("labels", bool, True, "condition the networks on the dataset's labels, if it has any"),
     Option("mirror_augment", bool, False, "mirror half of the real images left to right"),
     Option("train_images_num", int, None, "use only the first images of the dataset (default: all)", low=1),
     Option("prepare", bool, False, "prepare the dataset first, as prepare_data.py does", available=(False,)),
