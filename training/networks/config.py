@@ -223,6 +223,16 @@ class GeneratorConfig(PictureConfig):
         """Whether the synthesis returns attention maps."""
         return self.transformer and any(self.attends(r) for r in self.scales)
 
+    @property
+    def attention_grids(self):
+        """Width in cells of every attention layer's grid, in the order of the maps; empty without attention."""
+        return [2**r for r in self.scales if self.attends(r) for _ in range(1 if r == 2 else 2)] if self.transformer else []
+
+    @property
+    def maps_num(self):
+        """Attention maps of an image: components, layers and heads."""
+        return self.components_num * len(self.attention_grids) * self.num_heads
+
 
 @dataclass
 class DiscriminatorConfig(PictureConfig):

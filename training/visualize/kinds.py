@@ -102,7 +102,7 @@ def _write_about(config, options, folder, shown):
         "seed": options.seed,
         "truncation_psi": options.truncation_psi,
         "images": shown,
-        "grids": sampling.attention_grids(config),
+        "grids": config.attention_grids,
         "colours": colours.palette(config.components_num).tolist() if sampling.has_attention(config) else [],
     }
     with atomic_output(os.path.join(folder, "about.json"), "w") as file:

@@ -35,13 +35,6 @@ def has_attention(config):
     return bool(getattr(config, "has_attention", False))
 
 
-def attention_grids(config):
-    """Width in cells of every attention layer's grid, in the order of the maps; empty without attention."""
-    if not has_attention(config):
-        return []
-    return [2**r for r in config.scales if config.attends(r) for _ in range(1 if r == 2 else 2)]
-
-
 def require_attention(config, flag):
     """Raise UserError, naming the flag, unless the generator has attention maps."""
     if not has_attention(config):
@@ -124,7 +117,7 @@ class Sampler:
     def maps_batch(self):
         """How many pictures' maps may be held at once."""
         config = self.Gs.config
-        size = 4 * config.components_num * len(attention_grids(config)) * config.num_heads * config.resolution**2
+        size = 4 * config.maps_num * config.resolution**2
         return int(np.clip(MAPS_MEMORY // size, 1, self._batch_size))
 
     def bar(self, total, title, unit):

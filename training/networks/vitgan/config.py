@@ -84,6 +84,21 @@ class ViTGANGeneratorConfig(TransformerConfig):
         """Whether the network returns attention maps."""
         return True
 
+    @property
+    def components_num(self):
+        """k: attention maps of a block and head, one a token."""
+        return self.grid**2
+
+    @property
+    def attention_grids(self):
+        """Width in cells of every block's grid."""
+        return [self.grid] * self.depth
+
+    @property
+    def maps_num(self):
+        """Attention maps of an image: tokens, blocks and heads."""
+        return self.components_num * self.depth * self.heads
+
 
 @dataclass
 class ViTGANDiscriminatorConfig(TransformerConfig):
