@@ -9,7 +9,8 @@ The whole interface for entry points and the training loop:
 `results` is a list of Result: `.metric`, `.value` (None when it failed), `.values` (all numbers by name, for TensorBoard), `.error`,
 `.line()`.
 `--eval-images-num`, `--eval-protocol`, `--features-dir`, `--images-dir` are the Options fields images_num, protocol, features_dir,
-images_dir; with images_dir, Gs is None. `metrics.names()` lists what --metrics accepts, `metrics.PROTOCOLS` what --eval-protocol does.
+images_dir; with images_dir, Gs is not used and may be None. Reference statistics are kept in the machine's cache (dnnlib.cache).
+`metrics.names()` lists what --metrics accepts, `metrics.PROTOCOLS` what --eval-protocol does.
 """
 
 from metrics import fid, inception_score, kid, ppl, precision_recall, swd  # noqa: F401 (they register themselves)

@@ -72,7 +72,7 @@ class Context:
         self._collectors = {}
         self._errors = {}
         self._networks = {}
-        self._fingerprint = Gs and results.network_fingerprint(Gs)
+        self._fingerprint = None if options.images_dir else results.network_fingerprint(Gs)
         self._cache = ReferenceCache(options.cache_folder())
         if options.images_dir:
             fakes = images.ImageFolder(options.images_dir, dataset, self.crop)
