@@ -13,7 +13,7 @@ import pytest
 
 import ops
 from dnnlib import UserError, tflib
-from ops import builder, implementation, toolchain
+from ops import builder, doctor, implementation, toolchain
 from ops.toolchain import BuildError
 
 pytestmark = pytest.mark.skipif(not shutil.which("sh"), reason="needs a POSIX shell")
@@ -248,6 +248,20 @@ def test_broken_nvcc_on_a_gpu(machine, monkeypatch, capsys):
     with pytest.raises(UserError, match="--ops cuda: nvcc failed with code 2 .*log: "):
         ops.set_implementation("cuda")
     assert leftovers(machine) == []
+
+
+def test_doctor_names_what_is_missing_and_what_will_be_used(machine, monkeypatch, capsys):
+    with tflib.session_scope():
+        assert doctor.main([]) == 1
+        text = capsys.readouterr().out
+        assert "problem: compiled ops cannot be built: no C++ compiler" in text and "--ops auto uses: the reference" in text
+        install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
+        assert doctor.main([]) == 0
+        assert f"cache:                 {machine}/cache/ops (writable, 0 libraries)" in capsys.readouterr().out
+        monkeypatch.setattr(toolchain, "visible_gpus", lambda: [toolchain.Gpu("T4", 75)])
+        assert doctor.main([]) == 1
+        text = capsys.readouterr().out
+    assert "T4 (compute capability 7.5)" in text and "problem: there is a GPU and TensorFlow does not see it" in text
 
 
 def test_unknown_choice():

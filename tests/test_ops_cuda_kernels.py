@@ -51,6 +51,18 @@ def test_kernels_on_gpu_agree_with_numpy():
     run_grid(cuda_harness.device_kernels(), range(600))
 
 
+@pytest.mark.gpu
+@needs_gpu
+def test_kernels_on_gpu_are_clean_for_compute_sanitizer():
+    sanitizer = shutil.which("compute-sanitizer")
+    if sanitizer is None:
+        pytest.skip("no compute-sanitizer in PATH")
+    for tool in ("memcheck", "racecheck"):
+        done = subprocess.run([sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, "-m", "tests.test_ops_cuda_kernels",
+                               "gpu", "60"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert done.returncode == 0, done.stdout[-3000:]
+
+
 @needs_gxx
 def test_launchers_refuse_what_they_cannot_do():
     kernels = cuda_harness.shim_kernels()
@@ -84,8 +96,9 @@ def test_tails_infinities_and_nan():
 
 
 if __name__ == "__main__":
-    sanitized = cuda_harness.Kernels(sys.argv[1], cuda_harness.HostMemory())
+    on_gpu = sys.argv[1] == "gpu"
+    watched = cuda_harness.device_kernels() if on_gpu else cuda_harness.Kernels(sys.argv[1], cuda_harness.HostMemory())
     if sys.argv[2] == "overrun":
-        sanitized.bias_act(np.zeros((1, 5, 3)), bias=np.zeros(2))  # x has three channels
+        watched.bias_act(np.zeros((1, 5, 3)), bias=np.zeros(2))  # x has three channels
     else:
-        run_grid(sanitized, range(int(sys.argv[2])))
+        run_grid(watched, range(int(sys.argv[2])))
