@@ -32,10 +32,14 @@ OPTION_GROUPS = (
         Option("attention_maps", bool, False, "write each pixel's strongest latent, alone (map_*.png) and over the picture (blend_*.png)"),
         Option("video", bool, False, "write a walk through the latents of the seeds, video.gif, and video.mp4 where ffmpeg exists"),
         Option("video_steps", int, 16, "frames from one seed to the next in the video", low=1),
+        Option("project", str, None, "instead of sampling: find the latents of this picture, and show what the model makes of them"),
+        Option("project_steps", int, 500, "steps of the search", low=1),
+        Option("project_noise", bool, True, "search for the noise too"),
         Option("blending_alpha", float, 0.3, "weight of the picture where it is blended with its map", low=0, high=1),
     )),
 )  # fmt: skip
 OPTIONS = {option.name: option for _, rows in OPTION_GROUPS for option in rows}
+SAMPLING_FLAGS = ("seeds", "images_num", "grid", "attention_maps", "video")
 MAX_SEED = 2**31 - 1
 
 
@@ -54,6 +58,11 @@ def main(argv):
         raise UsageError("--model: a network snapshot is needed (a path, a URL or gdrive:NAME)")
     if "seeds" in given and "images_num" in given:
         raise UsageError("--seeds and --images-num: give only one of them")
+    sampling_flags = [name for name in SAMPLING_FLAGS if given.get(name)]
+    if options["project"] is not None and sampling_flags:
+        raise UsageError(f"--project and {OPTIONS[sampling_flags[0]].flag}: give only one of them")
+    if options["project"] is not None and not os.path.isfile(options["project"]):
+        raise UserError(f"--project {options['project']}: there is no such file")
     seeds = range(options["images_num"]) if options["seeds"] is None else parse_seeds(options["seeds"])
     label = None if options["class"] is None else parse_class(options["class"])
     if options["video"] and len(seeds) < 2:

@@ -1,8 +1,6 @@
 """Small snapshots with random weights for the tests of pictures, and what their pictures should be."""
 
 import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +8,6 @@ import PIL.Image
 
 from dnnlib import tflib
 from dnnlib.tflib.snapshot import build_network, read_records
-from tests.conftest import ROOT
 from training.networks import DiscriminatorConfig, GeneratorConfig
 
 # Non-square GANformer with noise; StyleGAN2 with three classes and no noise; k-GAN.
@@ -77,17 +74,6 @@ def assert_same_picture(given, expected):
     assert given.shape == expected.shape
     assert np.abs(given.astype(int) - expected).max() <= 1
     assert np.mean(given != expected) < 0.01
-
-
-def run_script(script, *arguments):
-    """Run an entry point as users do.
-
-    Returns:
-        (exit code, stdout, stderr).
-    """
-    words = [sys.executable, os.path.join(ROOT, script), *[str(argument) for argument in arguments]]
-    done = subprocess.run(words, capture_output=True, text=True)
-    return done.returncode, done.stdout, done.stderr
 
 
 def one_error_line(stderr):

@@ -1,9 +1,12 @@
 """generate.py: pictures from a snapshot, through its command line."""
 
+import functools
+import http.server
 import json
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import PIL.Image
@@ -11,8 +14,8 @@ import pytest
 
 import generate
 from dnnlib import UsageError, run_main, tflib
-from tests.conftest import ROOT
-from tests.picture_models import assert_same_picture, expected_bytes, load_generator, one_error_line, read_png, run_script
+from tests.cli_helpers import ROOT, finish
+from tests.picture_models import assert_same_picture, expected_bytes, load_generator, one_error_line, read_png
 
 
 def latents(seeds, shape):
@@ -41,7 +44,7 @@ def test_help_is_instant():
 def test_everything_at_once(picture_models, tmp_path):
     arguments = ["--model", picture_models["ganformer"], "--output-dir", tmp_path, "--seeds", "3,0-1", "--batch-size", "2", "--grid",
                  "--attention-maps", "--video", "--video-steps", "2", "--gpus", "cpu"]  # fmt: skip
-    code, out, err = run_script("generate.py", *arguments)
+    code, out, err = finish(*arguments, script="generate.py")
     assert code == 0, err
     assert "3 pictures" in out
     numbers = ("000000", "000001", "000003")
@@ -153,7 +156,7 @@ def test_bad_input_is_one_line_before_any_network(arguments, code, text, picture
 
 
 def test_bad_input_through_the_shell(tmp_path):
-    code, out, err = run_script("generate.py", "--model", tmp_path / "absent.pkl")
+    code, out, err = finish("--model", tmp_path / "absent.pkl", script="generate.py")
     assert (code, out) == (1, "")
     assert err == f"error: --model {tmp_path / 'absent.pkl'}: there is no such file\n"
 
@@ -167,3 +170,24 @@ def test_seed_lists(text, seeds):
 def test_bad_seed_lists(text):
     with pytest.raises(UsageError, match="--seeds"):
         generate.parse_seeds(text)
+
+
+def test_model_from_a_url(picture_models, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GANFORMER_CACHE", str(tmp_path / "cache"))
+    handler = functools.partial(QuietHandler, directory=os.path.dirname(picture_models["labelled"]))
+    with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert generated("--model", f"{address}/labelled.pkl", "--gpus", "cpu", "--seeds", 4, "--output-dir", tmp_path / "a") == 0
+        assert generated("--model", f"{address}/absent.pkl", "--output-dir", tmp_path / "b") == 1
+        assert "404" in one_error_line(capsys.readouterr().err)
+        server.shutdown()
+    assert generated("--model", f"{address}/labelled.pkl", "--gpus", "cpu", "--seeds", 4, "--output-dir", tmp_path / "c") == 0  # cached
+    np.testing.assert_array_equal(*[read_png(tmp_path, folder, "sample_000004.png") for folder in ("a", "c")])
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Files of a folder, without a log."""
+
+    def log_message(self, *_):
+        pass

@@ -8,7 +8,8 @@ import pytest
 
 from dnnlib import UserError, tflib
 from dnnlib.tflib.snapshot import read_records
-from tests.picture_models import assert_same_picture, dataset_for, expected_bytes, load_generator, read_png
+from tests.cli_helpers import finish, write_raw_dataset
+from tests.picture_models import assert_same_picture, dataset_for, expected_bytes, load_generator, one_error_line, read_png
 from training import command_line, visualize
 from training.visualize import colours, mixing, movies, sampling
 
@@ -56,6 +57,22 @@ def test_default_set(defaults):
         assert files(defaults, name) == [f"{index:06d}.png" for index in range(5)]
         for index in range(5):
             assert read_png(defaults, name, f"{index:06d}.png").shape == (12, 16, 3)
+
+
+@pytest.mark.slow
+def test_through_the_command_line(picture_models, tmp_path, defaults):
+    write_raw_dataset(tmp_path, "blobs")
+    common = ["--gpus", "cpu", "--data-dir", tmp_path, "--dataset", "blobs", "--ratio", "0.75", "--result-dir", tmp_path / "results"]
+    model = ["--pretrained-pkl", picture_models["ganformer"], "--seed", SEED]
+    code, out, err = finish(*common, *model, "--vis-images", "--vis-maps", "--vis-num", "3")  # they turn --vis on
+    assert code == 0, err
+    run_dir = tmp_path / "results" / "exp-000"
+    assert f"visualizations (images, maps) in {run_dir / 'visuals'}" in out and f"report {run_dir / 'report.html'}" in out
+    assert files(run_dir, "visuals", "images") == files(run_dir, "visuals", "maps") == ["000000.png", "000001.png", "000002.png"]
+    for name in ("images", "maps"):
+        assert_same_picture(read_png(run_dir, "visuals", name, "000002.png"), read_png(defaults, name, "000002.png"))
+    code, out, err = finish(*common, "--pretrained-pkl", picture_models["kgan"], "--vis-maps")
+    assert code == 1 and one_error_line(err).startswith("error: --vis-maps: this model has no attention to latents")
 
 
 def test_images_and_latents_are_those_of_the_network(defaults, reference):

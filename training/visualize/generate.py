@@ -16,7 +16,7 @@ from dnnlib import UsageError, UserError, atomic_output, tflib
 from dnnlib.tflib import numpy_stream
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
 from training import images, run_record
-from training.visualize import colours, movies, sampling
+from training.visualize import colours, movies, projection, sampling
 
 VIDEO_FPS = 16
 
@@ -37,22 +37,27 @@ def run(options, seeds, label, argv):
     record = read_records(path)[2]
     config = sampling.snapshot_config(record)
     _check(config, options, label)
+    ratio = sampling.picture_ratio(options["ratio"], config)
+    target = None if options["project"] is None else projection.read_target(options["project"], config, ratio)
     devices = tflib.init_tf(options["gpus"])
     if options["gpus"] != "cpu" and devices[0].startswith("/cpu"):
         print("no GPU: using CPU")
     with tflib.session_scope():
         sampler = sampling.Sampler(
             build_network(record, "Gs"),
-            ratio=sampling.picture_ratio(options["ratio"], config),
+            ratio=ratio,
             truncation_psi=options["truncation_psi"],
             batch_size=options["batch_size"],
             label_of=_label_source(config.c_dim, label) if config.c_dim else None,
             noise_mode=options["noise_mode"],
         )
+        if target is not None:
+            _project(sampler, target, options)
+            return
         files = _pictures(sampler, options, seeds)
         if options["video"]:
             _video(sampler, options["output_dir"], seeds, options["video_steps"])
-    _write_record(options, path, sampler.ratio, files, argv)
+    _write_record(options, path, ratio, files, argv)
     print(f"{len(seeds)} pictures in {options['output_dir']}")
 
 
@@ -131,6 +136,14 @@ def _video(sampler, folder, seeds, steps):
 
     if len(movies.save_movie(frames(), os.path.join(folder, "video"), VIDEO_FPS)) == 1:
         print("no ffmpeg: the video is a GIF only")
+
+
+def _project(sampler, target, options):
+    """--project: the picture, its latents and its reconstruction."""
+    name = os.path.splitext(os.path.basename(options["project"]))[0]
+    found = projection.project(sampler, target, options["project_steps"], options["project_noise"])
+    projection.save(found, options["output_dir"], name)
+    print(f"distance {found.distance:.4g}; {name}-side-by-side.png and {name}-projected.npz in {options['output_dir']}")
 
 
 def _write_record(options, snapshot, ratio, files, argv):

@@ -1,0 +1,89 @@
+"""generate.py --project: the latents of a given picture."""
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import generate
+from dnnlib import UserError, run_main, tflib
+from tests.picture_models import assert_same_picture, expected_bytes, load_generator, one_error_line, read_png
+from training.networks import GeneratorConfig
+from training.visualize import projection, sampling
+
+
+@pytest.mark.slow
+def test_a_picture_of_the_model_is_found_again(picture_models, tmp_path):
+    model = ["--model", picture_models["ganformer"], "--gpus", "cpu", "--output-dir", str(tmp_path)]
+    assert run_main(generate.main, [*model, "--seeds", "3"]) == 0
+    assert run_main(generate.main, [*model, "--project", str(tmp_path / "sample_000003.png"), "--project-steps", "60"]) == 0
+    target, found = read_png(tmp_path, "sample_000003.png"), read_png(tmp_path, "sample_000003-projected.png")
+    both = read_png(tmp_path, "sample_000003-side-by-side.png")
+    np.testing.assert_array_equal(both, np.concatenate([target, found], axis=1))
+    stored = dict(np.load(str(tmp_path / "sample_000003-projected.npz")))
+    w = stored.pop("w")
+    assert w.shape == (4, 7, 8) and np.isfinite(stored.pop("distance"))
+    with tflib.session_scope():
+        Gs = load_generator(picture_models["ganformer"])
+        average = Gs.run_part("mapping", np.random.RandomState(0).standard_normal([64, 4, 6]), truncation_psi=0.7).ws.mean(axis=0)
+        start = expected_bytes(Gs.run_part("synthesis", average[np.newaxis]).images, ratio=0.75)[0]
+        assert set(stored) == {name for name in Gs.variables if name.startswith("G_synthesis/noise")}
+        Gs.set_values(stored)
+        again = expected_bytes(Gs.run_part("synthesis", w[np.newaxis]).images, ratio=0.75)[0]
+    assert_same_picture(found, again)
+    assert np.abs(found.astype(int) - target).mean() < 0.5 * np.abs(start.astype(int) - target).mean()
+
+
+def test_the_network_keeps_its_noise_and_the_search_repeats(picture_models):
+    with tflib.session_scope():
+        Gs = load_generator(picture_models["kgan"])
+        before = Gs.get_values()
+        sampler = sampling.Sampler(Gs, 0.75, 0.7, 4, quiet=True)
+        target = np.full([3, 6, 8], 90, np.uint8)
+        found = [projection.project(sampler, target, 3, with_noise) for with_noise in (True, True, False)]
+        after = Gs.get_values()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    np.testing.assert_allclose(found[0].w, found[1].w, atol=1e-4)
+    assert found[2].noise == {} and len(found[0].noise) == 4
+    for name, noise in found[0].noise.items():
+        assert (noise != before[name]).any() and abs(noise.mean()) < 1e-3 and abs(noise.std() - 1) < 1e-3
+
+
+def test_distance_and_whiteness(graph):
+    rng = np.random.RandomState(0)
+    picture = rng.uniform(-1, 1, size=[1, 3, 16, 16]).astype(np.float32)
+    pairs = [(picture, picture), (picture, picture + 0.1), (picture, -picture)]
+    same, near, far = (float(tflib.run(projection.distance(_constant(one), _constant(other)))) for one, other in pairs)
+    assert same == 0 and 0.01 < near < far
+    white, striped = rng.standard_normal([1, 1, 32, 32]), np.tile(np.repeat([1.0, -1.0], 4), [1, 1, 32, 4])
+    shifted = [np.mean(striped * np.roll(striped, 1, axis=axis)) ** 2 for axis in (2, 3)]
+    assert tflib.run(projection.whiteness_penalty(_constant(white))) < 0.05
+    assert tflib.run(projection.whiteness_penalty(_constant(striped))) > sum(shifted) - 1e-5
+
+
+def _constant(array):
+    import tensorflow.compat.v1 as tf
+
+    return tf.constant(array, tf.float32)
+
+
+def test_targets_are_cropped_and_scaled(tmp_path):
+    pixels = np.zeros([30, 100, 3], np.uint8)
+    pixels[:, 30:70] = 200  # the largest centred 3:4 part of it is 40 wide
+    PIL.Image.fromarray(pixels).save(str(tmp_path / "wide.png"))
+    target = projection.read_target(str(tmp_path / "wide.png"), GeneratorConfig(resolution=8), 0.75)
+    assert target.shape == (3, 6, 8) and (target == 200).all()
+    gray = projection.read_target(str(tmp_path / "wide.png"), GeneratorConfig(resolution=8, num_channels=1), 1.0)
+    assert gray.shape == (1, 8, 8) and (gray == 200).all()
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(UserError, match="--project .*text.png: not a readable picture"):
+        projection.read_target(str(tmp_path / "text.png"), GeneratorConfig(resolution=8), 1.0)
+
+
+@pytest.mark.parametrize("arguments, code, text", [
+    (["--project", "absent.png"], 1, "--project absent.png: there is no such file"),
+    (["--project", "absent.png", "--seeds", "1"], 2, "--project and --seeds: give only one of them"),
+    (["--project", "absent.png", "--video"], 2, "--project and --video"),
+])  # fmt: skip
+def test_bad_input(arguments, code, text, picture_models, tmp_path, capsys):
+    assert run_main(generate.main, ["--model", picture_models["ganformer"], "--output-dir", str(tmp_path), *arguments]) == code
+    assert text in one_error_line(capsys.readouterr().err)

@@ -1,0 +1,208 @@
+"""Projection: the latents w (and noise) whose picture is nearest to a given one (Karras et al. 2020, appendix D).
+
+The distance needs no trained network: squared errors of the pixels at several scales, and of features of fixed random convolutions, which
+see edges and textures. Letters: K latents, L layers of w, C H W image.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+import tensorflow.compat.v1 as tf
+
+from dnnlib import UserError, atomic_output, tflib
+from dnnlib.tflib import numpy_stream
+from training import images
+from training.visualize import sampling
+
+AVERAGED = 256              # latents that the start and the spread of w are taken from
+LEARNING_RATE = 0.1
+RAMP_UP, RAMP_DOWN = 0.05, 0.25   # parts of the way in which the learning rate rises and falls
+EXPLORATION = 0.05          # noise on w at the beginning, of the spread of w
+EXPLORED = 0.75             # part of the way after which it has ended
+NOISE_WEIGHT = 1e3          # of the penalty that keeps the noise white
+FEATURES_WEIGHT = 0.5
+FEATURES = ((16, 1), (32, 2), (64, 2))  # random convolutions: channels, stride
+SMALLEST_SCALE = 4          # pixels
+
+
+class Projection(NamedTuple):
+    """What was found for a picture."""
+
+    w: np.ndarray       # [K, L, w_dim]
+    noise: dict         # name of a noise variable -> array; empty when it was left as it is
+    target: np.ndarray  # uint8 [C, H, W], the picture at the network's size
+    picture: np.ndarray  # uint8 [C, H, W], its reconstruction
+    distance: float     # between the two
+
+
+def read_target(path, config, ratio):
+    """A picture as the network would make it: its largest centred part of that ratio, at the network's width.
+
+    Args:
+        path: file name.
+        config: the generator's configuration.
+        ratio: height / width.
+
+    Returns:
+        uint8 [C, H, W].
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        with PIL.Image.open(path) as picture:
+            picture = picture.convert("L" if config.num_channels == 1 else "RGB")
+    except (OSError, ValueError) as error:
+        raise UserError(f"--project {path}: not a readable picture ({error})") from None
+    width = min(picture.width, max(int(round(picture.height / ratio)), 1))
+    height = min(picture.height, max(int(round(width * ratio)), 1))
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    size = (config.resolution, int(round(config.resolution * ratio)))
+    picture = picture.crop((left, top, left + width, top + height)).resize(size, PIL.Image.LANCZOS)
+    pixels = np.asarray(picture, np.uint8).reshape([size[1], size[0], -1])
+    return pixels.transpose(2, 0, 1)
+
+
+def project(sampler, target, steps, with_noise):
+    """Find w and noise for a picture. The network's noise is left as it was found.
+
+    Args:
+        sampler: training.visualize.sampling.Sampler.
+        target: uint8 [C, H, W] without padding.
+        steps: of the optimisation.
+        with_noise: whether the stored noise is optimised too.
+
+    Returns:
+        Projection.
+    """
+    ws = sampler.ws_of_seeds(sampling.seeds_of(0, 0, AVERAGED))  # [n, K, L, w_dim]
+    spread = float(np.sqrt(np.mean(np.square(ws - ws.mean(axis=0)))))
+    search = _Search(sampler, target, ws.mean(axis=0), with_noise)
+    stream = numpy_stream(0, "projection")
+    with sampler.bar(steps, "projection", "step") as progress:
+        for step in range(steps):
+            part = step / steps
+            strength = EXPLORATION * spread * max(0.0, 1.0 - part / EXPLORED) ** 2
+            search.step(_learning_rate(part), strength * stream.standard_normal(ws[0].shape))
+            progress.update(1)
+    found = search.result(sampler, target)
+    search.restore()
+    return found
+
+
+def _learning_rate(part):
+    down = min(1.0, (1.0 - part) / RAMP_DOWN)
+    return LEARNING_RATE * (0.5 - 0.5 * np.cos(down * np.pi)) * min(1.0, (part + 1e-3) / RAMP_UP)
+
+
+class _Search:
+    """The optimisation as a graph: variables, loss, update."""
+
+    def __init__(self, sampler, target, start, with_noise):
+        network = sampler.Gs
+        noisy = with_noise and getattr(network.config, "local_noise", False)
+        names = [name for name in network.variables if name.rpartition("/")[2].startswith("noise") and not name.endswith("strength")]
+        self._noises = {name: network.variables[name] for name in names} if noisy else {}
+        self._w = tf.Variable(start[np.newaxis].astype(np.float32), trainable=False)  # [1, K, L, w_dim]
+        self._exploration = tf.placeholder_with_default(np.zeros_like(start, np.float32), start.shape)
+        self._rate = tf.placeholder_with_default(0.0, [])
+        out = network.part("synthesis")(self._w + self._exploration, noise_mode=sampler.noise_mode)
+        self._distance = distance(_rows_inside(out.images, target.shape), tf.constant(target[np.newaxis] / 127.5 - 1.0, tf.float32))
+        variables = [self._w] + [noise for noise in self._noises.values() if min(noise.shape.as_list()[2:]) > 0]
+        loss = self._distance + NOISE_WEIGHT * sum([whiteness_penalty(noise) for noise in self._noises.values()], tf.constant(0.0))
+        optimizer = tf.train.AdamOptimizer(self._rate, beta1=0.9, beta2=0.999)
+        gradients = [(gradient, variable) for gradient, variable in optimizer.compute_gradients(loss, variables) if gradient is not None]
+        self._update = optimizer.apply_gradients(gradients)
+        with tf.control_dependencies([self._update]):
+            self._standardize = tf.group(*[noise.assign(_standardized(noise)) for noise in self._noises.values()])
+        tflib.run(tf.variables_initializer([self._w, *optimizer.variables()]))
+        self._before = tflib.run(self._noises)
+
+    def step(self, rate, exploration):
+        """One step of the optimisation."""
+        tflib.run([self._update, self._standardize], {self._rate: rate, self._exploration: exploration})
+
+    def result(self, sampler, target):
+        """What is found so far."""
+        w, noise, reached = tflib.run([self._w, self._noises, self._distance])
+        return Projection(w[0], noise, target, sampler.pictures(w)[0], float(reached))
+
+    def restore(self):
+        """Give the network its own noise back."""
+        for name, value in self._before.items():
+            self._noises[name].load(value, tflib.get_session())
+
+
+def _rows_inside(pictures, shape):
+    """The rows of pictures [1, C, H, W] without padding, where the target's [C, H', W] are."""
+    height = pictures.shape.as_list()[2]
+    top = (height - shape[1]) // 2
+    return pictures[:, :, top : top + shape[1]]
+
+
+def distance(one, other):
+    """How different two pictures look.
+
+    Args:
+        one, other: float tensors [1, C, H, W] in about [-1, 1].
+
+    Returns:
+        Scalar tensor: mean over scales of the mean squared error, and half the mean over layers of that of random features.
+    """
+    pair = tf.transpose(tf.concat([one, other], axis=0), [0, 2, 3, 1])  # [2, H, W, C]
+    errors, scaled = [_mean_square(pair)], pair
+    while min(scaled.shape.as_list()[1:3]) >= 2 * SMALLEST_SCALE:
+        scaled = tf.nn.avg_pool(scaled, [1, 2, 2, 1], [1, 2, 2, 1], "VALID")
+        errors.append(_mean_square(scaled))
+    features, x = [], pair
+    for index, (channels, stride) in enumerate(FEATURES):
+        inputs = x.shape.as_list()[3]
+        kernel = numpy_stream(0, f"projection/features{index}").standard_normal([3, 3, inputs, channels]) * np.sqrt(2 / (9 * inputs))
+        x = tf.nn.leaky_relu(tf.nn.conv2d(x, tf.constant(kernel, tf.float32), strides=[1, stride, stride, 1], padding="SAME"))
+        features.append(_mean_square(x))
+    return tf.add_n(errors) / len(errors) + FEATURES_WEIGHT * tf.add_n(features) / len(features)
+
+
+def _mean_square(pair):
+    return tf.reduce_mean(tf.square(pair[0] - pair[1]))
+
+
+def whiteness_penalty(noise):
+    """Squared correlations of noise with itself one cell to the right and one down, at every scale (Karras et al. 2020, appendix D).
+
+    Args:
+        noise: [rows, 1, h, w].
+
+    Returns:
+        Scalar tensor.
+    """
+    x, penalty = tf.transpose(noise, [0, 2, 3, 1]), tf.constant(0.0)  # [rows, h, w, 1]
+    while True:
+        penalty += sum(tf.square(tf.reduce_mean(x * tf.roll(x, shift=1, axis=axis))) for axis in (1, 2))
+        if min(x.shape.as_list()[1:3]) <= 8:
+            return penalty
+        x = 2.0 * tf.nn.avg_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "VALID")  # the mean of four has half their deviation
+
+
+def _standardized(noise):
+    centred = noise - tf.reduce_mean(noise)
+    return centred * tf.rsqrt(tf.reduce_mean(tf.square(centred)) + 1e-8)
+
+
+def save(found, folder, name):
+    """Write a Projection as <name>-projected.png, <name>-side-by-side.png (the picture, then its reconstruction) and <name>-projected.npz
+    (w [K, L, w_dim], distance, and the noise by variable name).
+
+    Args:
+        found: Projection.
+        folder: where to.
+        name: beginning of the files' names.
+    """
+    images.save_png(found.picture, os.path.join(folder, f"{name}-projected.png"))
+    images.save_png(images.make_grid(np.stack([found.target, found.picture]), 2), os.path.join(folder, f"{name}-side-by-side.png"))
+    with atomic_output(os.path.join(folder, f"{name}-projected.npz")) as file:
+        np.savez_compressed(file, w=found.w, distance=found.distance, **found.noise)
