@@ -172,16 +172,16 @@ def _open_dataset(options):
 
 
 def _dry_run(options, dataset):
-    from training import configure
+    """--dry-run: the resolved configuration, and what the training would need."""
+    from training import configure, estimate, launch
     from training.config import describe
 
-    for title, config in (
-        ("options", options),
-        ("generator", configure.generator_config(options, dataset, on_gpu=False)),
-        ("discriminator", configure.discriminator_config(options, dataset)),
-        ("training", configure.training_config(options)),
-    ):
+    devices = launch.init_devices(options)
+    generator, discriminator = launch.network_configs(options, dataset, devices)
+    training = configure.training_config(options)
+    for title, config in (("options", options), ("generator", generator), ("discriminator", discriminator), ("training", training)):
         print(f"{title}:\n{describe(config)}\n")
+    print("\n".join(["estimate:", *estimate.lines(generator, discriminator, training, devices)]))
     return 0
 
 

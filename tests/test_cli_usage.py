@@ -180,3 +180,4 @@ def test_dry_run_prints_the_configuration(data_dir):
     assert code == 0, err
     assert "the preset's --g-img2img 5" in out
     assert any(line.split() == ["g_img2img", "4"] for line in out.splitlines())
+    assert "parameters " in out and "memory " in out and "s a kimg" in out

@@ -46,7 +46,7 @@ def init_devices(options):
     devices = tflib.init_tf(options.gpus)
     if options.gpus != "cpu" and devices[0].startswith("/cpu"):
         print("no GPU: using CPU")
-    ops.set_implementation(options.ops)
+    print(ops.set_implementation(options.ops))
     schedule.rounds_per_step(options.batch_size, options.batch_gpu, len(devices))
     return devices
 

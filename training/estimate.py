@@ -1,0 +1,101 @@
+"""What a training will need, before it starts: memory and time, from the networks' graphs and a short measurement."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from dnnlib import tflib
+from dnnlib.log import format_time
+from dnnlib.tflib import registry
+
+# Forward passes per image and step, a backward pass counted as two (one for D under G, whose weights stand still): G's loss runs G and D
+# forward and backward, D's loss runs G forward and D forward and backward on fakes and reals.
+G_PASSES = 4
+D_PASSES = 8
+STATE_COPIES = 5  # value, gradient, two Adam moments, accumulated gradient
+
+
+class NetworkCost(NamedTuple):
+    """One network at one image."""
+
+    parameters: int          # trainable values
+    multiply_adds: int       # of convolutions and matrix products in a forward pass
+    activation_bytes: int    # outputs of all operations of a forward pass
+
+
+def _size(tensor):
+    return int(np.prod(tensor.shape.as_list(), dtype=np.int64)) if tensor.shape.is_fully_defined() else 0
+
+
+def _multiply_adds(op):
+    """Multiplications of one operation (0 for what is not a convolution or matrix product)."""
+    if op.type == "Conv2D":
+        height, width, channels, _ = op.inputs[1].shape.as_list()
+        return _size(op.outputs[0]) * height * width * channels
+    if op.type == "Conv2DBackpropInput":
+        height, width, channels, _ = op.inputs[1].shape.as_list()
+        return _size(op.inputs[2]) * height * width * channels
+    if op.type in ("MatMul", "BatchMatMul", "BatchMatMulV2"):
+        transposed = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
+        inner = op.inputs[0].shape.as_list()[-2 if transposed else -1]
+        return _size(op.outputs[0]) * (inner or 0)
+    return 0
+
+
+def network_cost(config):
+    """Cost of one image through a network of this configuration (a graph of its own is built for it)."""
+    with tflib.session_scope():
+        network = tflib.Network("net", registry.find_for(config).name, config)
+        known = len(tf.get_default_graph().get_operations())
+        inputs = [tf.zeros([1, *shape]) for shape in network.input_shapes]
+        network.get_output_for(*inputs)
+        added = tf.get_default_graph().get_operations()[known:]
+        own = [op for op in added if op.type not in ("Const", "ReadVariableOp", "Identity", "Reshape")]
+        return NetworkCost(
+            parameters=network.parameter_count()[0],
+            multiply_adds=sum(_multiply_adds(op) for op in own),
+            activation_bytes=sum(_size(output) * output.dtype.size for op in own for output in op.outputs),
+        )
+
+
+def measured_speed(device, size=64, channels=128, batch=8, repeats=3):
+    """Multiply-adds per second of a 3 x 3 convolution, forward and both gradients, on a device."""
+    with tflib.session_scope():
+        with tf.device(device):
+            scale = tf.placeholder(tf.float32, [])  # fed, so that nothing can be computed once and for all
+            x, w = tf.fill([batch, size, size, channels], scale), tf.fill([3, 3, channels, channels], scale)
+            y = tf.nn.conv2d(x, w, strides=[1, 1, 1, 1], padding="SAME")
+            work = [tf.reduce_sum(gradient) for gradient in tf.gradients(tf.reduce_sum(y * y), [x, w])]
+        tflib.run(work, {scale: 0.5})
+        begin = time.time()
+        for _ in range(repeats):
+            tflib.run(work, {scale: 0.5})
+        return 3 * repeats * batch * size * size * 9 * channels * channels / (time.time() - begin)
+
+
+def lines(generator, discriminator, config, devices):
+    """The estimate as text.
+
+    Args:
+        generator, discriminator: configurations of the networks.
+        config: TrainingConfig.
+        devices: list of device strings.
+    """
+    G, D = network_cost(generator), network_cost(discriminator)
+    sizes = config.schedule
+    weights = 4 * (STATE_COPIES * (G.parameters + D.parameters) + G.parameters)
+    memory = weights + 2 * sizes.batch_gpu * (G.activation_bytes + 2 * D.activation_bytes)
+    per_image = G_PASSES * G.multiply_adds + D_PASSES * D.multiply_adds
+    rate = len(devices) * measured_speed(devices[0]) / per_image
+    length = format_time(sizes.total_kimg * 1000 / rate)
+    return [
+        f"parameters      G {G.parameters:,}  D {D.parameters:,}",
+        f"forward pass    G {G.multiply_adds / 1e9:.3f}  D {D.multiply_adds / 1e9:.3f} billion multiply-adds an image",
+        f"memory          about {memory / 2**30:.1f} GB on each device, {weights / 2**30:.1f} GB of it weights and optimizer; "
+        "--batch-gpu lowers the rest",
+        f"time            about {1000 / rate:.1f} s a kimg at best, {length} for {sizes.total_kimg:g} kimg",
+    ]
