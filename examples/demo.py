@@ -20,10 +20,10 @@ import time
 from dnnlib import UserError, run_main
 
 NETWORK = [
-    "--ganformer-default", "--components-num", "8", "--latent-size", "256", "--channel-base", "2048", "--channel-max", "128",
-    "--batch-size", "16", "--batch-gpu", "16", "--gamma", "4", "--seed", "1",
+    "--ganformer-default", "--components-num", "8", "--latent-size", "256", "--channel-base", "1024", "--channel-max", "128",
+    "--batch-size", "16", "--batch-gpu", "16", "--gamma", "4", "--ema-kimg", "1", "--seed", "1",
 ]  # fmt: skip
-METRIC = ["--metrics", "swd", "--eval-images-num", "1024"]
+METRIC = ["--metrics", "swd", "--eval-images-num", "512"]
 
 
 def main(argv):
@@ -42,7 +42,7 @@ def main(argv):
     run = ["run_network.py", "--dataset", "scenes", "--data-dir", data, "--result-dir", results, "--expname", "demo"]
     start = time.time()
     if not os.path.exists(os.path.join(data, "scenes", "dataset.json")):
-        scenes = ["prepare_data.py", "--scenes", "--resolution", 64, "--max-images", options.images, "--data-dir", data]
+        scenes = ["prepare_data.py", "--scenes", "--resolution", 64, "--max-images", options.images, "--labels", "none", "--data-dir", data]
         step("a dataset of scenes", scenes)
     if not glob.glob(os.path.join(results, "demo-*", "metric-swd.txt")):
         step("the untrained network, for comparison", [*run, "--train", "--total-kimg", 0, *NETWORK, *METRIC])
@@ -74,7 +74,7 @@ def table(run_dir, images, seconds):
         results = [json.loads(line) for line in file]
     swd = [result["values"]["swd"] for result in results if result["metric"] == "swd"]
     with open(os.path.join(run_dir, "stats.jsonl"), encoding="utf-8") as file:
-        rates = [json.loads(line)["images_per_second"] for line in file]
+        rates = [json.loads(line)["Timing/images_per_second"] for line in file]
     rows = [
         ("sliced Wasserstein distance, untrained", f"{swd[0]:.1f}"),
         ("sliced Wasserstein distance, trained", f"{swd[-1]:.1f}"),
@@ -84,6 +84,7 @@ def table(run_dir, images, seconds):
         ("attention maps", os.path.join(run_dir, "visuals", "blends")),
         ("interpolations", os.path.join(run_dir, "visuals", "interpolations-w")),
         ("pictures from seeds", images),
+        ("everything on one page", os.path.join(run_dir, "report.html")),
         ("curves", f"tensorboard --logdir {run_dir}"),
     ]
     width = max(len(name) for name, _ in rows)
