@@ -1,11 +1,12 @@
 """Command lines that are understood, and those that are refused: one line, before TensorFlow is imported where that is possible."""
 
+import os
 import time
 
 import pytest
 
 from dnnlib import UsageError
-from tests.cli_helpers import SMALL, finish, write_raw_dataset
+from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
 from training import command_line, presets
 from training.command_line import parse_given, resolve
 
@@ -130,8 +131,11 @@ def test_the_table_is_sound():
         assert not option.help.endswith(".")
     for preset in (presets.GANFORMER_DEFAULT, *presets.GANFORMER_TASKS.values(), *presets.BASELINES.values()):
         assert set(preset) <= set(names)
-    table = command_line.options_table()
-    assert all(f"`{option.flag}`" in table for option in presets.OPTIONS)
+
+
+def test_the_option_reference_is_up_to_date():
+    with open(os.path.join(ROOT, "docs", "options.md"), encoding="utf-8") as file:
+        assert file.read() == command_line.options_document() + "\n", "python -m training.command_line > docs/options.md"
 
 
 def test_help_is_instant_and_complete():

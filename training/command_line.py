@@ -215,15 +215,35 @@ def _check_layers(options, resolution_log2):
             raise UsageError(f"{_ROWS[name].flag} {value}: the last resolution of this dataset is {last}")
 
 
-def options_table():
-    """The option reference as Markdown, for docs/options.md."""
-    lines = []
+def options_document():
+    """The option reference, docs/options.md (python -m training.command_line > docs/options.md)."""
+    lines = [
+        "# Options of run_network.py",
+        "",
+        DESCRIPTION,
+        "",
+        "A BOOL flag takes an optional value (`--style`, `--style False`). A flag given explicitly wins over a preset, in any spelling.",
+        "This page is written by `python -m training.command_line` from the table in training/presets.py.",
+        "",
+    ]
     for title, rows in OPTION_GROUPS:
-        lines += [f"## {title}", "", "| flag | default | meaning |", "|---|---|---|"]
-        for option in rows:
-            flags = ", ".join(f"`{flag}`" for flag in (option.flag, *option.aliases))
-            default = ",".join(option.default) if option.kind is list else option.default
-            choices = f" ({', '.join(option.choices)})" if option.choices else ""
-            lines.append(f"| {flags} | {'' if default is None else default} | {option.help}{choices} |")
-        lines.append("")
+        lines += [f"## {title}", "", "| flag | default | meaning |", "|---|---|---|", *(_document_row(option) for option in rows), ""]
+    lines += ["## Presets", ""]
+    presets = [("--ganformer-default", GANFORMER_DEFAULT)]
+    presets += [(f"--ganformer-default, dataset {task}", values) for task, values in GANFORMER_TASKS.items()]
+    presets += [(f"--baseline {name}", values) for name, values in BASELINES.items()]
+    for name, values in presets:
+        words = " ".join(f"{_ROWS[option].flag} {value}" for option, value in values.items())
+        lines.append(f"* `{name}`: {f'`{words}`' if words else 'the defaults'}")
     return "\n".join(lines)
+
+
+def _document_row(option):
+    flags = ", ".join(f"`{flag}`" for flag in (option.flag, *option.aliases))
+    default = ",".join(option.default) if option.kind is list else option.default
+    choices = f" ({', '.join(option.choices)})" if option.choices else ""
+    return f"| {flags} | {'' if default is None else default} | {option.help}{choices} |"
+
+
+if __name__ == "__main__":
+    print(options_document())
