@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 
 from dnnlib import UsageError, UserError, run_main, runs
@@ -14,7 +15,7 @@ DESCRIPTION = "Make pictures with a trained model. The same seed gives the same 
 OPTION_GROUPS = (
     ("Model", (
         Option("model", str, None, "network snapshot: a path, a URL or gdrive:NAME (required)"),
-        Option("gpus", str, "0", "GPU number, or cpu; without a GPU the CPU is used"),
+        Option("gpus", str, "0", "comma list of GPU numbers (the first one computes), or cpu; without a GPU the CPU is used"),
         Option("debug", bool, False, "show the traceback of an error"),
     )),
     ("Pictures", (
@@ -54,25 +55,32 @@ def main(argv):
     for name, value in given.items():
         command_line.check_value(OPTIONS[name], value)
         options[name] = value
-    if options["model"] is None:
-        raise UsageError("--model: a network snapshot is needed (a path, a URL or gdrive:NAME)")
-    if "seeds" in given and "images_num" in given:
-        raise UsageError("--seeds and --images-num: give only one of them")
-    sampling_flags = [name for name in SAMPLING_FLAGS if given.get(name)]
-    if options["project"] is not None and sampling_flags:
-        raise UsageError(f"--project and {OPTIONS[sampling_flags[0]].flag}: give only one of them")
-    if options["project"] is not None and not os.path.isfile(options["project"]):
-        raise UserError(f"--project {options['project']}: there is no such file")
+    _check(options, given)
     seeds = range(options["images_num"]) if options["seeds"] is None else parse_seeds(options["seeds"])
     label = None if options["class"] is None else parse_class(options["class"])
     if options["video"] and len(seeds) < 2:
         raise UsageError("--video: needs two seeds or more to walk between")
-    if not options["model"].startswith(("http://", "https://", "gdrive:")) and not os.path.isfile(options["model"]):
-        raise UserError(f"--model {options['model']}: there is no such file")
     runs.check_writable(options["output_dir"], "--output-dir")
     from training.visualize import generate  # TensorFlow is imported here, after all that can be checked without it
 
     generate.run(options, list(seeds), label, argv)
+
+
+def _check(options, given):
+    """Rules between options, and the files they name. `given` has those of the command line alone."""
+    if options["model"] is None:
+        raise UsageError("--model: a network snapshot is needed (a path, a URL or gdrive:NAME)")
+    if "seeds" in given and "images_num" in given:
+        raise UsageError("--seeds and --images-num: give only one of them")
+    if not re.fullmatch(r"cpu|\d+(,\d+)*", options["gpus"]):
+        raise UsageError(f"--gpus: got {options['gpus']!r}, expected GPU numbers such as 0 or 0,1, or cpu")
+    sampling_flags = [OPTIONS[name].flag for name in SAMPLING_FLAGS if given.get(name)]
+    if options["project"] is not None and sampling_flags:
+        raise UsageError(f"--project and {sampling_flags[0]}: give only one of them")
+    paths = {name: options[name] for name in ("project", "model") if options[name] is not None}
+    for name, path in paths.items():
+        if not path.startswith(("http://", "https://", "gdrive:")) and not os.path.isfile(path):
+            raise UserError(f"{OPTIONS[name].flag} {path}: there is no such file")
 
 
 def parse_seeds(text):

@@ -127,6 +127,7 @@ BAD_LINES = [
     (["--model", "ganformer", "--noise-mode", "loud"], 2, "expected one of const, random, none"),
     (["--model", "ganformer", "--truncation_psi", "1"], 2, "did you mean --truncation-psi?"),
     (["--model", "ganformer", "--video", "--seeds", "1"], 2, "--video: needs two seeds"),
+    (["--model", "ganformer", "--gpus", "one"], 2, "--gpus: got 'one'"),
     (["--model", "ganformer", "--class", "red"], 2, "--class: got 'red'"),
     (["--model", "ganformer", "--class", "1"], 1, "--class 1: this model was trained without labels"),
     (["--model", "labelled", "--class", "3"], 2, "--class 3: this model has classes 0 to 2"),
