@@ -1,0 +1,192 @@
+"""Attention layers against naive float64 loops over images, heads, rows and latents."""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from dnnlib import tflib
+from dnnlib.tflib import variables
+from training.networks.attention import AttentionOptions, attention_layer
+from training.networks.layers import Context, minibatch_stddev
+from training.networks.merge import merge_weights
+from training.networks.positional import grid_positions
+
+N, F, T, DIM, TO, POS = 2, 6, 3, 8, 5, 4
+
+
+class Layer:
+    """One attention layer with random weights and inputs, evaluated in TensorFlow; its variables as float64 arrays, scaled as used."""
+
+    def __init__(self, options, positions=True, mask=None, assignments=None, seed=0):
+        rng = np.random.RandomState(seed)
+        self.x, self.y = rng.randn(N, F, DIM), rng.randn(N, T, TO)
+        self.pos_from, self.pos_to = (rng.randn(F, POS), rng.randn(T, POS)) if positions else (None, None)
+        given = [None if a is None else tf.constant(a, tf.float32) for a in (self.x, self.y, self.pos_from, self.pos_to, mask, assignments)]
+        result = attention_layer(given[0], given[1], Context(), options, "t", *given[2:])
+        stored = {v.name[len("AttLayer_t/") : -2]: v for v in tf.global_variables()}
+        variables.assign({v: rng.randn(*v.shape.as_list()) for v in stored.values()})
+        outputs = [result.x, result.probs] + ([result.assignments] if result.assignments is not None else [])
+        self.outputs = tflib.run(outputs)
+        self.v = {name: np.float64(value) for name, value in tflib.run(stored).items()}
+
+    def dense(self, rows, name):
+        weight = self.v[f"weight_{name}"]
+        return rows @ weight / np.sqrt(len(weight)) + self.v[f"bias_{name}"]
+
+
+def softmax(scores):
+    e = np.exp(scores - scores.max())
+    return e / e.sum()
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def naive_probs(layer, options, mask=None, assignments=None):
+    """P [N, h, F, T] before the gates, one row at a time."""
+    s = DIM // options.num_heads
+    probs = np.zeros((N, options.num_heads, F, T))
+    for n in range(N):
+        content = layer.dense(layer.x[n], "query")
+        query, key = content, layer.dense(layer.y[n], "key")
+        if layer.pos_from is not None:
+            query, key = query + layer.dense(layer.pos_from, "from_pos"), key + layer.dense(layer.pos_to, "to_pos")
+        for h in range(options.num_heads):
+            hidden = np.zeros(T) if mask is None else (1 - mask[n, 0]) * -10000.0
+            if not options.kmeans:
+                part = slice(h * s, (h + 1) * s)
+                for f in range(F):
+                    probs[n, h, f] = softmax([query[f, part] @ key[t, part] / np.sqrt(s) for t in range(T)] + hidden)
+                continue
+            elements = np.concatenate([content, query - content], axis=1)[:, h * 2 * s : (h + 1) * 2 * s]  # contiguous, over the border
+            if assignments is not None:
+                centroids = assignments[n, h] @ elements
+            elif options.iterative:
+                centroids = layer.dense(key, "key2")[:, h * 2 * s : (h + 1) * 2 * s]
+            else:
+                centroids = layer.v["toasgn_init"][0, h]
+            for i in range(options.kmeans_iters):
+                if i:
+                    shares = probs[n, h].T
+                    centroids = np.stack([sum(shares[t, f] * elements[f] for f in range(F)) / (shares[t].sum() + 1e-8) for t in range(T)])
+                weighted = elements * layer.v[f"iter_{i}/st_weights"][h, 0]
+                for f in range(F):
+                    probs[n, h, f] = softmax([weighted[f] @ centroids[t] / np.sqrt(s) for t in range(T)] + hidden)
+    return probs
+
+
+def naive_layer(layer, options, probs):
+    """Gates, values and integration: (x [N, F, DIM], P after the gates)."""
+    s, probs, out = DIM // options.num_heads, probs.copy(), np.zeros_like(layer.x)
+    for n in range(N):
+        value = layer.dense(layer.y[n], "value")
+        for h in range(options.num_heads):
+            if options.to_gate:
+                gate = layer.dense(layer.y[n], "e_cont") + (layer.dense(layer.pos_to, "e_pos") if layer.pos_to is not None else 0)
+                probs[n, h] *= sigmoid(gate[:, h])[np.newaxis]
+            if options.from_gate:
+                gate = layer.dense(layer.x[n], "n_cont") + (layer.dense(layer.pos_from, "n_pos") if layer.pos_from is not None else 0)
+                probs[n, h] *= sigmoid(1 + gate[:, h])[:, np.newaxis]
+        control = np.concatenate([probs[n, h] @ value[:, h * s : (h + 1) * s] for h in range(options.num_heads)], axis=1)
+        control, rows = layer.dense(control, "out"), layer.x[n].copy()
+        axis = {"layer": 1, "instance": 0, None: None}[options.norm]
+        if axis is not None and options.integration in ("add", "both"):
+            rows = rows - rows.mean(axis=axis, keepdims=True)
+        if axis is not None and options.integration in ("mul", "both"):
+            rows = rows / np.sqrt((rows**2).mean(axis=axis, keepdims=True) + 1e-8)
+        gain, bias = {"add": (0, control), "mul": (control, 0), "both": (control[:, :DIM], control[:, DIM:])}[options.integration]
+        out[n] = rows * (gain + 1) + bias
+    return out, probs
+
+
+@pytest.mark.parametrize("kmeans", [{}, {"kmeans": True}, {"kmeans": True, "kmeans_iters": 3}, {"kmeans": True, "iterative": True}])
+@pytest.mark.parametrize("other", [
+    {}, {"num_heads": 2, "to_gate": True, "from_gate": True, "integration": "both", "norm": "layer"},
+    {"norm": "instance", "integration": "mul", "to_gate": True}, {"norm": "layer", "integration": "add", "from_gate": True},
+])  # fmt: skip
+@pytest.mark.parametrize("positions", [True, False])
+def test_layer_equals_naive_loops(graph, kmeans, other, positions):
+    options = AttentionOptions(**dict(kmeans, **other))
+    layer = Layer(options, positions)
+    expected, probs = naive_layer(layer, options, naive_probs(layer, options))
+    np.testing.assert_allclose(layer.outputs[1], probs, atol=2e-5)
+    np.testing.assert_allclose(layer.outputs[0], expected, atol=2e-4)
+    if options.kmeans:
+        shares = np.transpose(probs, [0, 1, 3, 2])
+        np.testing.assert_allclose(layer.outputs[2], shares / (shares.sum(axis=-1, keepdims=True) + 1e-8), atol=2e-4)
+
+
+def test_masked_latents_receive_no_attention(graph):
+    mask = np.array([[[1, 0, 1]], [[1, 1, 0]]], float)
+    options = AttentionOptions()
+    layer = Layer(options, mask=mask)
+    np.testing.assert_allclose(layer.outputs[1], naive_probs(layer, options, mask), atol=2e-5)
+    assert layer.outputs[1][0, :, :, 1].max() == 0 and layer.outputs[1][1, :, :, 2].max() == 0
+
+
+def test_carried_assignments_make_the_centroids(graph):
+    assignments = np.random.RandomState(3).dirichlet(np.ones(F), (N, 1, T))
+    options = AttentionOptions(kmeans=True, iterative=True)
+    layer = Layer(options, assignments=assignments)
+    np.testing.assert_allclose(layer.outputs[1], naive_probs(layer, options, assignments=assignments), atol=2e-5)
+
+
+def test_batch_normalization_uses_the_batch_in_training_and_averages_elsewhere(graph):
+    options = AttentionOptions(norm="batch", integration="both")
+    x = tf.constant(np.random.RandomState(0).randn(N, F, DIM) * 3 + 1, tf.float32)
+    y = tf.zeros([N, T, TO])
+    training = Context(training=True, streams=tflib.RandomStreams(0))
+    with tf.variable_scope("net", reuse=tf.AUTO_REUSE):
+        normalized = attention_layer(x, y, training, options, "t").x
+        outside = attention_layer(x, y, Context(), options, "t").x
+    averages = {v.name.split("/")[-1][:-2]: v for v in tf.global_variables() if "norm_" in v.name}
+    others = {v: np.zeros(v.shape.as_list()) for v in tf.global_variables() if "norm_" not in v.name}
+    variables.assign({**others, averages["norm_mean"]: np.full(DIM, 0.5), averages["norm_square"]: np.full(DIM, 4.0)})
+    values = tflib.run(x).astype(np.float64)
+    centred = values - values.mean(axis=(0, 1))
+    expected = centred / np.sqrt((centred**2).mean(axis=(0, 1)) + 1e-8)
+    np.testing.assert_allclose(tflib.run(normalized), expected, atol=1e-4)
+    np.testing.assert_allclose(tflib.run(outside), (values - 0.5) / 2, atol=1e-4)
+    tflib.run(training.updates)
+    np.testing.assert_allclose(tflib.run(averages["norm_mean"]), 0.999 * 0.5 + 0.001 * values.mean(axis=(0, 1)), atol=1e-5)
+
+
+def test_minibatch_stddev_groups(graph):
+    """Sample n belongs to group n mod (N / group); one value a group, as last feature."""
+    x = np.random.RandomState(0).randn(8, 3, 3, 2)
+    y = tflib.run(minibatch_stddev(tf.constant(x, tf.float32), 4))
+    for n in range(8):
+        members = x[[m for m in range(8) if m % 2 == n % 2]]
+        np.testing.assert_allclose(y[n, :, :, 2], np.sqrt(members.var(axis=0) + 1e-8).mean(), rtol=1e-5)
+    np.testing.assert_allclose(y[..., :2], x, atol=1e-6)
+
+
+def test_sinus_positions(graph):
+    """Two directions: sin and cos of x (along the width), then of y; D directions: projections on turned axes."""
+    height, width, dim = 2, 4, 8
+    two = tflib.run(grid_positions(height, width, dim, "sinus", 2, "uniform")).reshape(height, width, dim)
+    for row in range(height):
+        for column in range(width):
+            x, y = -1 + 2 * column / (width - 1), -1 + 2 * row / (height - 1)
+            f = [10000 ** (4 * i / dim) for i in range(dim // 4)]
+            expected = [g(c / d) for c in (x, y) for g in (np.sin, np.cos) for d in f]
+            np.testing.assert_allclose(two[row, column], expected, atol=1e-6)
+    four = tflib.run(grid_positions(height, width, dim, "sinus", 4, "uniform")).reshape(height, width, dim)
+    x, y = -1 + 2 * 2 / 3, 1.0
+    expected = [g(x * np.cos(d * np.pi / 4) + y * np.sin(d * np.pi / 4)) for d in range(4) for g in (np.sin, np.cos)]
+    np.testing.assert_allclose(four[1, 2], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("merge_type", ["softmax", "max", "sum", "leaves"])
+def test_merge_weights(graph, merge_type):
+    scores = np.random.RandomState(0).randn(1, 3, 2, 2, 1)
+    weights = tflib.run(merge_weights(tf.constant(scores, tf.float32), merge_type))
+    for row in range(2):
+        for column in range(2):
+            s = scores[0, :, row, column, 0]
+            expected = {"softmax": softmax(s), "max": np.eye(3)[np.argmax(s)], "sum": np.ones(3)}
+            if merge_type == "leaves":
+                a, b = sigmoid(s[1] - s[0]), sigmoid(s[2] - max(s[0], s[1]))
+                expected["leaves"] = [(1 - a) * (1 - b), a * (1 - b), b]
+            np.testing.assert_allclose(weights[0, :, row, column, 0], expected[merge_type], atol=1e-6)
