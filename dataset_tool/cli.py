@@ -172,12 +172,16 @@ def _write(name, source, options, ratio=1.0, shards=None):
     if options.shards_num and options.shards_num > count:
         raise UsageError(f"--shards-num {options.shards_num}: accepted: 1 to the number of pictures, {count}")
     shards = min(options.shards_num or shards or -(-count // 20000), count)
-    described = sources.digest([attached.names, attached.kind, attached.values[:count].tobytes()]) if attached else ""
+    described = ""
+    if attached:
+        described = sources.digest([attached.names, attached.kind, b"" if attached.values is None else attached.values[:count].tobytes()])
     plan = writer.Plan(name, form, shards, count, source.description, source.identity, described)
     for note in source.notes:
         print(note)
     manifest, was_there = writer.write_dataset(options.data_dir, plan, source, options.num_workers, options.allow_skips)
     _print_summary(options.data_dir, manifest, was_there)
+    if attached is None and source.subfolders > 1:
+        print(f"  the names of the {source.subfolders} sub-folders are not used; --labels folders makes them labels")
     return manifest
 
 

@@ -15,5 +15,5 @@ FORMATS = {
     "npy": lambda options: source_arrays.npy_source(options.images_dir),
     "hdf5": lambda options: source_arrays.hdf5_source(options.images_dir, options.key),
     "lmdb": lambda options: source_databases.lmdb_source(options.images_dir),
-    "tfds": lambda options: source_databases.tfds_source(options.task, options.images_dir, options.key, options.max_images),
+    "tfds": lambda options: source_databases.tfds_source(options.task, options.images_dir, options.key),
 }

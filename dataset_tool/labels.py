@@ -49,9 +49,9 @@ def _read(source, spec):
     try:
         if extension == ".npy":
             return from_array(np.load(spec, allow_pickle=False), source.count)
-        table, columns = readers[extension](spec)
+        table, columns = readers[extension](spec, names)
         return _from_rows(_match(names, table), columns)
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, EOFError) as error:
         raise UserError(f"--labels {spec}: {error}") from error
 
 
@@ -62,20 +62,26 @@ def _in_folders(names):
     return names
 
 
-def _read_csv(path):
-    """Table file name -> list of cells, and the header's names of the label columns (None without a header)."""
+def _read_csv(path, names):
+    """Table file name -> list of cells, and the header's names of the label columns (None when the first line is a picture's)."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
     if not rows or len(rows[0]) < 2:
         raise ValueError("accepted: lines of a file name and one or more labels, with or without a header")
-    header = rows.pop(0)[1:] if not os.path.splitext(rows[0][0])[1] and not rows[0][0].isdigit() else None
+    header = None if _keys(rows[0][0]) & {key for name in names for key in _keys(name)} else rows.pop(0)[1:]
     uneven = next((row for row in rows if len(row) != len(rows[0])), None)
     if uneven:
         raise ValueError(f"line of {uneven[0]} has {len(uneven)} columns, the others {len(rows[0])}")
     return {row[0]: row[1:] for row in rows}, header
 
 
-def _read_json(path):
+def _keys(name):
+    """What a picture can be called: its path, its file name, the latter without its extension."""
+    base = os.path.basename(name)
+    return {name, base, os.path.splitext(base)[0]}
+
+
+def _read_json(path, names):
     """The same from a JSON object {file: label} or {"labels": [[file, label], ...], "label_names": [...]}."""
     with open(path, encoding="utf-8") as file:
         content = json.load(file)
@@ -91,7 +97,7 @@ def _match(names, table):
     """Rows of the table in the order of the pictures, found by path, by file name or by the name without its extension."""
     short = {}
     for name, row in table.items():
-        for key in (os.path.basename(name), os.path.splitext(os.path.basename(name))[0]):
+        for key in _keys(name):
             short[key] = None if key in short and short[key] != row else row     # None: ambiguous
     rows, missing = [], []
     for name in names:

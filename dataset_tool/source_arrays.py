@@ -67,7 +67,7 @@ def npy_source(root):
     for path in paths:
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, EOFError) as error:
             raise UserError(f"--images-dir {path}: not a .npy array of numbers ({error})") from error
         kind = layout(array.shape, path)
         rows.append(array.shape[0] if kind.startswith("N") else 0)

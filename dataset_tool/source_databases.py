@@ -7,10 +7,8 @@ import io
 import os
 from dataclasses import dataclass
 
-import numpy as np
-
-from dataset_tool import labels, pictures
-from dataset_tool.sources import Source, SourceLabels, digest, file_facts, width_of
+from dataset_tool import pictures
+from dataset_tool.sources import Loaded, Source, SourceLabels, digest, file_facts, width_of
 from dnnlib import UserError
 from training.dataset import Dataset
 
@@ -89,12 +87,18 @@ def records_source(folder, ratio):
                   labels=found, default_resolution=dataset.resolution, root=folder)
 
 
-def identity(entry):
-    """The loader of a source whose entries are pictures."""
-    return entry
+@dataclass(frozen=True)
+class ExampleLoader:
+    """Takes entries (picture, number of its class or None) as they are."""
+
+    classes: int
+
+    def __call__(self, entry):
+        pixels, number = entry
+        return Loaded(pixels, label=tuple(float(number == column) for column in range(self.classes)))
 
 
-def tfds_source(name, data_dir=None, key=None, max_images=None):
+def tfds_source(name, data_dir=None, key=None):
     """The train split of a dataset of TensorFlow Datasets, read from `data_dir` (downloaded there when it is not prepared).
 
     Its labels are those of the feature `label`, if it has one.
@@ -114,21 +118,22 @@ def tfds_source(name, data_dir=None, key=None, max_images=None):
         raise UserError(f"--key {key}: {name} has the picture features {', '.join(images) or 'none'}; accepted: one of them")
     key = key or images[0]
 
+    classes = features.get("label")
+    names = list(classes.names) if isinstance(classes, tfds.features.ClassLabel) else []
+
     def entries():
         for example in tfds.as_numpy(builder.as_dataset(split="train", shuffle_files=False)):
-            yield example[key]
+            yield example[key], example["label"] if names else None
 
-    count = min(split.num_examples, max_images or split.num_examples)
     width = features[key].shape[1]
-    return Source(f"tfds {builder.info.full_name}", identity, entries, count, digest(["tfds", builder.info.full_name, key]),
-                  labels=_tfds_labels(tfds, builder, count), default_resolution=width_of(width) if width else 256)
+    return ExampleSource(f"tfds {builder.info.full_name}", ExampleLoader(len(names)), entries, split.num_examples,
+                         digest(["tfds", builder.info.full_name, key]), labels=SourceLabels(None, names, "one-hot") if names else None,
+                         default_resolution=width_of(width) if width else 256)
 
 
-def _tfds_labels(tfds, builder, count):
-    feature = builder.info.features.get("label")
-    if not isinstance(feature, tfds.features.ClassLabel):
-        return None
-    skip = {name: tfds.decode.SkipDecoding() for name, kind in builder.info.features.items() if isinstance(kind, tfds.features.Image)}
-    examples = tfds.as_numpy(builder.as_dataset(split=f"train[:{count}]", shuffle_files=False, decoders=skip))
-    numbers = np.array([int(example["label"]) for example in examples])
-    return labels.from_classes([[feature.int2str(number)] for number in numbers], list(feature.names))
+class ExampleSource(Source):
+    """A Source whose entries are the pictures themselves."""
+
+    def name(self, entry):
+        """The picture's shape: it has no name."""
+        return f"a picture of shape {list(entry[0].shape)}"

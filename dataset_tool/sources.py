@@ -11,8 +11,6 @@ import itertools
 import os
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from dataset_tool import pictures, scenes
 from dnnlib import UserError
 
@@ -21,11 +19,20 @@ EXTENSIONS = {"png": (".png",), "jpg": (".jpg", ".jpeg")}
 
 @dataclass
 class SourceLabels:
-    """Labels by entry number: float32 [count, classes], class names, kind (one-hot, multi-hot, continuous, counts)."""
+    """Labels: float32 [count, classes] by entry number, or None where the loader gives them; class names; kind (one-hot, ...)."""
 
-    values: np.ndarray
+    values: object
     names: list
     kind: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a loader makes of an entry: PIL image or array; mask uint8 [H, W] and label [classes] where the source has them."""
+
+    picture: object
+    mask: object = None
+    label: tuple = ()
 
 
 @dataclass
@@ -34,7 +41,7 @@ class Source:
 
     Attributes:
         description: what it is, for the manifest and messages.
-        loader: function entry -> PIL image or uint8 array, or (either, mask uint8 [H, W]); raises PictureError. Picklable.
+        loader: picklable function entry -> PIL image, array or Loaded; raises PictureError.
         entries: sequence of entries, or function () -> iterator over them.
         count: their number.
         identity: string that changes when the input does.
@@ -42,6 +49,8 @@ class Source:
         notes: what was left out or should be known, for people.
         default_resolution: width to store when none is asked for.
         masks: whether the loader gives masks.
+        root: folder to which names are relative.
+        subfolders: number of different sub-folders the pictures are in, 0 when some are in none.
     """
 
     description: str
@@ -54,6 +63,7 @@ class Source:
     default_resolution: int = 256
     masks: bool = False
     root: str = ""
+    subfolders: int = 0
 
     def iterate(self, start, stop):
         """Iterator over the entries start to stop."""
@@ -119,7 +129,9 @@ def folder_source(root, format):
     """Image files below a folder, recursively. Args: root, the folder; format, png or jpg."""
     paths, notes = find_files(root, EXTENSIONS[format])
     identity = digest(itertools.chain([format], ((path, *file_facts(path)) for path in paths)))
-    return Source(f"{format} files", pictures.open_picture, paths, len(paths), identity, notes=notes, root=root)
+    parents = {os.path.dirname(os.path.relpath(path, root)) for path in paths}
+    return Source(f"{format} files", pictures.open_picture, paths, len(paths), identity, notes=notes, root=root,
+                  subfolders=0 if "" in parents else len(parents))
 
 
 @dataclass(frozen=True)
@@ -132,13 +144,11 @@ class SceneLoader:
 
     def __call__(self, entry):
         scene = scenes.draw_scene(self.seed, entry, self.resolution)
-        return (scene.image, scene.mask) if self.masks else scene.image
+        return Loaded(scene.image, scene.mask if self.masks else None, tuple(scene.counts.tolist()))
 
 
 def scenes_source(count, seed, resolution, masks):
     """`count` procedural scenes, labelled with their numbers of spheres, cubes and cylinders."""
-    shapes = ([item.shape for item in scenes.sample_scene(seed, index).objects] for index in range(count))
-    counts = np.array([[found.count(shape) for shape in scenes.SHAPES] for found in shapes], np.float32)
-    labels = SourceLabels(counts, [f"{shape}s" for shape in scenes.SHAPES], "counts")
+    labels = SourceLabels(None, [f"{shape}s" for shape in scenes.SHAPES], "counts")
     return Source("procedural scenes", SceneLoader(seed, resolution, masks), range(count), count, digest(["scenes", seed, masks]),
                   labels=labels, default_resolution=resolution, masks=masks)

@@ -13,7 +13,10 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
+import numpy as np
+
 from dataset_tool import pictures
+from dataset_tool.sources import Loaded
 from dnnlib import UserError, records
 
 CHUNK = 16              # pictures a task: large enough to hide its cost, small enough to share evenly
@@ -22,10 +25,11 @@ TASKS_AHEAD = 4         # tasks a worker: bounds the memory
 
 @dataclass(frozen=True)
 class Converted:
-    """What became of an entry: its record and what was done to the picture, or the reason why there is none."""
+    """What became of an entry: its record, label and what was done to the picture, or the reason why there is none."""
 
     entry: object
     record: bytes = b""
+    label: tuple = ()
     notes: tuple = ()
     reason: str = ""
 
@@ -34,8 +38,8 @@ def convert(loader, form, entry):
     """Load, convert and serialize one entry. Returns a Converted."""
     try:
         loaded = loader(entry)
-        loaded, mask = loaded if isinstance(loaded, tuple) else (loaded, None)
-        image = loaded if hasattr(loaded, "mode") else pictures.from_array(loaded)
+        loaded = loaded if isinstance(loaded, Loaded) else Loaded(loaded)
+        image = pictures.from_array(loaded.picture) if isinstance(loaded.picture, np.ndarray) else loaded.picture
         pixels, notes = pictures.to_pixels(image, form)
     except pictures.PictureError as error:
         return Converted(entry, reason=str(error))
@@ -43,9 +47,9 @@ def convert(loader, form, entry):
     features = {"shape": [channels, height, width], "data": pictures.encode(pixels, form.encoding)}
     if form.encoding != "raw":     # a raw record is that of the older format, without this feature
         features["encoding"] = form.encoding.encode()
-    if mask is not None:
-        features["mask"] = pictures.encode(mask, "png")
-    return Converted(entry, records.encode_example(features), tuple(notes))
+    if loaded.mask is not None:
+        features["mask"] = pictures.encode(loaded.mask, "png")
+    return Converted(entry, records.encode_example(features), loaded.label, tuple(notes))
 
 
 def convert_all(entries, loader, form, num_workers):

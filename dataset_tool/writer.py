@@ -60,6 +60,7 @@ class ShardRecord:
     shard: manifests.Shard
     lengths: list = field(default_factory=list)
     kept: list = field(default_factory=list)
+    labels: list = field(default_factory=list)
     skipped: list = field(default_factory=list)
     notes: dict = field(default_factory=dict)
 
@@ -184,6 +185,8 @@ def _write_shard(partial, name, first, converted, source, progress):
                 continue
             writer.write(result.record)
             done.kept.append(index)
+            if result.label:
+                done.labels.append(result.label)
             notes.update(result.notes)
     done.shard = manifests.Shard(name, len(done.kept), writer.size, writer.digest)
     done.lengths = [length for _, length in writer.positions]
@@ -229,7 +232,8 @@ def _finish(partial, plan, source, finished):
     labels = source.labels
     if labels is not None:
         with atomic_output(os.path.join(partial, f"{plan.name}-rxx.labels")) as file:
-            np.save(file, labels.values[kept])
+            streamed = itertools.chain.from_iterable(done.labels for done in finished)
+            np.save(file, np.array(list(streamed), np.float32) if labels.values is None else labels.values[kept])
     form = plan.form
     notes = sum((Counter(done.notes) for done in finished), Counter())
     manifest = manifests.Manifest(

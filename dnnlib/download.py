@@ -15,7 +15,9 @@ DRIVE_URL = "https://drive.usercontent.google.com/download"
 DRIVE_PAGE = "https://drive.google.com/file/d/{}/view"
 TIMEOUT = (20, 60)          # seconds to connect, seconds without a byte
 ATTEMPTS = 5                # in a row that bring nothing
+FIRST_WAIT = 0.2            # seconds, doubled with every one of them
 _BLOCK = 1 << 20
+_NETWORK_BLOCK = 1 << 14     # at most this much is lost with a connection
 
 # Published snapshots: name -> Google Drive id.
 PUBLISHED = {
@@ -144,7 +146,7 @@ class _Transfer:
                     if failures >= ATTEMPTS:
                         given = f"{self._arrived()} bytes ({' '.join(str(error).split())[:200]})"
                         raise UserError(f"{ATTEMPTS} attempts brought no more than {given}") from error
-                    time.sleep(min(0.2 * 2 ** failures, 10))
+                    time.sleep(min(FIRST_WAIT * 2 ** failures, 10))
 
     def _arrived(self):
         return os.path.getsize(self.part) if os.path.exists(self.part) else 0
@@ -162,7 +164,7 @@ class _Transfer:
                 raise _Broken(f"status {answer.status_code}")
             if answer.status_code not in (200, 206):
                 raise UserError(f"the server answers {answer.status_code} {answer.reason}")
-            blocks = answer.iter_content(_BLOCK // 4)
+            blocks = answer.iter_content(_NETWORK_BLOCK)
             first = next(blocks, b"")
             if _is_page(answer, first, self.name):
                 return self._read_page(first + b"".join(blocks))

@@ -1,0 +1,232 @@
+"""Every --format through the command line, on data made here; the record layout by an independent parser."""
+
+import os
+import pickle
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.dataset_helpers import (
+    error_line,
+    image_bytes,
+    noise,
+    parse_example,
+    parse_tfrecords,
+    prepare,
+    prepare_process,
+    smooth_picture,
+    write_old_dataset,
+    write_pngs,
+)
+from training.dataset import Dataset
+
+
+def _dataset(tmp_path, name="own"):
+    return Dataset(str(tmp_path / name))
+
+
+def _nchw(pictures):
+    return pictures.transpose(0, 3, 1, 2)
+
+
+def test_png_folder_recursive_sorted_and_foreign_files_counted(tmp_path):
+    pictures = noise(5)
+    write_pngs(tmp_path / "in", pictures, ["b/2.png", "a/1.PNG", "z.png", "b/10.png", "c/.hidden.png"])
+    (tmp_path / "in" / "b" / "notes.txt").write_text("no picture")
+    (tmp_path / "in" / ".git").mkdir()
+    write_pngs(tmp_path / "in" / ".git", noise(1))
+    done = prepare_process("--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 16, "--num-workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert "left out 1 hidden files" in done.stdout and "left out 1 other files" in done.stdout
+    np.testing.assert_array_equal(_dataset(tmp_path).read(range(4)), _nchw(pictures[[1, 3, 0, 2]]))
+    assert sorted(os.listdir(str(tmp_path))) == ["in", "own"]
+
+
+def test_jpg_folder(tmp_path):
+    os.makedirs(str(tmp_path / "in"))
+    for number, extension in enumerate(("jpg", "JPEG", "jpeg")):
+        (tmp_path / "in" / f"{number}.{extension}").write_bytes(image_bytes(smooth_picture(48, 48, number), "JPEG", quality=95))
+    (tmp_path / "in" / "3.png").write_bytes(b"")
+    done = prepare_process("--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--format", "jpg", "--resolution", 32)
+    assert done.returncode == 0 and "left out 1 other files" in done.stdout, done.stderr
+    for number, extension in enumerate(("jpg", "JPEG", "jpeg")):
+        with Image.open(str(tmp_path / "in" / f"{number}.{extension}")) as image:
+            expected = np.asarray(image.resize((32, 32), Image.Resampling.LANCZOS))
+        np.testing.assert_array_equal(_dataset(tmp_path).read([number])[0].transpose(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize("kind", ["NHWC", "NCHW", "NHW", "folder", "folder of many", "fortran"])
+def test_npy(tmp_path, capsys, kind):
+    pictures = noise(6)
+    root = tmp_path / "in"
+    root.mkdir()
+    if kind == "folder":
+        for number, pixels in enumerate(pictures):
+            np.save(str(root / f"{number}.npy"), pixels if number % 2 else pixels.transpose(2, 0, 1))
+    elif kind == "folder of many":
+        np.save(str(root / "a.npy"), pictures[:4])
+        np.save(str(root / "b.npy"), pictures[4:])
+    else:
+        arrays = {"NHWC": pictures, "NCHW": _nchw(pictures), "NHW": pictures[..., 0], "fortran": np.asfortranarray(pictures)}
+        root = root / "all.npy"
+        np.save(str(root), arrays[kind])
+    code, out, err = prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", root, "--format", "npy")
+    assert code == 0, err
+    expected = np.repeat(pictures[..., :1], 3, axis=3) if kind == "NHW" else pictures
+    np.testing.assert_array_equal(_dataset(tmp_path).read(range(6)), _nchw(expected))
+    assert ("gray to RGB: 6 images" in out) == (kind == "NHW")
+
+
+def test_hdf5(tmp_path, capsys):
+    h5py = pytest.importorskip("h5py")
+    pictures = noise(6)
+    with h5py.File(str(tmp_path / "in.h5"), "w") as file:
+        file["group/pictures"] = pictures
+        file["labels"] = np.arange(6) % 3
+        file["boxes"] = np.zeros([6, 4])
+    arguments = ["--data-dir", tmp_path, "--images-dir", tmp_path / "in.h5", "--format", "hdf5"]
+    assert prepare_process(*arguments, "--task", "own", "--num-workers", 1).returncode == 0
+    np.testing.assert_array_equal(_dataset(tmp_path).read(range(6)), _nchw(pictures))
+    np.testing.assert_array_equal(_dataset(tmp_path).labels, np.eye(3)[np.arange(6) % 3])
+    with h5py.File(str(tmp_path / "in.h5"), "a") as file:
+        file["other"] = _nchw(pictures)[:, ::-1]
+    assert "2 four-dimensional arrays, name one with --key" in error_line(prepare(capsys, *arguments, "--task", "two")[2])
+    assert "--key boxes" in error_line(prepare(capsys, *arguments, "--task", "two", "--key", "boxes")[2])
+    assert prepare(capsys, *arguments, "--task", "two", "--key", "other")[0] == 0
+    np.testing.assert_array_equal(_dataset(tmp_path, "two").read(range(6)), _nchw(pictures[..., ::-1]))
+
+
+def test_lmdb_with_webp_jpg_and_png_values(tmp_path):
+    lmdb = pytest.importorskip("lmdb")
+    pictures = [smooth_picture(40, 56, seed) for seed in range(4)]
+    formats = (("PNG", {}), ("WEBP", {"lossless": True}), ("JPEG", {"quality": 95}), ("PNG", {}))
+    with lmdb.open(str(tmp_path / "in"), map_size=1 << 24) as database, database.begin(write=True) as transaction:
+        for number in (2, 0, 3, 1):
+            format, options = formats[number]
+            transaction.put(f"key{number}".encode(), image_bytes(pictures[number], format, **options))
+    arguments = ["--images-dir", tmp_path / "in", "--format", "lmdb", "--ratio", "40/56", "--resolution", 32]
+    done = prepare_process("--data-dir", tmp_path, "--task", "own", *arguments)
+    assert done.returncode == 0, done.stderr
+    dataset = _dataset(tmp_path)
+    assert dataset.ratio == 40 / 56
+    images = dataset.read(range(4))
+    assert not images[:, :, :4].any() and not images[:, :, 27:].any()         # 23 rows of 32
+    for number in range(4):
+        expected = np.asarray(Image.fromarray(pictures[number]).resize((32, 23), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
+        assert np.abs(images[number, :, 4:27].astype(int) - expected).max() <= (16 if number == 2 else 0)
+
+
+class _Text:
+    """A stand-in for the parts of tensorflow_datasets that are used."""
+
+    def __init__(self, pictures, numbers):
+        features = types.SimpleNamespace(Image=type("Image", (), {"shape": (16, 16, 3)}), ClassLabel=_ClassLabel)
+        self.features, self.decode = features, types.SimpleNamespace(SkipDecoding=object)
+        self.pictures, self.numbers = pictures, numbers
+
+    def builder(self, name, data_dir):
+        if name != "small":
+            raise ValueError(f"Dataset {name} not found.\nDid you mean: small?")
+        split = types.SimpleNamespace(num_examples=len(self.pictures))
+        features = {"image": self.features.Image(), "label": _ClassLabel()}
+        info = types.SimpleNamespace(features=features, splits={"train": split}, full_name="small/1.0.0")
+        return types.SimpleNamespace(info=info, download_and_prepare=lambda: None, as_dataset=self._examples)
+
+    def _examples(self, split, shuffle_files, decoders=None):
+        assert not shuffle_files
+        return [{"image": pixels, "label": number} for pixels, number in zip(self.pictures, self.numbers)]
+
+    @staticmethod
+    def as_numpy(examples):
+        return examples
+
+
+class _ClassLabel:
+    names = ["cat", "dog"]
+
+    def int2str(self, number):
+        return self.names[number]
+
+
+def test_tfds(tmp_path, capsys, monkeypatch):
+    pictures, numbers = noise(4), [0, 1, 1, 0]
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", _Text(pictures, numbers))
+    assert prepare(capsys, "--data-dir", tmp_path, "--task", "small", "--format", "tfds")[0] == 0
+    dataset = _dataset(tmp_path, "small")
+    np.testing.assert_array_equal(dataset.read(range(4)), _nchw(pictures))
+    assert dataset.label_names == ["cat", "dog"] and dataset.labels.argmax(1).tolist() == numbers
+    code, _, err = prepare(capsys, "--data-dir", tmp_path, "--task", "large", "--format", "tfds")
+    assert code == 1 and "--task large: TensorFlow Datasets cannot load it (Dataset large not found." in error_line(err)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    code, _, err = prepare(capsys, "--data-dir", tmp_path, "--task", "small", "--format", "tfds")
+    assert code == 1 and "needs the package tensorflow-datasets" in error_line(err)
+
+
+def write_cifar(folder, per_batch=3):
+    """The folder of the python version, with protocol-2 pickles as Python 2 wrote them. Returns (pictures, numbers)."""
+    os.makedirs(str(folder))
+    pictures = noise(5 * per_batch, 32)
+    numbers = [index % 10 for index in range(len(pictures))]
+    for batch in range(5):
+        rows = slice(batch * per_batch, batch * per_batch + per_batch)
+        content = {b"data": _nchw(pictures)[rows].reshape(per_batch, 3072), b"labels": numbers[rows]}
+        with open(os.path.join(str(folder), f"data_batch_{batch + 1}"), "wb") as file:
+            pickle.dump(content, file, protocol=2)
+    with open(os.path.join(str(folder), "batches.meta"), "wb") as file:
+        pickle.dump({b"label_names": [f"class{number}".encode() for number in range(10)]}, file, protocol=2)
+    return pictures, numbers
+
+
+def test_raw_encoding_is_the_older_layout_to_the_byte(tmp_path, capsys):
+    pictures = noise(7)
+    write_pngs(tmp_path / "in", pictures)
+    arguments = ["--images-dir", tmp_path / "in", "--resolution", 16, "--shards-num", 2, "--encoding", "raw"]
+    assert prepare(capsys, "--data-dir", tmp_path, "--task", "own", *arguments)[0] == 0
+    stored = []
+    for number in (1, 2):
+        stored += parse_tfrecords(str(tmp_path / "own" / f"own-r04.tfrecords{number}of2"))
+    for data, pixels in zip(stored, pictures):
+        assert parse_example(data) == {"data": ("bytes", [pixels.transpose(2, 0, 1).tobytes()]), "shape": ("int64", [3, 16, 16])}
+    write_old_dataset(tmp_path / "theirs", "own", _nchw(pictures), shards=2)
+    theirs = Dataset(str(tmp_path / "theirs"))
+    np.testing.assert_array_equal(theirs.read(range(7)), _dataset(tmp_path).read(range(7)))
+    sizes = [sum(shard.stat().st_size for shard in (tmp_path / folder).glob("*.tfrecords*")) for folder in ("own", "theirs")]
+    assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize(
+    "format, content, message",
+    [
+        ("png", None, "no such file or folder"),
+        ("png", {"a.txt": b""}, "no .png file among the 1 files below it"),
+        ("jpg", {"a.png": b""}, "no .jpg or .jpeg file"),
+        ("npy", {"a.npy": b"no array"}, "not a .npy array of numbers"),
+        ("npy", {"a.npy": b""}, "not a .npy array of numbers"),
+        ("hdf5", {"a.h5": b"no hdf5"}, "not a readable hdf5 file"),
+        ("hdf5", {"a.h5": b"", "b.h5": b""}, "2 hdf5 files; accepted: one"),
+        ("lmdb", {"a.mdb": b""}, "a folder with data.mdb"),
+        ("lmdb", {"data.mdb": b"no database" * 1000}, "not a readable lmdb database"),
+    ],
+)
+def test_wrong_inputs_are_one_line(tmp_path, capsys, format, content, message):
+    if content is not None:
+        (tmp_path / "in").mkdir()
+        for name, data in content.items():
+            (tmp_path / "in" / name).write_bytes(data)
+    code, _, err = prepare(capsys, "--data-dir", tmp_path / "out", "--task", "own", "--images-dir", tmp_path / "in", "--format", format)
+    assert code == 1 and message in error_line(err)
+    assert not (tmp_path / "out" / "own").exists()
+
+
+def test_arrays_of_other_shapes_and_types(tmp_path, capsys):
+    for name, array, message in (
+        ("shape", np.zeros([2, 3, 4, 5, 6], np.uint8), "shape [2, 3, 4, 5, 6]; accepted"),
+        ("type", np.zeros([2, 8, 8, 3], np.float32), "pixels of type float32; accepted: uint8, uint16"),
+        ("object", np.array([{}, {}]), "not a .npy array of numbers"),
+    ):
+        np.save(str(tmp_path / f"{name}.npy"), array)
+        code, _, err = prepare(capsys, "--data-dir", tmp_path, "--task", name, "--images-dir", tmp_path / f"{name}.npy", "--format", "npy")
+        assert code == 1 and message in error_line(err)

@@ -1,0 +1,120 @@
+"""--labels: folders, CSV, JSON, npy, the source's own; kinds, names, errors."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.dataset_helpers import error_line, noise, prepare, write_pngs
+from training.dataset import Dataset
+
+NAMES = ["cat/1.png", "cat/2.png", "dog/1b.png", "dog/2b.png"]
+
+
+@pytest.fixture
+def run(tmp_path, capsys):
+    """Function (spec) -> (Dataset or None, output): prepares four pictures in two folders with --labels."""
+    write_pngs(tmp_path / "in", noise(4, 8), NAMES)
+
+    def prepare_with(spec):
+        arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8]
+        code, out, err = prepare(capsys, *arguments, *(["--labels", spec] if spec else []))
+        return (Dataset(str(tmp_path / "own")), out) if code == 0 else (code, error_line(err))
+
+    return prepare_with
+
+
+def _write(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    return str(tmp_path / name)
+
+
+def test_folder_names(run):
+    dataset, out = run("folders")
+    assert dataset.label_names == ["cat", "dog"] and "labels: [4, 2] one-hot (cat, dog)" in out
+    np.testing.assert_array_equal(dataset.labels, [[1, 0], [1, 0], [0, 1], [0, 1]])
+
+
+def test_without_labels_it_is_said(run):
+    dataset, out = run(None)
+    assert dataset.labels.shape == (4, 0) and "labels: none" in out and "--labels folders" in out
+
+
+@pytest.mark.parametrize(
+    "text, names, values, kind",
+    [
+        ("file,kind\n1.png,red\n2.png,blue\n1b.png,red\n2b.png,green\n", ["blue", "green", "red"], [2, 0, 2, 1], "one-hot"),
+        ("2b,1\ncat/1.png,0\n2.png,2\ndog/1b.png,2\n", ["0", "1", "2"], [0, 2, 2, 1], "one-hot"),
+        ("file,tags\n1,a;b\n2,b\n1b,a|c\n2b,\n", ["a", "b", "c"], [[1, 1, 0], [0, 1, 0], [1, 0, 1], [0, 0, 0]], "multi-hot"),
+        ("file,x,y\n1,0.5,2\n2,1,1\n1b,0,-3\n2b,1e2,0\n", ["x", "y"], [[0.5, 2], [1, 1], [0, -3], [100, 0]], "continuous"),
+        ("file,p,q\n1,1,0\n2,1,1\n1b,0,0\n2b,0,1\n", ["p", "q"], [[1, 0], [1, 1], [0, 0], [0, 1]], "multi-hot"),
+        ("file,age\n1,0.5\n2,2.5\n1b,3\n2b,4\n", ["age"], [[0.5], [2.5], [3], [4]], "continuous"),
+    ],
+)
+def test_csv(run, tmp_path, text, names, values, kind):
+    dataset, out = run(_write(tmp_path, "labels.csv", text))
+    assert dataset.label_names == names and f"] {kind} (" in out
+    expected = np.eye(len(names))[values] if kind == "one-hot" else values
+    np.testing.assert_array_equal(dataset.labels, np.float32(expected))
+
+
+@pytest.mark.parametrize(
+    "content, names, values",
+    [
+        ({"labels": [["cat/1.png", 1], ["cat/2.png", 0], ["dog/1b.png", 2], ["dog/2b.png", 1]]}, ["0", "1", "2"], np.eye(3)[[1, 0, 2, 1]]),
+        ({"1": "a", "2": "b", "1b": "a", "2b": "b"}, ["a", "b"], np.eye(2)[[0, 1, 0, 1]]),
+        ({"1": ["a"], "2": ["a", "b"], "1b": [], "2b": ["b"]}, ["a", "b"], [[1, 0], [1, 1], [0, 0], [0, 1]]),
+        ({"labels": [["1", [0.5, 1]], ["2", [2, 3]], ["1b", [4, 5]], ["2b", [6, 7]]], "label_names": ["u", "v"]}, ["u", "v"],
+         [[0.5, 1], [2, 3], [4, 5], [6, 7]]),
+    ],
+)
+def test_json(run, tmp_path, content, names, values):
+    dataset, _ = run(_write(tmp_path, "labels.json", json.dumps(content)))
+    assert dataset.label_names == names
+    np.testing.assert_array_equal(dataset.labels, np.float32(values))
+
+
+def test_npy(run, tmp_path):
+    np.save(str(tmp_path / "labels.npy"), np.array([2, 0, 1, 1]))
+    np.testing.assert_array_equal(run(str(tmp_path / "labels.npy"))[0].labels, np.eye(3)[[2, 0, 1, 1]])
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("a.csv", "1,0\n2,1\n1b,2\n", "no label for 1 of 4 pictures, first dog/2b.png"),
+        ("a.csv", "file,a,b\n1,0,1\n2,1\n", "line of 2 has 2 columns, the others 3"),
+        ("a.csv", "", "lines of a file name and one or more labels"),
+        ("a.csv", "1,nan\n2,1\n1b,2\n2b,4\n", "not finite"),
+        ("a.csv", "1,-1\n2,1\n1b,2\n2b,4\n", "class numbers -1 to 4"),
+        ("a.json", "{", "Expecting property name"),
+        ("a.json", "[1, 2]", 'accepted: {"file": label'),
+        ("a.npy", "", "No data left"),
+        ("a.txt", "", "accepted: none, folders, source, FILE.csv"),
+        ("missing.csv", None, "no such file"),
+    ],
+)
+def test_errors_name_the_file(run, tmp_path, name, content, message):
+    path = str(tmp_path / name)
+    if content is not None:
+        _write(tmp_path, name, content)
+    code, line = run(path)
+    assert code == (2 if name == "a.txt" else 1) and f"--labels {path}: " in line
+    assert message in line or name == "a.npy"
+
+
+def test_folders_and_source_need_something_to_take_labels_from(run, tmp_path):
+    code, line = run("source")
+    assert code == 1 and "--labels source: png files have no labels of their own" in line
+    write_pngs(tmp_path / "in", noise(1, 8), ["loose.png"])
+    code, line = run("folders")
+    assert code == 1 and "loose.png is in none" in line
+
+
+def test_labels_follow_their_pictures_past_skipped_ones(run, tmp_path):
+    (tmp_path / "in" / "cat" / "2.png").write_bytes(b"")
+    code, line = run("folders")
+    assert code == 1 and "cat/2.png" in line
+    write_pngs(tmp_path / "in", noise(120, 8), [f"dog/x{number:03d}.png" for number in range(120)])
+    dataset, _ = run("folders")
+    assert dataset.count == 123 and dataset.labels.argmax(1).tolist() == [0] + [1] * 122

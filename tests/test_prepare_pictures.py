@@ -1,0 +1,149 @@
+"""Pictures of every mode and form: conversion, crop, resize, padding, what is reported, what is refused; --check."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dataset_tool import pictures
+from tests.dataset_helpers import error_line, image_bytes, noise, prepare, prepare_process, smooth_picture, write_pngs
+from training.dataset import Dataset
+
+
+def _stored(image, resolution=8, channels=3, ratio=1.0):
+    return pictures.to_pixels(image, pictures.Form(resolution, channels, ratio))
+
+
+def test_a_picture_of_the_right_form_is_left_alone():
+    pixels = noise(1, 8)[0]
+    stored, notes = _stored(Image.fromarray(pixels))
+    np.testing.assert_array_equal(stored, pixels)
+    assert notes == []
+
+
+def test_modes_against_their_arithmetic():
+    gray = noise(1, 8)[0, :, :, 0]
+    alpha = noise(1, 8, seed=1)[0, :, :, 0]
+    colour = noise(1, 8, seed=2)[0]
+    wide = np.random.RandomState(3).randint(65536, size=[8, 8]).astype(np.uint16)
+    over_black = np.round(colour * (alpha[..., None] / 255.0))
+    repeated = np.repeat(gray[..., None], 3, axis=2)
+    for image, expected, note in (
+        (Image.fromarray(gray), repeated, "gray to RGB"),
+        (Image.fromarray(gray > 99), np.repeat((gray > 99)[..., None], 3, axis=2) * 255, "black and white to RGB"),
+        (Image.fromarray(np.dstack([colour, alpha])), over_black, "RGBA to RGB"),
+        (Image.fromarray(np.dstack([gray, alpha])), np.round(repeated * (alpha[..., None] / 255.0)), "gray with alpha to RGB"),
+        (Image.fromarray(wide), np.repeat(np.round(wide / 257.0)[..., None], 3, axis=2), "16-bit gray to RGB"),
+        (Image.fromarray(wide.astype(np.int32)), np.repeat(np.round(wide / 257.0)[..., None], 3, axis=2), "16-bit gray to RGB"),
+        (Image.fromarray(colour).quantize(256), np.asarray(Image.fromarray(colour).quantize(256).convert("RGB")), "palette to RGB"),
+        (Image.fromarray(255 - colour).convert("CMYK"), 255 - colour, "CMYK to RGB"),
+    ):
+        stored, notes = _stored(image)
+        assert np.abs(stored.astype(int) - expected).max() <= 1, note
+        assert notes == [note]
+    assert _stored(Image.fromarray(gray), channels=1)[1] == [] and _stored(Image.fromarray(colour), channels=1)[0].shape == (8, 8, 1)
+    np.testing.assert_array_equal(_stored(Image.fromarray(np.dstack([colour, alpha])), channels=4)[0], np.dstack([colour, alpha]))
+
+
+def test_a_transparent_palette_is_put_over_black(tmp_path):
+    image = Image.fromarray(noise(1, 8)[0]).quantize(16)
+    image.info["transparency"] = 3
+    image.save(str(tmp_path / "a.png"), transparency=3)
+    stored, _ = _stored(pictures.open_picture(str(tmp_path / "a.png")))
+    numbers = np.asarray(image)
+    assert (numbers == 3).any() and not stored[numbers == 3].any()
+    np.testing.assert_array_equal(stored[numbers != 3], np.asarray(image.convert("RGB"))[numbers != 3])
+
+
+def test_exif_rotation_is_applied_and_reported(tmp_path):
+    pixels = smooth_picture(8, 8)
+    for orientation, turned in ((3, pixels[::-1, ::-1]), (6, np.rot90(pixels, -1)), (1, pixels)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = str(tmp_path / f"{orientation}.png")
+        Image.fromarray(pixels).save(path, exif=exif)
+        stored, notes = _stored(pictures.open_picture(path))
+        np.testing.assert_array_equal(stored, turned)
+        assert notes == (["turned as EXIF says"] if orientation != 1 else [])
+
+
+def test_floating_point_and_32_bit_pixels_are_refused():
+    for image in (Image.fromarray(np.zeros([8, 8], np.float32)), Image.fromarray(np.full([8, 8], 70000, np.int32))):
+        with pytest.raises(pictures.PictureError, match="accepted: 1, 8 or 16 bits"):
+            _stored(image)
+
+
+@pytest.mark.parametrize(
+    "height, width, ratio", [(8, 20, 1.0), (20, 8, 1.0), (16, 16, 0.5), (8, 16, 0.5), (30, 50, 0.75), (188, 256, 188 / 256)]
+)
+def test_crop_resize_and_padding(height, width, ratio):
+    """Against a crop by exact fractions and Pillow's own resize; the padding is black."""
+    source = np.maximum(smooth_picture(height, width), 1)
+    stored, notes = _stored(Image.fromarray(source), 16, ratio=ratio)
+    kept_height, kept_width = (height, round(height / ratio)) if width * ratio > height else (round(width * ratio), width)
+    top, left = (height - kept_height) // 2, (width - kept_width) // 2
+    cropped = source[top:top + kept_height, left:left + kept_width]
+    rows = round(16 * ratio)
+    first = (16 - rows) // 2
+    expected = np.asarray(Image.fromarray(cropped).resize((16, rows), Image.Resampling.LANCZOS))
+    np.testing.assert_array_equal(stored[first:first + rows], expected)
+    assert not stored[:first].any() and not stored[first + rows:].any()
+    assert ("cropped" in notes) == (cropped.shape != source.shape)
+
+
+def test_conversions_are_counted_and_bad_files_are_listed(tmp_path, capsys):
+    write_pngs(tmp_path / "in", noise(200, 8))
+    write_pngs(tmp_path / "in", noise(2, 8)[..., 0], ["gray1.png", "gray2.png"])
+    write_pngs(tmp_path / "in", [noise(1, 9)[0], noise(1, 4)[0]], ["larger.png", "smaller.png"])
+    (tmp_path / "in" / "0100.png").write_bytes(image_bytes(noise(1, 64)[0], "PNG")[:2000])
+    (tmp_path / "in" / "0150.png").write_bytes(b"<html>")
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8]
+    code, out, err = prepare(capsys, *arguments)
+    assert code == 0, err
+    for line in ("gray to RGB: 2 images", "enlarged: 1 images", "skipped: 2 unusable images, listed in"):
+        assert line in out
+    lines = (tmp_path / "own" / "skipped.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["0100.png", "0150.png"] and lines[1].endswith("not an image")
+    dataset = Dataset(str(tmp_path / "own"))
+    assert dataset.count == 202
+    np.testing.assert_array_equal(dataset.read([99, 100, 149]), noise(200, 8)[[99, 101, 151]].transpose(0, 3, 1, 2))
+
+
+def test_more_than_one_percent_of_bad_files_stops_unless_allowed(tmp_path, capsys):
+    write_pngs(tmp_path / "in", noise(20, 8))
+    (tmp_path / "in" / "0007.png").write_bytes(b"")
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8, "--labels", "none"]
+    code, _, err = prepare(capsys, *arguments)
+    assert code == 1 and "1 of 20 pictures cannot be used, first 0007.png (not an image)" in error_line(err)
+    assert not (tmp_path / "own").exists()
+    code, out, _ = prepare(capsys, *arguments, "--allow-skips")
+    assert code == 0 and Dataset(str(tmp_path / "own")).count == 19
+    for number in range(20):
+        (tmp_path / "in" / f"{number:04d}.png").write_bytes(b"")
+    code, _, err = prepare(capsys, *arguments[:3], "none", *arguments[4:], "--allow-skips")
+    assert code == 1 and "none of 20 pictures can be used" in error_line(err)
+
+
+def test_check_reports_and_writes_nothing(tmp_path):
+    write_pngs(tmp_path / "in", noise(3, 8))
+    write_pngs(tmp_path / "in", noise(2, 12)[..., 0], ["g1.png", "g2.png"])
+    (tmp_path / "in" / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0broken")
+    (tmp_path / "in" / "notes.txt").write_text("")
+    done = prepare_process("--check", tmp_path / "in")
+    assert done.returncode == 1 and done.stderr == ""
+    for line in ("6 image files, 1 would be rejected", "size 8 x 8: 3", "size 12 x 12: 2", "mode RGB: 3", "mode L: 2", "gray to RGB: 2",
+                 "rejected: bad.jpg: ", "left out 1 other files"):
+        assert line in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    assert "--check" in error_line(prepare_process("--check", tmp_path / "nowhere").stderr)
+
+
+def test_check_of_a_dataset_compares_every_checksum(tmp_path, capsys):
+    write_pngs(tmp_path / "in", noise(6, 8))
+    assert prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8)[0] == 0
+    code, out, _ = prepare(capsys, "--check", tmp_path / "own")
+    assert code == 0 and "6 records of [3, 8, 8]" in out and "0 damaged" in out
+    with open(str(tmp_path / "own" / "own-r03.tfrecords1of1"), "r+b") as file:
+        file.seek(40)
+        file.write(b"\0\1\2")
+    code, out, _ = prepare(capsys, "--check", tmp_path / "own")
+    assert code == 1 and "damaged: " in out and "corrupt record at offset 0" in out

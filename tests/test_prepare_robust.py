@@ -1,0 +1,171 @@
+"""The writing: workers, interruptions, what is there already; mistakes on the command line."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+from tests.dataset_helpers import error_line, folder_bytes, noise, prepare, prepare_process, write_pngs
+from training.dataset import Dataset
+
+SCENES = ["--scenes", "--max-images", 96, "--resolution", 16, "--shards-num", 8]
+
+
+def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path):
+    for workers in (1, 2):
+        done = prepare_process("--data-dir", tmp_path / str(workers), *SCENES, "--num-workers", workers)
+        assert done.returncode == 0, done.stderr
+    one = folder_bytes(tmp_path / "1" / "scenes")
+    assert len(one) == 8 + 3 and one == folder_bytes(tmp_path / "2" / "scenes")
+
+
+def test_a_second_run_finds_the_dataset_and_other_options_are_refused(tmp_path, capsys):
+    write_pngs(tmp_path / "in", noise(5, 8))
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8]
+    assert prepare(capsys, *arguments)[0] == 0
+    before = folder_bytes(tmp_path / "own")
+    code, out, _ = prepare(capsys, *arguments)
+    assert code == 0 and "there already" in out
+    for change in (["--encoding", "raw"], ["--max-images", 3], ["--labels", "folders"]):
+        code, _, err = prepare(capsys, *arguments, *change)
+        assert code == 1
+        assert change[0] == "--labels" or f"{tmp_path / 'own'}: there already, from other input or with other options" in error_line(err)
+    write_pngs(tmp_path / "in", noise(1, 8), ["new.png"])
+    assert prepare(capsys, *arguments)[0] == 1
+    assert folder_bytes(tmp_path / "own") == before
+
+
+def test_a_partial_folder_of_another_preparation_is_not_continued(tmp_path, capsys):
+    partial = tmp_path / "scenes.partial"
+    partial.mkdir()
+    (partial / "plan.json").write_text('{"key": "another"}')
+    (partial / "scenes-r05.tfrecords1of1.done").write_text("{}")
+    code, out, _ = prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 3, "--resolution", 32)
+    assert code == 0 and "left by another preparation, starting again" in out
+    assert not partial.exists() and Dataset(str(tmp_path / "scenes")).count == 3
+
+
+def _start(data_dir, *arguments):
+    command = [sys.executable, os.path.join(ROOT, "prepare_data.py"), "--data-dir", str(data_dir), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_it_ends_in_the_same_bytes(tmp_path):
+    """SIGKILL of the parent alone: its workers must go too, or they would hold the data folder for ever."""
+    started = time.time()
+    assert _start(tmp_path / "whole", *SCENES, "--num-workers", 2).wait() == 0
+    duration = time.time() - started
+    expected = folder_bytes(tmp_path / "whole" / "scenes")
+    moments = random.Random(0)
+    resumed = 0
+    for number in range(10):
+        process = _start(tmp_path / "killed", *SCENES, "--num-workers", 1 + number % 2)
+        time.sleep(moments.uniform(0.3, 0.8) * duration)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        partial = tmp_path / "killed" / "scenes.partial"
+        resumed += partial.exists()
+        if (tmp_path / "killed" / "scenes").exists():
+            assert folder_bytes(tmp_path / "killed" / "scenes") == expected
+            (tmp_path / "killed" / "scenes").rename(tmp_path / f"done{number}")
+    assert resumed >= 1
+    assert _start(tmp_path / "killed", *SCENES, "--num-workers", 2).wait() == 0
+    assert folder_bytes(tmp_path / "killed" / "scenes") == expected
+    assert sorted(os.listdir(str(tmp_path / "killed"))) == ["scenes"]
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    process = _start(tmp_path, "--scenes", "--max-images", 100000, "--resolution", 16, "--num-workers", 2)
+    deadline = time.time() + 60
+    while len(_session(process.pid)) < 3 and time.time() < deadline:
+        time.sleep(0.1)
+    assert len(_session(process.pid)) >= 3
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    while _session(process.pid) and time.time() < deadline:
+        time.sleep(0.1)
+    assert _session(process.pid) == []
+
+
+def _session(leader):
+    """Living processes of a session, by /proc."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == leader and fields[0] != "Z":
+            found.append(int(name))
+    return found
+
+
+def test_two_preparations_of_one_dataset_do_not_mix(tmp_path):
+    first = _start(tmp_path, "--scenes", "--max-images", 9000, "--resolution", 16, "--num-workers", 1)
+    deadline = time.time() + 60
+    while not (tmp_path / "scenes.partial").exists() and time.time() < deadline:
+        time.sleep(0.05)
+    second = prepare_process("--data-dir", tmp_path, "--scenes", "--max-images", 9000, "--resolution", 16)
+    first.kill()
+    first.wait()
+    assert second.returncode == 1 and "another process is preparing this dataset" in error_line(second.stderr)
+
+
+def test_memory_stays_flat(tmp_path):
+    """Twenty times the pictures, the same memory but for the entries."""
+    program = "import sys; from dataset_tool.cli import main; main(sys.argv[1:]); print(open('/proc/self/status').read())"
+    peaks = []
+    for count in (100, 2000):
+        np.save(str(tmp_path / f"{count}.npy"), np.zeros([count, 64, 64, 3], np.uint8) + np.arange(64, dtype=np.uint8)[:, None, None])
+        arguments = ["--data-dir", tmp_path, "--task", f"n{count}", "--images-dir", tmp_path / f"{count}.npy", "--format", "npy"]
+        command = [sys.executable, "-c", program, *map(str, arguments), "--num-workers", "1", "--resolution", "16"]
+        status = subprocess.check_output(command, cwd=ROOT, text=True).splitlines()
+        peaks.append(next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")))
+    assert peaks[1] - peaks[0] < 8000        # KB; the larger array has 24,000
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "nothing to prepare; accepted: --ffhq, --bedrooms, --cityscapes, --clevr, --cifar10, --scenes, --task NAME"),
+        (["--task", "own"], "--images-dir, the place of the pictures, is needed"),
+        (["--task", "a/b", "--images-dir", "x"], "--task a/b: accepted: a name"),
+        (["--scenes", "--images-dir", "x"], "--images-dir"),
+        (["--ffhq", "--masks"], "--masks: only with --scenes"),
+        (["--scenes", "--encoding", "gif"], "argument --encoding: invalid choice: 'gif'"),
+        (["--scenes", "--resolution", "100"], "argument --resolution: 100; accepted: a power of two"),
+        (["--scenes", "--ratio", "1.5"], "argument --ratio: 1.5; accepted: height / width"),
+        (["--scenes", "--max-images", "0"], "argument --max-images: 0; accepted: 1 or more"),
+        (["--scenes", "--max-images", "4", "--shards-num", "5"], "--shards-num 5: accepted: 1 to the number of pictures, 4"),
+        (["--scenes", "--encoding", "jpeg", "--channels", "4"], "--encoding jpeg"),
+        (["--sceens"], "unrecognized arguments: --sceens"),
+    ],
+)
+def test_wrong_command_lines(tmp_path, capsys, arguments, message):
+    code, _, err = prepare(capsys, "--data-dir", tmp_path, *arguments)
+    assert code == 2 and message in error_line(err)
+
+
+def test_exit_codes_and_help_of_the_process(tmp_path):
+    done = prepare_process("--scenes", "--resolution", "7")
+    assert done.returncode == 2 and "--resolution" in error_line(done.stderr) and done.stdout == ""
+    (tmp_path / "file").write_text("")
+    done = prepare_process("--scenes", "--max-images", 2, "--data-dir", tmp_path / "file" / "below")
+    assert done.returncode == 1 and "--data-dir" in error_line(done.stderr)
+    done = prepare_process("--help")
+    assert done.returncode == 0 and "--bedrooms" in done.stdout and "43 GB" in " ".join(done.stdout.split())
+
+
+def test_too_little_space_is_seen_before_starting(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    code, _, err = prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 10)
+    assert code == 1 and "dataset scenes needs about 0.0 GB" in error_line(err)
+    assert not (tmp_path / "scenes.partial").exists()
