@@ -188,10 +188,17 @@ def read_cifar_batch(path):
     return batch
 
 
+def _encode(text, encoding):
+    """What protocol 2 makes bytes with; other codecs do more than encode."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it names the codec {encoding}, which is refused")
+    return text.encode(encoding)
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Builds plain data and NumPy arrays, imports nothing the file names."""
 
-    _known = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
+    _known = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype, ("_codecs", "encode"): _encode}
     for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
         _known[_module, "_reconstruct"] = np.zeros(0).__reduce__()[0]
 

@@ -196,7 +196,8 @@ def test_a_read_only_folder_is_no_obstacle(old, monkeypatch):
 
 
 def test_reading_needs_no_tensorflow(old):
-    program = "import sys; from training.dataset import Dataset; next(Dataset(sys.argv[1]).batches(2, 0)); sys.exit('tensorflow' in sys.modules)"
+    program = "import sys; from training.dataset import Dataset; next(Dataset(sys.argv[1]).batches(2, 0)); "
+    program += "sys.exit('tensorflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", program, old[0]], cwd=ROOT, check=True, timeout=60)
 
 
