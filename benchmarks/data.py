@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from dataset_tool import cli, pictures, scenes, sources
+from training import manifest
 from training.dataset import Dataset
 
 PARTS = ("convert", "read", "scenes")
@@ -31,8 +32,8 @@ def photograph_like(size, seed):
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     frequency[0, 0] = 1
     shared = stream.standard_normal((size, size))
-    channels = [np.fft.irfft2(np.fft.rfft2(shared + 0.3 * stream.standard_normal((size, size))) / frequency, s=(size, size)) for _ in range(3)]
-    values = np.stack(channels, axis=-1)
+    mixtures = [shared + 0.3 * stream.standard_normal((size, size)) for _ in range(3)]
+    values = np.stack([np.fft.irfft2(np.fft.rfft2(mixture) / frequency, s=(size, size)) for mixture in mixtures], axis=-1)
     return np.clip(128 + 45 * (values - values.mean()) / values.std(), 0, 255).astype(np.uint8)
 
 
@@ -72,9 +73,10 @@ def benchmark_convert(folder, images_dir, count, rounds):
     for _ in range(rounds):
         ceilings.append(CORES * pillow_rate(paths[:max(8, count // 4)]))
         ours.append(prepare_rate(folder, images_dir, len(paths)))
-    print(f"convert {SOURCE_SIZE} jpg to {STORED_SIZE} png: {max(ours):.0f} images/s of {max(ceilings):.0f} (Pillow alone x {CORES} cores): "
-          f"{max(ours) / max(ceilings):.0%}, goal 80%")
-    size = sum(os.path.getsize(os.path.join(folder, "own", name)) for name in os.listdir(os.path.join(folder, "own")) if ".tfrecords" in name)
+    ceiling = max(ceilings)
+    print(f"convert {SOURCE_SIZE} jpg to {STORED_SIZE} png: {max(ours):.1f} images/s of {ceiling:.1f} (Pillow alone x {CORES} cores): "
+          f"{max(ours) / ceiling:.0%}, goal 80%")
+    size = sum(shard.bytes for shard in manifest.load(os.path.join(folder, "own")).shards)
     print(f"png records: {size / (len(paths) * 3 * STORED_SIZE ** 2):.0%} of raw, goal 60% on photographs")
 
 

@@ -15,6 +15,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 ENCODINGS = ("png", "raw", "jpeg")
 RESIZE_FILTER = "lanczos"
 JPEG_QUALITY = 95
+_ORIENTATION = 0x0112     # the EXIF field
 
 
 class PictureError(Exception):
@@ -76,10 +77,10 @@ def to_pixels(image, form):
         PictureError: pixels of a kind that has no meaning here.
     """
     notes = []
-    turned = ImageOps.exif_transpose(image)
-    if turned.size != image.size or image.getexif().get(0x0112, 1) != 1:
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
         notes.append("turned as EXIF says")
-    image = _convert(turned, MODES[form.channels], notes)
+    image = _convert(image, MODES[form.channels], notes)
     left, top, right, bottom = picture_box(form.resolution, form.ratio)
     image = _crop(image, form.ratio, notes)
     if image.width < right - left:

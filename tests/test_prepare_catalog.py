@@ -34,8 +34,8 @@ def publish(tmp_path, monkeypatch):
         entry = catalog.CATALOG[name]
         published = entry.originals if originals else entry.published
         (folder / published.file).write_bytes(content)
-        facts = {"url": "http://127.0.0.1:9/unreachable", "gigabytes": 0.0, "md5": hashlib.md5(content).hexdigest(), "size": None, **changes}
-        published = published.__class__(file=published.file, **facts)
+        facts = {"url": "http://127.0.0.1:9/unreachable", "gigabytes": 0.0, "md5": hashlib.md5(content).hexdigest(), "size": None}
+        published = published.__class__(file=published.file, **{**facts, **changes})
         values = {**entry.__dict__, "images": images, "originals" if originals else "published": published}
         monkeypatch.setitem(catalog.CATALOG, name, entry.__class__(**values))
         return f"http://127.0.0.1:{httpd.server_address[1]}"
