@@ -1,0 +1,258 @@
+"""ViTGAN in the training step, the loop and the command line; hybrids; learning."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from dnnlib import UsageError, tflib
+from dnnlib.tflib import registry
+from dnnlib.tflib.snapshot import read_records
+from tests.training_standins import ArrayDataset, small_networks
+from training import command_line, configure, schedule, training_state
+from training.config import AugmentConfig, LossConfig, OutputConfig, ScheduleConfig, TrainingConfig
+from training.networks import DiscriminatorConfig, GeneratorConfig, ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
+from training.step import Batch, TrainingStep
+from training.training_loop import TrainingLoop
+
+TINY = {"resolution": 8, "dim": 12, "heads": 2, "depth": 1, "patch": 2}
+
+
+def tiny_networks(l2_mode="paper"):
+    G = tflib.Network("G", "ViTGANGenerator", ViTGANGeneratorConfig(z_dim=6, mapping_num_layers=2, **TINY))
+    D = tflib.Network("D", "ViTGANDiscriminator", ViTGANDiscriminatorConfig(l2_mode=l2_mode, **TINY))
+    return {"G": G, "D": D, "Gs": G.clone("Gs")}
+
+
+def tiny_training(rounds=1, bcr=10.0, probability=0.8, total_kimg=0.032):
+    return TrainingConfig(
+        seed=3,
+        loss=LossConfig(d_reg="non", bcr_real=bcr, bcr_fake=bcr),
+        augment=AugmentConfig(kind="diffaug", probability=probability),
+        schedule=ScheduleConfig(8, 8 // rounds, total_kimg=total_kimg, tick_kimg=0.008, ema_kimg=1000, ema_warmup=True),
+    )
+
+
+def make_step(config, networks=None):
+    networks = networks or tiny_networks()
+    dataset = ArrayDataset()
+    step = TrainingStep(networks["G"], networks["D"], networks["Gs"], config, dataset.labels, ["/cpu:0"])
+    return step, dataset.batches(config.schedule.batch_size, seed=0, position=0)
+
+
+def run_steps(step, batches, count, start=0):
+    statistics = []
+    for index in range(start, start + count):
+        statistics.append(step.run(Batch(8 * index, *next(batches)), index))
+    return statistics
+
+
+@pytest.mark.usefixtures("graph")
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_power_iteration_is_written_back_once_a_step(rounds):
+    """Four passes of the discriminator a round, any number of rounds: one step of the iteration, from the updated weights."""
+    step, batches = make_step(tiny_training(rounds))
+    assert [stage.name for stage in step.stages] == ["generator", "discriminator", "after_update_D", "moving_average"]
+    stages = {stage.name: stage.run for stage in step.stages}
+    batch = Batch(0, *next(batches))
+    before = step.D.get_values()
+    stages["generator"](batch)
+    stages["discriminator"](batch)
+    trained = step.D.get_values()
+    fixed = [name for name in before if name not in step.D.trainables]
+    assert fixed and all(np.array_equal(before[name], trained[name]) for name in fixed)
+    stages["after_update_D"](batch)
+    after = step.D.get_values()
+    for name in after:
+        if name.endswith("_u"):
+            kernel = trained[name[:-2]].astype(np.float64)
+            expected = kernel.T @ (kernel @ before[name])
+            np.testing.assert_allclose(after[name], expected / np.linalg.norm(expected), atol=1e-5)
+        else:
+            np.testing.assert_array_equal(after[name], trained[name])
+
+
+@pytest.mark.usefixtures("graph")
+def test_reals_are_in_the_range_the_augmentation_expects():
+    step, _ = make_step(tiny_training())
+    pixels = np.zeros([8, 3, 8, 8], np.uint8)
+    pixels[:, :, 4:] = 255
+    reals = tflib.run(step._part(0).reals, step._feed(Batch(0, pixels, np.zeros([8, 0])), 0))
+    assert reals.min() == -1 and reals.max() == 1
+
+
+@pytest.mark.usefixtures("graph")
+def test_consistency_is_of_the_same_images():
+    """Without any augmented image the consistency terms are 0."""
+    step, batches = make_step(tiny_training(probability=0.0))
+    statistics = run_steps(step, batches, 1)[0]
+    assert statistics["Regularizer/bcr_real"] == statistics["Regularizer/bcr_fake"] == 0
+
+
+@pytest.mark.usefixtures("graph")
+def test_consistency_joins_the_loss_with_its_weights():
+    step, batches = make_step(tiny_training())
+    value, shown, _ = step._discriminator_loss(step._part(0))
+    value, shown = tflib.run([value, shown], step._feed(Batch(0, *next(batches)), 0))
+    assert shown["Regularizer/bcr_real"] > 0 and shown["Regularizer/bcr_fake"] > 0
+    np.testing.assert_allclose(value, shown["Loss/D"] + 10 * shown["Regularizer/bcr_real"] + 10 * shown["Regularizer/bcr_fake"], rtol=1e-5)
+
+
+@pytest.mark.usefixtures("graph")
+def test_moving_average_moves_every_variable_every_step():
+    """An average over an exhausted iterator stops after the first step; the warm-up follows min(half-life, (1 + t) / (10 + t))."""
+    step, batches = make_step(tiny_training())
+    expected = step.Gs.get_values()
+    for index in range(3):
+        before = step.Gs.get_values()
+        run_steps(step, batches, 1, start=index)
+        beta = min(0.5 ** (8 / 1e6), (1 + index) / (10 + index))
+        own, average = step.G.get_values(), step.Gs.get_values()
+        for name, value in own.items():
+            expected[name] = expected[name] * beta + value * (1 - beta) if name in step.G.trainables else value
+            np.testing.assert_allclose(average[name], expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+            assert not np.array_equal(average[name], before[name]), name
+
+
+def test_warm_up_ends_at_the_half_life():
+    assert schedule.moving_average_beta(128, 1000, warmup_step=0) == 0.1
+    assert schedule.moving_average_beta(128, 1000, warmup_step=10**6) == schedule.moving_average_beta(128, 1000) == 0.5 ** (128 / 1e6)
+
+
+def train(folder, config, state=None):
+    """One session of a run; the values of all variables at its end, and the states it saved."""
+    saved = []
+    folder.mkdir(exist_ok=True)
+
+    def keep(Gs, path, run_dir):
+        saved.append(training_state.load_latest(run_dir)[0])
+        return {}
+
+    with tflib.session_scope():
+        outputs = OutputConfig(summarize=False)
+        loop = TrainingLoop(str(folder), tiny_networks(), config, outputs, ArrayDataset(), ["/cpu:0"], {"made": "here"}, keep, state)
+        loop.run()
+        return training_state.capture(loop.variables, loop.progress, {}), saved
+
+
+def test_exact_continuation(tmp_path):
+    config = tiny_training(rounds=2)
+    config = dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, snapshot_ticks=2))
+    whole, states = train(tmp_path / "whole", config)
+    assert [state.progress.step for state in states] == [2, 4]
+    assert any(name.endswith("_sigma") for name in states[0].arrays)
+    parts, _ = train(tmp_path / "parts", config, states[0])
+    different = [name for name in whole.arrays if not np.array_equal(whole.arrays[name], parts.arrays[name])]
+    assert whole.arrays.keys() == parts.arrays.keys() and not different
+    record = read_records(training_state.snapshots(str(tmp_path / "whole"))[-1])[1]
+    assert all(np.array_equal(value, whole.arrays[f"D/{name}"]) for name, value in record.values.items())
+
+
+def options_of(*argv):
+    return command_line.resolve(command_line.parse_given(list(argv)))[0]
+
+
+def test_preset():
+    options = options_of("--baseline", "ViTGAN")
+    dataset = ArrayDataset(resolution=32)
+    assert configure.generator_config(options, dataset, on_gpu=False) == ViTGANGeneratorConfig()
+    assert configure.discriminator_config(options, dataset) == ViTGANDiscriminatorConfig()
+    config = configure.training_config(options)
+    assert config.augment == AugmentConfig("diffaug", 0.8, 0.125, 0.5)
+    assert (config.loss.d_reg, config.loss.bcr_real, config.loss.bcr_fake, config.loss.pathreg) == ("non", 10, 10, False)
+    assert (config.schedule.batch_size, config.schedule.ema_kimg, config.schedule.ema_warmup) == (128, 1000, True)
+    assert (config.g_adam.learning_rate, config.g_adam.beta1, config.g_adam.beta2) == (0.002, 0, 0.99)
+    large = configure.generator_config(options, ArrayDataset(resolution=64, count=1), on_gpu=False)
+    assert (large.depth, large.patch) == (6, 8)
+
+
+def test_hybrids():
+    dataset = ArrayDataset(resolution=32)
+    options = options_of("--baseline", "ViTGAN", "--d-model", "StyleGAN2")
+    assert isinstance(configure.generator_config(options, dataset, False), ViTGANGeneratorConfig)
+    assert isinstance(configure.discriminator_config(options, dataset), DiscriminatorConfig)
+    assert (options.d_reg, options.bcr_real) == ("r1", 10)
+    reverse = options_of("--baseline", "ViTGAN", "--g-model", "StyleGAN2")
+    assert isinstance(configure.generator_config(reverse, dataset, False), GeneratorConfig)
+    assert isinstance(configure.discriminator_config(reverse, dataset), ViTGANDiscriminatorConfig) and reverse.d_reg == "non"
+    assert options_of("--augment", "diffaug", "--bcr-real", "1").bcr_real == 1  # for every model
+
+
+def test_flags_are_typed():
+    options = options_of("--baseline", "ViTGAN", "--ema-warmup", "False", "--vit-pad", "False", "--siren-demodulate")
+    assert options.ema_warmup is False and options.vit_pad is False and options.siren_demodulate is True
+    config = configure.discriminator_config(options, ArrayDataset(resolution=32))
+    assert config.pad_patches is False and config.windows == 7
+
+
+@pytest.mark.parametrize("argv, message", [
+    (["--bcr-real", "1"], "--augment diffaug"), (["--l2-mode", "cosine"], "--l2-mode: got 'cosine', expected one of paper"),
+    (["--g-model", "ViTGAN", "--transformer"], "--g-model StyleGAN2"), (["--d-model", "ViTGAN", "--d-transformer"], "--d-model StyleGAN2"),
+    (["--augment-p", "1.5"], "--augment-p: got 1.5"),
+])  # fmt: skip
+def test_impossible_options(argv, message):
+    with pytest.raises(UsageError, match=message):
+        options_of(*argv)
+
+
+@pytest.mark.usefixtures("graph")
+@pytest.mark.parametrize("kind", ["r1", "gp"])
+def test_augmentation_with_any_model_and_regularizer(kind):
+    config = dataclasses.replace(tiny_training(bcr=1.0), loss=LossConfig(d_reg=kind, bcr_real=1.0, bcr_fake=1.0, d_reg_interval=1))
+    step, batches = make_step(config, small_networks())
+    assert "after_update_D" not in [stage.name for stage in step.stages]
+    assert all(np.isfinite(value) for value in run_steps(step, batches, 1)[0].values())
+
+
+def disks(count, resolution=32):
+    """Bright disks on dark grounds: uint8 [count, 3, S, S]."""
+    rng = np.random.RandomState(0)
+    rows, columns = np.mgrid[:resolution, :resolution]
+    pictures = np.zeros([count, 3, resolution, resolution], np.uint8)
+    for picture in pictures:
+        y, x = rng.uniform(0.3, 0.7, size=2) * resolution
+        inside = np.hypot(rows - y, columns - x) < rng.uniform(0.15, 0.25) * resolution
+        picture[:] = np.where(inside, rng.randint(150, 256, size=[3, 1, 1]), rng.randint(100, size=[3, 1, 1]))
+    return pictures
+
+
+def learning_networks(g_model, d_model):
+    vit = {"dim": 48, "heads": 4, "depth": 2}
+    conv = {"resolution": 32, "channel_base": 512, "channel_max": 64}
+    g_configs = {"ViTGAN": ViTGANGeneratorConfig(z_dim=64, mapping_num_layers=4, **vit),
+                 "StyleGAN2": GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=4, **conv)}  # fmt: skip
+    d_configs = {"ViTGAN": ViTGANDiscriminatorConfig(**vit), "StyleGAN2": DiscriminatorConfig(**conv)}
+    G, D = [tflib.Network(name, registry.find_for(config).name, config, seed=1)
+            for name, config in (("G", g_configs[g_model]), ("D", d_configs[d_model]))]  # fmt: skip
+    return {"G": G, "D": D, "Gs": G.clone("Gs")}
+
+
+def distance_of_means(fakes, reals):
+    """Mean squared difference of the mean pictures."""
+    return float(np.mean((np.clip(fakes, -1, 1).mean(axis=0) - reals.mean(axis=0)) ** 2))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("graph")
+@pytest.mark.parametrize("g_model, d_model", [("ViTGAN", "ViTGAN"), ("ViTGAN", "StyleGAN2"), ("StyleGAN2", "ViTGAN")])
+def test_learning(g_model, d_model):
+    """In eighty steps the pictures come nearer to the data, and the generator's loss leaves ln 2, where a dead pair stays."""
+    steps, batch = 80, 16
+    pictures = disks(512)
+    networks = learning_networks(g_model, d_model)
+    loss = LossConfig(d_reg="non" if d_model == "ViTGAN" else "r1", gamma=0.1, bcr_real=0.2, bcr_fake=0.2)
+    schedule_config = ScheduleConfig(batch_size=batch, batch_gpu=batch, ema_kimg=0.1, ema_warmup=True)
+    config = TrainingConfig(seed=1, loss=loss, augment=AugmentConfig("diffaug"), schedule=schedule_config)
+    step = TrainingStep(networks["G"], networks["D"], networks["Gs"], config, np.zeros([512, 0]), ["/cpu:0"])
+    z = np.random.RandomState(5).standard_normal([128, 1, 64])
+
+    def distance():
+        return distance_of_means(networks["Gs"].run(z, batch_size=64, noise_mode="const").images, pictures / 127.5 - 1)
+
+    before, losses = distance(), []
+    order = np.random.RandomState(2)
+    for index in range(steps):
+        reals = pictures[order.randint(512, size=batch)]
+        losses.append(step.run(Batch(index * batch, reals, np.zeros([batch, 0])), index)["Loss/G"])
+    assert distance() < 0.75 * before
+    assert abs(np.mean(losses[steps // 2 :]) - np.log(2)) > 0.02
