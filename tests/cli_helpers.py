@@ -43,7 +43,7 @@ def start(*arguments, script="run_network.py"):
     return subprocess.Popen(command(*arguments, script=script), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def finish(*arguments, script="run_network.py", timeout=300):
+def finish(*arguments, script="run_network.py", timeout=900):
     """Run a command line to its end.
 
     Returns:
