@@ -8,9 +8,9 @@ import PIL.Image
 
 from dnnlib import tflib
 from dnnlib.tflib.snapshot import build_network, read_records
-from training.networks import DiscriminatorConfig, GeneratorConfig
+from training.networks import DiscriminatorConfig, GeneratorConfig, ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
 
-# Non-square GANformer with noise; StyleGAN2 with three classes and no noise; k-GAN.
+# Non-square GANformer with noise; StyleGAN2 with three classes and no noise; k-GAN; ViTGAN is made from its own configuration.
 MODELS = {
     "ganformer": {"resolution": 16, "transformer": True, "components_num": 3, "kmeans": True, "use_pos": True, "num_heads": 2,
                   "architecture": "resnet", "norm": "layer", "integration": "mul", "crop_ratio": 0.75},
@@ -36,9 +36,18 @@ def write_models(folder):
             values = {key: value + 0.1 * rng.standard_normal(value.shape) for key, value in G.get_values().items()}
             values.update({key: np.float32(0.5) for key in values if key.endswith("noise_strength")})
             G.set_values(values)
-            paths[name] = os.path.join(folder, f"{name}.pkl")
-            tflib.save_snapshot(paths[name], (G, D, G.clone("Gs")))
+            paths[name] = _save(folder, name, G, D)
+    with tflib.session_scope():
+        sizes = {"resolution": 8, "dim": 8, "heads": 2, "depth": 2}
+        G = tflib.Network("G", "ViTGANGenerator", ViTGANGeneratorConfig(z_dim=6, mapping_num_layers=2, **sizes))
+        paths["vitgan"] = _save(folder, "vitgan", G, tflib.Network("D", "ViTGANDiscriminator", ViTGANDiscriminatorConfig(**sizes)))
     return paths
+
+
+def _save(folder, name, G, D):
+    path = os.path.join(folder, f"{name}.pkl")
+    tflib.save_snapshot(path, (G, D, G.clone("Gs")))
+    return path
 
 
 def load_generator(path):
@@ -48,7 +57,7 @@ def load_generator(path):
 
 def dataset_for(name, count=8):
     """What the visualizations ask of a dataset: its ratio and labels."""
-    options = MODELS[name]
+    options = MODELS.get(name, {})
     classes = options.get("c_dim", 0)
     labels = np.eye(classes, dtype=np.float32)[np.arange(count) % classes] if classes else np.zeros([count, 0], np.float32)
     return SimpleNamespace(name=name, ratio=options.get("crop_ratio", 1.0), labels=labels)

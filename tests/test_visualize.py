@@ -11,7 +11,8 @@ from dnnlib.tflib.snapshot import read_records
 from tests.cli_helpers import finish, write_raw_dataset
 from tests.picture_models import assert_same_picture, dataset_for, expected_bytes, load_generator, one_error_line, read_png
 from training import command_line, visualize
-from training.visualize import colours, mixing, movies, sampling
+from training.report import data
+from training.visualize import colours, mixing, movies, sampling, showcase
 
 SEED = 3
 
@@ -72,7 +73,7 @@ def test_through_the_command_line(picture_models, tmp_path, defaults):
     for name in ("images", "maps"):
         assert_same_picture(read_png(run_dir, "visuals", name, "000002.png"), read_png(defaults, name, "000002.png"))
     code, out, err = finish(*common, "--pretrained-pkl", picture_models["kgan"], "--vis-maps")
-    assert code == 1 and one_error_line(err).startswith("error: --vis-maps: this model has no attention to latents")
+    assert code == 1 and one_error_line(err).startswith("error: --vis-maps: this model has no attention maps")
 
 
 def test_images_and_latents_are_those_of_the_network(defaults, reference):
@@ -181,18 +182,47 @@ def test_models_without_attention(name, picture_models, tmp_path, capsys):
     visualized(picture_models, name, tmp_path, "--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "2")
     assert set(files(tmp_path)) == {"images", "latents-z", "latents-w", "interpolations-z", "interpolations-w", "noise-variance.png",
                                     "about.json"}  # fmt: skip
-    assert "no attention to latents: no maps" in capsys.readouterr().out
+    assert "no attention: no maps" in capsys.readouterr().out
     ends = read_png(tmp_path, "interpolations-z", "000000", "all.png")
     for index, end in enumerate((ends[:, :8], ends[:, 16:])):
         if index == 0 or name == "kgan":
             assert_same_picture(end, read_png(tmp_path, "images", f"{index:06d}.png"))
 
 
+def test_vitgan(picture_models, tmp_path):
+    kinds = [f"--vis-{kind}" for kind in ("images", "maps", "layer-maps", "style-mix", "noise-var")]
+    visualized(picture_models, "vitgan", tmp_path, *kinds, "--vis-num", "2", "--vis-rich-num", "1")
+    with tflib.session_scope():
+        Gs = load_generator(picture_models["vitgan"])
+        outputs = Gs.run(latents([1], Gs.input_shapes[0]), truncation_psi=0.7, return_maps=True)
+    assert_same_picture(read_png(tmp_path, "images", "000001.png"), expected_bytes(outputs.images)[0])
+    assert read_png(tmp_path, "noise-variance.png").max() == 0  # nothing in it is random
+    owners = outputs.maps[0, :, -1, 0].argmax(axis=0)  # [8, 8]: the token that each of the 4 patches attends to most
+    shown = read_png(tmp_path, "maps", "000001.png")
+    assert len({tuple(shown[owners == owner][0]) for owner in np.unique(owners)}) == len(np.unique(owners))
+    assert files(tmp_path, "layer_maps", "000000") == ["l0_h0.png", "l0_h1.png", "l1_h0.png", "l1_h1.png"]
+    assert "layer-mixing.png" in files(tmp_path) and "component-mixing.png" not in files(tmp_path)
+
+
+def test_a_snapshot_of_a_training_feeds_the_report(picture_models, tmp_path, capsys):
+    options, _ = command_line.resolve(command_line.parse_given(["--vis-num", "50", "--interpolation-density", "2"]))
+    with tflib.session_scope():
+        showcase.run(load_generator(picture_models["ganformer"]), dataset_for("ganformer"), options, str(tmp_path), shown=24000)
+    assert capsys.readouterr() == ("", "")
+    content = data.gather(str(tmp_path))
+    (explorer,) = content["explorers"]
+    assert explorer["note"] == "24 kimg, truncation 0.7, seed 0" and explorer["grids"] == [4, 8, 8, 16, 16]
+    assert [len(sample["layers"]) for sample in explorer["samples"]] == [5] * 4
+    assert all(len(heads) == 2 for heads in explorer["samples"][0]["layers"])
+    assert [len(strips["rows"]) for strips in content["strips"]] == [4, 4]
+    assert files(tmp_path, "visuals", "snapshot", "interpolations-z", "000003") == ["all.png"]
+
+
 @pytest.mark.parametrize("flag", ["--vis-maps", "--vis-layer-maps"])
 @pytest.mark.parametrize("name", ["labelled", "kgan"])
 def test_maps_of_a_model_without_attention_are_an_error(name, flag, picture_models):
     options, _ = command_line.resolve(command_line.parse_given([flag]))
-    with pytest.raises(UserError, match=f"{flag}: this model has no attention to latents"):
+    with pytest.raises(UserError, match=f"{flag}: this model has no attention maps"):
         visualize.check(read_records(picture_models[name])[2], dataset_for(name), options)
 
 

@@ -62,7 +62,7 @@ function sections(data) {
   if (data.metrics.length) found.push(["metrics", "Metrics", charts(data.metrics)]);
   if (data.charts.length) found.push(["curves", "Training curves", charts(data.charts)]);
   const explorers = data.explorers.flatMap((explorer) => [make("h3", {}, explorer.title), make("p", { class: "soft" }, explorer.note), new Explorer(explorer).element]);
-  if (explorers.length) found.push(["attention", "Attention: which latent owns which region", explorers]);
+  if (explorers.length) found.push(["attention", "Attention: what each region attends to most", explorers]);
   if (data.strips.length) found.push(["interpolations", "Interpolations", data.strips.flatMap(interpolation)]);
   const others = data.others.map((other) => make("figure", {}, make("figcaption", {}, other.title), make("img", { class: "picture", src: other.src, alt: other.title })));
   if (others.length) found.push(["pictures", "More pictures", [make("div", { class: "others" }, ...others)]]);

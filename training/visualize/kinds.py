@@ -39,7 +39,7 @@ def asked_kinds(options, config):
             sampling.require_attention(config, f"--vis-{kind.replace('_', '-')}")
     if asked:
         return asked
-    return [kind for kind in DEFAULT_KINDS if kind != "maps" or sampling.has_attention(config)]
+    return [kind for kind in DEFAULT_KINDS if kind != "maps" or config.has_attention]
 
 
 def check(record, dataset, options):
@@ -92,7 +92,7 @@ def run(Gs, dataset, options, folder, quiet=False, with_movies=True, shown=None)
         mixing.tables(sampler, options.seed, folder)
     _write_about(Gs.config, options, folder, shown)
     if not quiet:
-        left_out = "" if sampling.has_attention(Gs.config) else "; this model has no attention to latents: no maps"
+        left_out = "" if Gs.config.has_attention else "; this model has no attention: no maps"
         print(f"visualizations ({', '.join(kinds)}) in {folder}{left_out}")
 
 
@@ -103,7 +103,7 @@ def _write_about(config, options, folder, shown):
         "truncation_psi": options.truncation_psi,
         "images": shown,
         "grids": config.attention_grids,
-        "colours": colours.palette(config.components_num).tolist() if sampling.has_attention(config) else [],
+        "colours": colours.palette(config.components_num).tolist() if config.has_attention else [],
     }
     with atomic_output(os.path.join(folder, "about.json"), "w") as file:
         json.dump(about, file)

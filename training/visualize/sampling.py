@@ -30,15 +30,10 @@ def snapshot_config(record):
     return parse(record.static_kwargs)[0]
 
 
-def has_attention(config):
-    """Whether a generator of this configuration returns attention maps."""
-    return bool(getattr(config, "has_attention", False))
-
-
 def require_attention(config, flag):
     """Raise UserError, naming the flag, unless the generator has attention maps."""
-    if not has_attention(config):
-        raise UserError(f"{flag}: this model has no attention to latents, expected a snapshot trained with --transformer")
+    if not config.has_attention:
+        raise UserError(f"{flag}: this model has no attention maps, expected a snapshot trained with --transformer, or a ViTGAN")
 
 
 def picture_ratio(given, config, dataset_ratio=None):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from training.visualize import kinds, sampling
+from training.visualize import kinds
 
 SAMPLES = 4
 
@@ -21,7 +21,7 @@ def run(Gs, dataset, options, run_dir, shown):
         shown: images shown to the networks so far.
     """
     asked = {f"vis_{kind}": kind in ("images", "layer_maps", "interpolations") for kind in kinds.KINDS}
-    asked["vis_layer_maps"] = asked["vis_layer_maps"] and sampling.has_attention(Gs.config)
+    asked["vis_layer_maps"] = asked["vis_layer_maps"] and Gs.config.has_attention
     few = {"vis_num": SAMPLES, "vis_rich_num": SAMPLES, "vis_grid": False, "interpolation_per_component": False}
     folder = os.path.join(run_dir, "visuals", "snapshot")
     kinds.run(Gs, dataset, dataclasses.replace(options, **asked, **few), folder, quiet=True, with_movies=False, shown=shown)
