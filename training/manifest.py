@@ -94,7 +94,7 @@ def open_folder(folder):
     """
     if not os.path.isdir(folder):
         raise UserError(f"dataset folder {folder}: not found")
-    manifest = _load(os.path.join(folder, MANIFEST))
+    manifest = load(folder)
     if manifest is not None:
         changed = _changed_shard(folder, manifest)
         if changed is None:
@@ -107,7 +107,9 @@ def open_folder(folder):
     return manifest, index
 
 
-def _load(path):
+def load(folder):
+    """The Manifest in a dataset's folder, None when there is none; raises UserError for a damaged one."""
+    path = os.path.join(folder, MANIFEST)
     try:
         with open(path, encoding="utf-8") as file:
             content = json.load(file)
@@ -209,7 +211,7 @@ def load_labels(folder, count):
         raise UserError(f"dataset {folder}: one label file is accepted, found {', '.join(map(os.path.basename, paths))}")
     try:
         labels = np.load(paths[0], allow_pickle=False)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise UserError(f"{paths[0]}: not a .npy array of numbers") from error
     if labels.ndim == 1:
         labels = labels[:, None]
