@@ -5,6 +5,7 @@ STACK := $(shell $(PYTHON) -c 'import sys; v = sys.version_info[:2]; print("tf1"
 VENV := .venv-$(STACK)
 READY := $(VENV)/.ready
 TESTS ?= tests
+JOBS ?= 2
 
 .PHONY: setup demo test test-all lint clean
 
@@ -25,7 +26,7 @@ demo: $(READY)
 	@$(VENV)/bin/python -m examples.demo
 
 test: $(READY)
-	@$(VENV)/bin/python -m pytest $(TESTS)
+	@$(VENV)/bin/python -m pytest -n $(JOBS) $(TESTS)
 
 test-all:
 	@$(MAKE) --no-print-directory test

@@ -1,5 +1,7 @@
 """Options of the networks, alone and in random combinations: they build, learn, save and load; impossible ones are refused."""
 
+import sys
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -8,7 +10,7 @@ from dnnlib import UserError, tflib
 from training.loss import discriminator_loss, generator_loss, path_lengths, squared_gradient
 from training.networks import DiscriminatorConfig, GeneratorConfig
 
-COMBINATIONS = 60
+COMBINATIONS = 60 if sys.version_info >= (3, 8) else 20  # graphs are built more slowly on the older stack
 BATCH = 4
 SHARED = {"resolution": 16, "channel_base": 128, "channel_max": 8}
 
@@ -18,7 +20,7 @@ GENERATOR_CHOICES = {
     "style": [True, True, False],
     "latent_stem": [False, True],
     "local_noise": [True, True, False],
-    "mapping_num_layers": [2, 4],
+    "mapping_num_layers": [2, 3],
     "mapping_dim": [None, None, 12],
     "mapping_resnet": [False, True],
     "mapping_shared_dim": [None, None, 10],
@@ -163,7 +165,7 @@ def test_random_combination(tmp_path, index):
         assert np.isfinite(losses).all()
         for network in (g, d):
             assert all(np.isfinite(value).all() for value in network.get_values().values())
-        out = g.run(z, labels, truncation_psi=0.7, return_maps=True)
+        out = g.run(z, labels, return_maps=True)
         scores = d.run(images, labels).scores
         assert np.isfinite(out.images).all() and np.isfinite(scores).all()
         assert out.images.shape == images.shape and scores.shape == (BATCH, 1)
@@ -171,7 +173,7 @@ def test_random_combination(tmp_path, index):
         tflib.save_snapshot(path, (g, d, g))
     with tflib.session_scope(optimize=False):
         g, d, _ = tflib.load_snapshot(path)
-        np.testing.assert_array_equal(g.run(z, labels, truncation_psi=0.7).images, out.images)
+        np.testing.assert_array_equal(g.run(z, labels).images, out.images)
         np.testing.assert_array_equal(d.run(images, labels).scores, scores)
 
 
