@@ -41,7 +41,7 @@ def main(argv):
 
     devices = launch.init_devices(options)
     if not (options.train or options.eval or options.vis):
-        launch.print_networks(options, dataset, devices)
+        launch.print_networks(options, dataset)
         return 0
     command = "command: " + " ".join(shlex.quote(word) for word in ["run_network.py", *argv])
     if options.train:
@@ -156,6 +156,8 @@ def _open_dataset(options):
     if options.dataset is None:
         raise UsageError("--dataset: the name of a prepared dataset is needed")
     folder = os.path.join(options.data_dir, options.dataset)
+    if options.prepare and not os.path.isdir(folder):
+        _prepare(options)
     if not os.path.isdir(folder):
         raise UserError(f"--dataset {options.dataset}: there is no folder {folder} (prepare_data.py makes it; --data-dir says where)")
     from training.dataset import Dataset
@@ -171,13 +173,22 @@ def _open_dataset(options):
     return dataset
 
 
+def _prepare(options):
+    """--prepare: make the dataset with the options that this command shares with prepare_data.py."""
+    from dataset_tool import cli
+
+    shared = {"--data-dir": options.data_dir, "--ratio": options.ratio, "--resolution": options.resolution,
+              "--max-images": options.train_images_num, "--images-dir": options.images_dir}  # fmt: skip
+    cli.prepare(cli.options_for(options.dataset, [str(word) for pair in shared.items() if pair[1] is not None for word in pair]))
+
+
 def _dry_run(options, dataset):
     """--dry-run: the resolved configuration, and what the training would need."""
     from training import configure, estimate, launch
     from training.config import describe
 
     devices = launch.init_devices(options)
-    generator, discriminator = launch.network_configs(options, dataset, devices)
+    generator, discriminator = launch.network_configs(options, dataset)
     training = configure.training_config(options)
     for title, config in (("options", options), ("generator", generator), ("discriminator", discriminator), ("training", training)):
         print(f"{title}:\n{describe(config)}\n")

@@ -155,14 +155,14 @@ def options_of(*argv):
 def test_preset():
     options = options_of("--baseline", "ViTGAN")
     dataset = ArrayDataset(resolution=32)
-    assert configure.generator_config(options, dataset, on_gpu=False) == ViTGANGeneratorConfig()
+    assert configure.generator_config(options, dataset) == ViTGANGeneratorConfig()
     assert configure.discriminator_config(options, dataset) == ViTGANDiscriminatorConfig()
     config = configure.training_config(options)
     assert config.augment == AugmentConfig("diffaug", 0.8, 0.125, 0.5)
     assert (config.loss.d_reg, config.loss.bcr_real, config.loss.bcr_fake, config.loss.pathreg) == ("non", 10, 10, False)
     assert (config.schedule.batch_size, config.schedule.ema_kimg, config.schedule.ema_warmup) == (128, 1000, True)
     assert (config.g_adam.learning_rate, config.g_adam.beta1, config.g_adam.beta2) == (0.002, 0, 0.99)
-    large = configure.generator_config(options, ArrayDataset(resolution=64, count=1), on_gpu=False)
+    large = configure.generator_config(options, ArrayDataset(resolution=64, count=1))
     assert (large.depth, large.patch) == (6, 8)
 
 

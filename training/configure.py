@@ -43,13 +43,12 @@ def _transformer_arguments(options, dataset):
     }
 
 
-def generator_config(options, dataset, on_gpu):
+def generator_config(options, dataset):
     """Configuration of the generator that --g-model names.
 
     Args:
         options: training.command_line.Options.
         dataset: training.dataset.Dataset, or anything with its resolution, channels, ratio and labels.
-        on_gpu: whether a GPU computes: it decides the modulated convolution's form where the user did not.
     """
     if options.g_model == "ViTGAN":
         return ViTGANGeneratorConfig(
@@ -76,7 +75,7 @@ def generator_config(options, dataset, on_gpu):
         style=options.style,
         latent_stem=options.latent_stem,
         local_noise=options.local_noise,
-        fused_modconv=on_gpu if options.fused_modconv is None else options.fused_modconv,
+        fused_modconv=options.fused_modconv,
         mapping_num_layers=options.mapping_layersnum,
         mapping_lrmul=options.mapping_lrmul,
         mapping_dim=options.mapping_dim,

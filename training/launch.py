@@ -51,15 +51,14 @@ def init_devices(options):
     return devices
 
 
-def network_configs(options, dataset, devices):
-    """(generator's, discriminator's) configuration of the options on these devices."""
-    on_gpu = not devices[0].startswith("/cpu")
-    return configure.generator_config(options, dataset, on_gpu), configure.discriminator_config(options, dataset)
+def network_configs(options, dataset):
+    """(generator's, discriminator's) configuration of the options."""
+    return configure.generator_config(options, dataset), configure.discriminator_config(options, dataset)
 
 
-def print_networks(options, dataset, devices):
+def print_networks(options, dataset):
     """Build the networks and print their layers and parameter counts."""
-    generator, discriminator = network_configs(options, dataset, devices)
+    generator, discriminator = network_configs(options, dataset)
     with tflib.session_scope():
         for name, config in (("G", generator), ("D", discriminator)):
             tflib.Network(name, registry.find_for(config).name, config, seed=options.seed).print_layers()
@@ -72,7 +71,7 @@ def plan_training(options, dataset, devices):
     Raises:
         UserError: the run cannot continue with these options, or the snapshot to start from does not fit.
     """
-    generator, discriminator = network_configs(options, dataset, devices)
+    generator, discriminator = network_configs(options, dataset)
     pretrained = None
     if options.pretrained_pkl != "None":
         pretrained = read_records(local_path(options.pretrained_pkl))

@@ -65,7 +65,7 @@ DATASET = (
     Option("labels", bool, True, "condition the networks on the dataset's labels, if it has any"),
     Option("mirror_augment", bool, False, "mirror half of the real images left to right"),
     Option("train_images_num", int, None, "use only the first images of the dataset (default: all)", low=1),
-    Option("prepare", bool, False, "prepare the dataset first, as prepare_data.py does", available=(False,)),
+    Option("prepare", bool, False, "prepare the dataset first if it is not there, as prepare_data.py does"),
 )
 
 TRAINING = (
@@ -149,7 +149,7 @@ MIXING = (
 STYLEGAN = (
     Option("style", bool, True, "global style modulation of the features"),
     Option("latent_stem", bool, False, "the 4x4 input comes from the latent, not from a constant"),
-    Option("fused_modconv", bool, None, "modulated convolution as a grouped convolution (default: what the device does faster)"),
+    Option("fused_modconv", bool, False, "modulated convolution as one grouped convolution: equal in value, on GPUs only"),
     Option("local_noise", bool, True, "noise after each convolution"),
 )
 
