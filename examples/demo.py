@@ -17,6 +17,8 @@ import subprocess
 import sys
 import time
 
+from PIL import Image
+
 from dnnlib import UserError, run_main
 
 NETWORK = [
@@ -52,7 +54,8 @@ def main(argv):
     snapshot = sorted(glob.glob(os.path.join(run_dir, "network-snapshot-*.pkl")))[-1]
     images = os.path.join(options.folder, "images")
     step("pictures from seeds", ["generate.py", "--model", snapshot, "--output-dir", images, "--seeds", "1-16", "--grid"])
-    print(table(run_dir, images, time.time() - start))
+    overview(run_dir, os.path.join(options.folder, "overview.png"))
+    print(table(options.folder, run_dir, images, time.time() - start))
 
 
 def step(title, command):
@@ -68,7 +71,22 @@ def step(title, command):
         raise UserError(f"demo: {command[0]} ended with exit code {code}")
 
 
-def table(run_dir, images, seconds):
+def overview(run_dir, path, columns=8):
+    """Write a picture of four rows: the dataset, generated images, their attention maps, and these over the images."""
+    reals = Image.open(os.path.join(run_dir, "reals.png")).convert("RGB")
+    visuals = os.path.join(run_dir, "visuals")
+    size = Image.open(os.path.join(visuals, "images", "000000.png")).size
+    rows = [[reals.crop((size[0] * i, 0, size[0] * (i + 1), size[1])) for i in range(columns)]]
+    for kind in ("images", "maps", "blends"):
+        rows.append([Image.open(os.path.join(visuals, kind, f"{i:06d}.png")).convert("RGB") for i in range(columns)])
+    sheet = Image.new("RGB", (size[0] * columns, (size[1] + 4) * len(rows) - 4), "white")
+    for y, pictures in enumerate(rows):
+        for x, picture in enumerate(pictures):
+            sheet.paste(picture, (x * size[0], y * (size[1] + 4)))
+    sheet.save(path)
+
+
+def table(folder, run_dir, images, seconds):
     """The closing table of a demo run, as text."""
     with open(os.path.join(run_dir, "metrics.jsonl"), encoding="utf-8") as file:
         results = [json.loads(line) for line in file]
@@ -80,6 +98,7 @@ def table(run_dir, images, seconds):
         ("sliced Wasserstein distance, trained", f"{swd[-1]:.1f}"),
         ("training speed, images/s", f"{sorted(rates)[len(rates) // 2]:.1f}"),
         ("time of the demo, minutes", f"{seconds / 60:.1f}"),
+        ("dataset, images and attention maps", os.path.join(folder, "overview.png")),
         ("training pictures over time", os.path.join(run_dir, "visuals", "images")),
         ("attention maps", os.path.join(run_dir, "visuals", "blends")),
         ("interpolations", os.path.join(run_dir, "visuals", "interpolations-w")),
