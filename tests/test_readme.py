@@ -75,7 +75,8 @@ def workplace(tmp_path):
     from dataset_tool.scenes import draw_scene
 
     folder = str(tmp_path)
-    os.makedirs(os.path.join(folder, "photos"))
+    for name in ("photos", "features"):
+        os.makedirs(os.path.join(folder, name))
     for index in range(8):
         Image.fromarray(draw_scene(0, index, 32).image).save(os.path.join(folder, "photos", f"{index}.png"))
     prepared = execute("python prepare_data.py --scenes --task clevr --max-images 16 --resolution 16 --labels none", folder)

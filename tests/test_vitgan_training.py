@@ -169,11 +169,11 @@ def test_preset():
 def test_hybrids():
     dataset = ArrayDataset(resolution=32)
     options = options_of("--baseline", "ViTGAN", "--d-model", "StyleGAN2")
-    assert isinstance(configure.generator_config(options, dataset, False), ViTGANGeneratorConfig)
+    assert isinstance(configure.generator_config(options, dataset), ViTGANGeneratorConfig)
     assert isinstance(configure.discriminator_config(options, dataset), DiscriminatorConfig)
     assert (options.d_reg, options.bcr_real) == ("r1", 10)
     reverse = options_of("--baseline", "ViTGAN", "--g-model", "StyleGAN2")
-    assert isinstance(configure.generator_config(reverse, dataset, False), GeneratorConfig)
+    assert isinstance(configure.generator_config(reverse, dataset), GeneratorConfig)
     assert isinstance(configure.discriminator_config(reverse, dataset), ViTGANDiscriminatorConfig) and reverse.d_reg == "non"
     assert options_of("--augment", "diffaug", "--bcr-real", "1").bcr_real == 1  # for every model
 
