@@ -124,12 +124,6 @@ def test_random_streams_are_functions_of_seed_name_and_step(graph):
     np.testing.assert_array_equal(tflib.run(fed, {step: 5}), base)
 
 
-def test_replicas_draw_parts_of_one_global_batch(graph):
-    whole = tflib.run(tflib.RandomStreams(1, 2).normal("z", [6, 2]))
-    parts = [tflib.run(tflib.RandomStreams(1, 2, rows=(offset, 6)).normal("z", [2, 2])) for offset in (0, 2, 4)]
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
-
-
 def test_per_image_streams_depend_on_the_seed_alone(graph):
     seeds = tf.placeholder(tf.int64, [None])
     drawn = tflib.PerImageStreams(seeds).normal("noise", [tf.shape(seeds)[0], 4, 4])

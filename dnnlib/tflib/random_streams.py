@@ -26,39 +26,28 @@ class RandomStreams:
     Args:
         seed: int, the run's seed.
         step: int or int64 scalar tensor; another step gives other numbers.
-        rows: None, or (offset, total): a replica's part of the global batch. Draws are then made for `total` rows and sliced, so that
-            the numbers do not depend on the number of replicas.
     """
 
-    def __init__(self, seed, step=0, rows=None, path=""):
+    def __init__(self, seed, step=0, path=""):
         self.seed = seed
         self.step = step
-        self.rows = rows
         self.path = path
 
     def child(self, name):
         """Streams below a name of their own."""
-        return RandomStreams(self.seed, self.step, self.rows, f"{self.path}{name}/")
+        return RandomStreams(self.seed, self.step, f"{self.path}{name}/")
 
-    def _draw(self, sample, name, shape, sliced):
+    def _draw(self, sample, name, shape):
         key = tf.stack([tf.constant(stream_key(self.seed, self.path + name), tf.int64), tf.cast(self.step, tf.int64)])
-        if self.rows is None or not sliced:
-            return sample(shape=shape, seed=key)
-        offset, total = self.rows
-        shape = list(shape) if isinstance(shape, (list, tuple)) else tf.unstack(shape)
-        return sample(shape=tf.stack([total] + shape[1:]), seed=key)[offset : offset + shape[0]]
+        return sample(shape=shape, seed=key)
 
     def normal(self, name, shape):
-        """N(0, 1) numbers, float32. Axis 0 of `shape` is the batch."""
-        return self._draw(tf.random.stateless_normal, name, shape, sliced=True)
+        """N(0, 1) numbers, float32."""
+        return self._draw(tf.random.stateless_normal, name, shape)
 
     def uniform(self, name, shape, minval=0.0, maxval=1.0):
-        """Uniform numbers in [minval, maxval), float32. Axis 0 of `shape` is the batch."""
-        return minval + (maxval - minval) * self._draw(tf.random.stateless_uniform, name, shape, sliced=True)
-
-    def scalar(self, name):
-        """One uniform number in [0, 1) for the whole global batch (shape [])."""
-        return self._draw(tf.random.stateless_uniform, name, [], sliced=False)
+        """Uniform numbers in [minval, maxval), float32."""
+        return minval + (maxval - minval) * self._draw(tf.random.stateless_uniform, name, shape)
 
 
 class PerImageStreams:
