@@ -8,6 +8,7 @@ import os
 import time
 import urllib.parse
 
+from dnnlib.cache import cache_folder
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_output
 
@@ -34,11 +35,6 @@ class _Broken(Exception):
     """The connection broke off; trying again may help."""
 
 
-def cache_dir():
-    """Folder of the cache: GANFORMER_CACHE, else ~/.cache/ganformer."""
-    return os.environ.get("GANFORMER_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "ganformer")
-
-
 def fetch(source, size=None, md5=None):
     """The local file of a URL or a published snapshot, downloaded into the cache when it is not there.
 
@@ -59,7 +55,7 @@ def fetch(source, size=None, md5=None):
         if drive_id not in PUBLISHED.values() and len(drive_id) < 25:
             raise UserError(f"{source}: no published snapshot; accepted: gdrive: and {', '.join(PUBLISHED)}, or a Google Drive id")
         url = f"gdrive:{drive_id}"
-    folder = os.path.join(cache_dir(), "downloads", hashlib.sha256(url.encode()).hexdigest()[:16])
+    folder = os.path.join(cache_folder("downloads"), hashlib.sha256(url.encode()).hexdigest()[:16])
     path = os.path.join(folder, name)
     if not os.path.isfile(path):
         download(url, path, size, md5)

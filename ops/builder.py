@@ -14,6 +14,7 @@ import tempfile
 import time
 from typing import NamedTuple
 
+from dnnlib import cache
 from ops import toolchain
 from ops.toolchain import BuildError
 
@@ -42,9 +43,8 @@ class Plan(NamedTuple):
 
 
 def cache_folder():
-    """Folder of the compiled libraries: GANFORMER_CACHE, else ~/.cache/ganformer; in it `ops`."""
-    root = os.environ.get("GANFORMER_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "ganformer")
-    return os.path.join(root, "ops")
+    """Folder of the compiled libraries."""
+    return cache.cache_folder("ops")
 
 
 def plan(cuda):

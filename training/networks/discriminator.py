@@ -13,7 +13,7 @@ from dnnlib.tflib import variables
 from dnnlib.util import EasyDict
 from training.networks.attention import AttentionOptions, attention_layer, residual_attention_block
 from training.networks.layers import Context, conv_bias_act, conv_weight, dense, flatten_nchw, minibatch_stddev
-from training.networks.positional import grid_positions, latent_positions
+from training.networks.positional import latent_positions, pyramid_positions
 
 
 def discriminator(config, images, labels, training=False, streams=None):
@@ -71,13 +71,7 @@ class _Discriminator:
 
     def _start_attention(self, samples):
         config = self.config
-        if config.transformer or config.img2img:
-            for r in range(config.resolution_log2 + 1):
-                with tf.variable_scope(f"pos_emb{r}"):
-                    height, width = config.grid(r)
-                    self.grid_pos[r] = grid_positions(
-                        max(height, 1), width, config.position_dim, config.pos_type, config.pos_directions_num, config.pos_init
-                    )
+        self.grid_pos = pyramid_positions(config)
         if not config.transformer:
             return
         if config.use_pos:

@@ -42,6 +42,27 @@ def grid_positions(height, width, dim, pos_type, directions_num, init):
     return tf.reshape(emb, [height * width, dim])
 
 
+def pyramid_positions(config):
+    """Encodings of the grids of all scales, in scopes pos_emb<r>.
+
+    Args:
+        config: GeneratorConfig or DiscriminatorConfig.
+
+    Returns:
+        dict r -> tensor [H·W, P]; empty for a network that has no attention to use them.
+    """
+    if not (config.transformer or config.img2img):
+        return {}
+    grids = {}
+    for r in range(config.resolution_log2 + 1):
+        with tf.variable_scope(f"pos_emb{r}"):
+            height, width = config.grid(r)
+            grids[r] = grid_positions(
+                max(height, 1), width, config.position_dim, config.pos_type, config.pos_directions_num, config.pos_init
+            )
+    return grids
+
+
 def latent_positions(count, dim, init):
     """Trainable encodings of the latents: [k, P], scope ltnt_emb."""
     with tf.variable_scope("ltnt_emb"):

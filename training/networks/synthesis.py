@@ -14,7 +14,7 @@ from dnnlib.tflib import variables
 from training.networks.attention import AttentionOptions, attention_layer, residual_attention_block
 from training.networks.layers import bias, conv_weight, weight
 from training.networks.merge import merge_images
-from training.networks.positional import grid_positions
+from training.networks.positional import pyramid_positions
 
 
 def synthesis(config, ws, latent_pos, ctx, noise_mode="random", mask=None):
@@ -51,7 +51,7 @@ class _Synthesis:
         self.latents = None  # region latents once a layer has updated them [N, k, w_dim]
         self.assignments = None  # k-means state [N, h, T, F]
         self.latent_pos = latent_pos
-        self.grid_pos = self._grid_positions()
+        self.grid_pos = pyramid_positions(config)
         self.noises = self._noise_arrays()
         self.probs = []  # attention of every layer [N, h, F, k] with its grid
         self.fused = config.fused_modconv and tflib.devices()[0].startswith("/gpu")
@@ -78,20 +78,6 @@ class _Synthesis:
     @property
     def _merge_scale(self):
         return self.config.resolution_log2 if self.config.merge_layer == -1 else self.config.merge_layer
-
-    def _grid_positions(self):
-        """Positions of every grid, by r (empty where no attention layer could use them)."""
-        config = self.config
-        if not (config.transformer or config.img2img):
-            return {}
-        grids = {}
-        for r in range(config.resolution_log2 + 1):
-            with tf.variable_scope(f"pos_emb{r}"):
-                height, width = config.grid(r)
-                grids[r] = grid_positions(
-                    max(height, 1), width, config.position_dim, config.pos_type, config.pos_directions_num, config.pos_init
-                )
-        return grids
 
     def _noise_arrays(self):
         """Stored noise of every layer [rows, 1, H, W]; the last one, of twice the resolution, belongs to no layer."""
