@@ -1,7 +1,7 @@
 # make demo | test | test-all | lint | clean          (each does its own set-up; PYTHON=/path/to/python chooses the stack)
 PYTHON ?= python3
-PYTHON37 ?= $(shell command -v python3.7 || { p=$$(pyenv prefix 3.7 2>/dev/null || pyenv prefix 3.7.16 2>/dev/null) && echo $$p/bin/python3; })
-STACK := $(shell $(PYTHON) -c 'import sys; v = sys.version_info[:2]; print("tf1" if v == (3, 7) else "tf2" if (3, 10) <= v <= (3, 13) else "none")')
+PYTHON37 ?= $(shell for p in python3.7 "$$(pyenv prefix 3.7 2>/dev/null)/bin/python3" "$$(pyenv prefix 3.7.16 2>/dev/null)/bin/python3"; do $$p -c '' 2>/dev/null && { echo $$p; break; }; done)
+STACK := $(shell $(PYTHON) -c 'import sys; v = sys.version_info[:2]; print("tf1" if v == (3, 7) else "tf2" if (3, 10) <= v <= (3, 13) else "none")' 2>/dev/null || echo none)
 VENV := .venv-$(STACK)
 READY := $(VENV)/.ready
 TESTS ?= tests
@@ -12,7 +12,7 @@ JOBS ?= 2
 setup: $(READY)
 
 $(READY): requirements.txt requirements-dev.txt
-	@test $(STACK) != none || { echo "error: $$($(PYTHON) --version) is not supported; accepted: Python 3.7 (TensorFlow 1.15) or 3.10 to 3.13 (TensorFlow 2): make PYTHON=/path/to/python"; exit 1; }
+	@test $(STACK) != none || { echo "error: $(PYTHON) ($$($(PYTHON) --version 2>&1 | head -n 1)) is not supported; accepted: Python 3.7 (TensorFlow 1.15) or 3.10 to 3.13 (TensorFlow 2): make PYTHON=/path/to/python"; exit 1; }
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (some minutes, once)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
