@@ -22,7 +22,7 @@ def make(*arguments: str, path: pathlib.Path) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PATH": f"{path}:/usr/bin:/bin"}
     environment.pop("MAKEFLAGS", None)
     return subprocess.run(["make", "-n", *arguments], cwd=str(ROOT), env=environment, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, universal_newlines=True)
+        stderr=subprocess.STDOUT, text=True)
 
 
 def test_shim_of_a_version_manager_is_passed_over(tmp_path):
@@ -47,6 +47,6 @@ def test_unsupported_python_is_named(tmp_path):
     environment = {**os.environ}
     environment.pop("MAKEFLAGS", None)
     result = subprocess.run(["make", "setup", f"PYTHON={broken}"], cwd=str(ROOT), env=environment, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, universal_newlines=True)
+        stderr=subprocess.STDOUT, text=True)
     assert result.returncode == 2
     assert f"error: {broken} (Python 3.9.0) is not supported; accepted: Python 3.7" in result.stdout
