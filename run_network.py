@@ -45,11 +45,13 @@ def main(argv):
         return 0
     command = "command: " + " ".join(shlex.quote(word) for word in ["run_network.py", *argv])
     if options.train:
-        plan = launch.plan_training(options, dataset, devices)
-        with log.tee(os.path.join(plan.run_dir, "log.txt")):
-            print(command)
-            if not launch.train(plan, options, dataset, devices, _evaluator(metric_names, metric_options, dataset)):
-                return 0
+        with launch.together():
+            plan = launch.plan_training(options, dataset, devices)
+            with log.tee(os.path.join(plan.run_dir, "log.txt") if plan.run_dir else os.devnull):
+                print(command)
+                finished = launch.train(plan, options, dataset, devices, _evaluator(metric_names, metric_options, dataset))
+        if not finished:
+            return 0
     if options.eval or options.vis:
         snapshot = launch.choose_snapshot(options)
         with log.tee(os.path.join(snapshot.run_dir, "log.txt")):

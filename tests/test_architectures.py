@@ -134,7 +134,7 @@ def losses_of(g, d):
     path = tf.square(path_lengths(fakes.images, fakes.ws, noise) - 0.5)
     g_loss = tf.reduce_mean(generator_loss("logistic_ns", fake_scores)) + 0.1 * tf.reduce_mean(path)
     d_loss = tf.reduce_mean(discriminator_loss("logistic", fake_scores, real_scores))
-    return g_loss, d_loss + tf.reduce_mean(squared_gradient(real_scores, reals)), fakes.updates
+    return g_loss, d_loss + tf.reduce_mean(squared_gradient(real_scores, reals)), [v.assign(value) for v, value in fakes.updates]
 
 
 def descend(network, loss, explain):

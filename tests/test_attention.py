@@ -148,7 +148,7 @@ def test_batch_normalization_uses_the_batch_in_training_and_averages_elsewhere(g
     expected = centred / np.sqrt((centred**2).mean(axis=(0, 1)) + 1e-8)
     np.testing.assert_allclose(tflib.run(normalized), expected, atol=1e-4)
     np.testing.assert_allclose(tflib.run(outside), (values - 0.5) / 2, atol=1e-4)
-    tflib.run(training.updates)
+    tflib.run([variable.assign(value) for variable, value in training.updates])
     np.testing.assert_allclose(tflib.run(averages["norm_mean"]), 0.999 * 0.5 + 0.001 * values.mean(axis=(0, 1)), atol=1e-5)
 
 

@@ -21,7 +21,8 @@ class ArrayDataset:
     def read(self, indices):
         return self._pictures[indices]
 
-    def batches(self, batch_size, seed, position):
+    def batches(self, batch_size, seed, position, shard=0, shards=1):
+        assert (shard, shards) == (0, 1)
         while True:
             indices = [tflib.numpy_stream(seed, f"order/{position + i}").randint(self.count) for i in range(batch_size)]
             position += batch_size

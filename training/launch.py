@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import os
 from typing import NamedTuple
 
 import ops
-from dnnlib import UserError, runs, tflib
+from dnnlib import UsageError, UserError, runs, tflib
 from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
 from training import configure, report, run_record, schedule, training_state
@@ -20,7 +22,7 @@ from training.visualize import showcase
 class TrainingPlan(NamedTuple):
     """A training that passed all checks and may start."""
 
-    run_dir: str
+    run_dir: str | None                              # None in workers that write no files
     config: TrainingConfig
     record: dict
     generator: object                                # its configuration
@@ -43,11 +45,11 @@ def init_devices(options):
     Returns:
         list of device strings.
     """
-    devices = tflib.init_tf(options.gpus)
+    devices = tflib.init_tf(options.gpus, together=tflib.Workers.from_environment() if options.train else None)
     if options.gpus != "cpu" and devices[0].startswith("/cpu"):
         print("no GPU: using CPU")
     print(ops.set_implementation(options.ops))
-    schedule.rounds_per_step(options.batch_size, options.batch_gpu, len(devices))
+    schedule.rounds_per_step(options.batch_size, options.batch_gpu, len(devices) * tflib.workers().count)
     return devices
 
 
@@ -77,6 +79,15 @@ def plan_training(options, dataset, devices):
         pretrained = read_records(local_path(options.pretrained_pkl))
     config = configure.training_config(options)
     record = run_record.make_record(options, config, generator, discriminator, dataset)
+    run_dir, state = _choose_run(options, record) if tflib.workers().leads else (None, None)
+    with tflib.session_scope():
+        _check_workers(record)
+        state = training_state.share(state)
+    return TrainingPlan(run_dir, config, record, generator, discriminator, state, pretrained if state is None else None)
+
+
+def _choose_run(options, record):
+    """The folder of the run, with config.json in it, and the TrainingState to continue from or None."""
     run_dir = None if options.restart else runs.latest_run(options.result_dir, options.expname)
     state = None
     if run_dir is not None:
@@ -90,7 +101,30 @@ def plan_training(options, dataset, devices):
     if run_dir is None:
         run_dir = runs.create_run(options.result_dir, options.expname)
     run_record.write_record(run_dir, record)
-    return TrainingPlan(run_dir, config, record, generator, discriminator, state, pretrained if state is None else None)
+    return run_dir, state
+
+
+def _check_workers(record):
+    """Compare this worker's record with that of worker 0.
+
+    Raises:
+        UsageError: they differ; names what.
+    """
+    leading = json.loads(tflib.broadcast(json.dumps(record).encode()).decode())
+    found = [f"{name} {own}, worker 0 has {other}" for name, other, own in run_record.compare(leading, record)]
+    if found:
+        raise UsageError(f"worker {tflib.workers().rank} was started with other options or data than worker 0: {'; '.join(found[:4])}")
+
+
+@contextlib.contextmanager
+def together():
+    """Context of a training with other workers: it ends when one of them dies, and worker 0 alone speaks."""
+    workers = tflib.workers()
+    with contextlib.ExitStack() as stack:
+        if not workers.leads:
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
+        stack.enter_context(workers.watched())
+        yield
 
 
 def _build_networks(plan, options, dataset):
@@ -125,10 +159,11 @@ def train(plan, options, dataset, devices, evaluate):
         evaluate: function (Gs, snapshot path, run folder) -> dict metric name -> number, or None.
 
     Returns:
-        False when a signal stopped it before its end.
+        Whether it came to its end, in the worker that writes the files; False in the others.
     """
+    leads = tflib.workers().leads
     outputs = OutputConfig(
-        summarize=options.summarize,
+        summarize=options.summarize and leads,
         truncation_psi=options.truncation_psi,
         keep_samples=options.keep_samples,
         last_snapshots=options.last_snapshots,
@@ -145,11 +180,11 @@ def train(plan, options, dataset, devices, evaluate):
             dataset=dataset,
             devices=devices,
             record=plan.record,
-            evaluate=evaluate,
+            evaluate=evaluate if leads else None,
             state=plan.state,
-            show=_reporter(plan.run_dir, options, dataset),
+            show=_reporter(plan.run_dir, options, dataset) if leads else None,
         )
-        return loop.run()
+        return loop.run() and leads
 
 
 def _reporter(run_dir, options, dataset):

@@ -89,7 +89,7 @@ def check_continuation(old, new, accept_changes):
         UsageError: dataset, networks or batch differ and that was not accepted.
     """
     dangerous = []
-    for name, before, after in differences({k: old.get(k, {}) for k in SECTIONS}, {k: new.get(k, {}) for k in SECTIONS}):
+    for name, before, after in compare(old, new):
         print(f"continuing with another {name}: {after}, before {before}")
         section, _, field = name.partition(".")
         harmless = HARMLESS_NETWORK_FIELDS if section in ("generator", "discriminator") else ()
@@ -101,3 +101,8 @@ def check_continuation(old, new, accept_changes):
             f"this run was trained with another {listed}: give --reload to use its own options, --restart for a new run, "
             "or --accept-changes"
         )
+
+
+def compare(old, new):
+    """Differences of two records in what decides the weights: list of (name, old value, new value)."""
+    return differences({k: old.get(k, {}) for k in SECTIONS}, {k: new.get(k, {}) for k in SECTIONS})

@@ -1,7 +1,7 @@
 """One training step as a list of named stages over a graph that is built once.
 
-A stage runs its rounds (gradient accumulation) and then its update. A round's images are split over the devices; every part draws its
-random numbers from the global index of its first image, so that they depend on neither the number of devices nor that of the rounds.
+A stage runs its rounds (gradient accumulation) and then its update. A batch's images are split over the workers, the rounds and the
+devices; every part draws its random numbers from the global index of its first image, so that they depend on none of these numbers.
 Letters: n images of one device in one round, C H W image, K latents, L layers.
 """
 
@@ -22,11 +22,11 @@ PATH_LENGTH_DECAY = 0.01  # Karras et al. 2020, appendix B
 
 
 class Batch(NamedTuple):
-    """What one step is made from."""
+    """What one step of this worker is made from: its share of the batch, n images."""
 
     position: int         # global index of the first image
-    reals: np.ndarray     # uint8 [batch_size, C, H, W]
-    labels: np.ndarray    # float32 [batch_size, c_dim]
+    reals: np.ndarray     # uint8 [n, C, H, W]
+    labels: np.ndarray    # float32 [n, c_dim]
 
 
 class Stage(NamedTuple):
@@ -43,7 +43,7 @@ class _Phase(NamedTuple):
     network: str
     label: str
     means: dict           # statistics, name -> tensor
-    updates: list         # operations of every round
+    updates: dict         # moving averages of activations, tf.Variable -> tensor of its next value
     accumulate: tf.Operation | None
     finish: tuple
 
@@ -69,7 +69,7 @@ class TrainingStep:
         self.devices = devices
         self.path_length_mean = 0.0
         self.part_size = config.schedule.batch_gpu
-        self.rounds = schedule.rounds_per_step(config.schedule.batch_size, self.part_size, len(devices))
+        self.rounds = schedule.rounds_per_step(config.schedule.batch_size, self.part_size, len(devices) * tflib.workers().count)
         self._label_table = label_table
         self._make_inputs()
         self._make_optimizers()
@@ -137,34 +137,48 @@ class TrainingStep:
         Args:
             network: "G" or "D", whose optimizer takes the gradients.
             label: name of their norm among the statistics.
-            build_loss: function part -> (scalar loss, dict of statistics, list of update operations).
+            build_loss: function part -> (scalar loss, dict of statistics, list of (variable, next value)).
         """
-        losses, statistics, updates = [], [], []
+        losses, statistics, pairs = [], [], []
         for index, device in enumerate(self.devices):
             with tf.device(device), tf.name_scope(f"part{index}"):
                 value, shown, after = build_loss(self._part(index))
                 losses.append(value)
                 statistics.append(shown)
-                updates = updates or after  # moving averages of activations: one device speaks for all
+                pairs.append(after)
         optimizer = self.optimizers[network]
         accumulate, finish = optimizer.build(losses, self.devices)
-        means = {name: tf.add_n([shown[name] for shown in statistics]) / len(self.devices) for name in statistics[0]}
+        means, updates = self._means(statistics, pairs)
         phase = _Phase(network, label, means, updates, accumulate, finish)
         return lambda batch: self._run_phase(phase, batch)
 
+    def _means(self, statistics, pairs):
+        """Statistics and next values of variables, averaged over all devices of all workers.
+
+        Args:
+            statistics: list of dicts name -> scalar tensor, one a device.
+            pairs: list of lists of (variable, next value), one a device.
+
+        Returns:
+            (dict name -> scalar tensor, dict tf.Variable -> tensor).
+        """
+        own = [[*shown.values(), *(value for _, value in after)] for shown, after in zip(statistics, pairs)]
+        means = [tf.add_n(list(parts)) / len(parts) for parts in zip(*own)]
+        means = tflib.workers().mean(means, self.devices[0])
+        return dict(zip(statistics[0], means)), dict(zip((variable for variable, _ in pairs[0]), means[len(statistics[0]) :]))
+
     def _run_phase(self, phase, batch):
-        sums = dict.fromkeys(phase.means, 0.0)
         once = phase.accumulate is None
-        per_round = (phase.means, phase.updates, phase.finish if once else phase.accumulate)
-        for round_index in range(self.rounds):
-            shown, _, result = tflib.run(per_round, self._feed(batch, round_index))
-            for name, value in shown.items():
-                sums[name] += float(value)
-        norm, squares, skipped = result if once else tflib.run(phase.finish)
+        per_round = ([*phase.means.values()], [*phase.updates.values()], phase.finish if once else phase.accumulate)
+        results = [tflib.run(per_round, self._feed(batch, index)) for index in range(self.rounds)]
+        norm, squares, skipped = results[0][2] if once else tflib.run(phase.finish)
+        next_values = [np.mean(values, axis=0) for values in zip(*(r[1] for r in results))]
+        tflib.variables.assign(dict(zip(phase.updates, next_values)))
         note = self.optimizers[phase.network].check(squares, int(skipped))
         if note:
             print(note)
-        return {f"Gradients/{phase.label}": float(norm), **{name: value / self.rounds for name, value in sums.items()}}
+        means = np.mean([r[0] for r in results], axis=0)
+        return {f"Gradients/{phase.label}": float(norm), **{name: float(value) for name, value in zip(phase.means, means)}}
 
     def _feed(self, batch, round_index):
         images = self.part_size * len(self.devices)

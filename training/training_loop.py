@@ -15,7 +15,7 @@ from training.step import Batch, TrainingStep
 
 
 class TrainingLoop:
-    """One session of training a run.
+    """One session of training a run. With several workers, each has a loop of its own; worker 0's writes the files.
 
     Args:
         run_dir: folder of the run.
@@ -33,6 +33,7 @@ class TrainingLoop:
     def __init__(self, run_dir, networks, config, outputs, dataset, devices, record, evaluate=None, state=None, show=None):
         self.run_dir = run_dir
         self.networks = networks
+        self.leads = tflib.workers().leads
         self.config = config
         self.outputs = outputs
         self.dataset = dataset
@@ -60,41 +61,48 @@ class TrainingLoop:
             Whether the full length was reached.
 
         Raises:
-            UserError: gradients stay non-finite, or the last state could not be saved.
+            UserError: gradients stay non-finite, workers hold different weights, or the last state could not be saved.
         """
-        clear_partials(self.run_dir)
-        self.samples.write_reals()
-        if self.progress.images == 0:
-            self._write_grid()
+        if self.leads:
+            clear_partials(self.run_dir)
+            self.samples.write_reals()
+            if self.progress.images == 0:
+                self._write_grid()
         with StopRequest() as stop:
-            self._steps(stop)
+            finished = self._steps(stop) and stop.asked is None
             if self._saved_images != self.progress.images:
-                self.snapshot(evaluate=stop.asked is None)
+                self.snapshot(evaluate=finished)
         self.status.close()
         if self._save_error:
             raise UserError(f"the last state was not saved: {self._save_error}")
-        return not stop.asked
+        return finished
 
     def _steps(self, stop):
-        schedule_config = self.config.schedule
+        """Train until the end (returns True) or until any worker was asked to stop (False)."""
+        schedule_config, workers = self.config.schedule, tflib.workers()
         total = schedule.steps_of(schedule_config.total_kimg, schedule_config.batch_size)
-        batches = self.dataset.batches(schedule_config.batch_size, seed=self.config.seed, position=self.progress.images)
-        while self.progress.step < total and not stop.asked:
+        batches = self.dataset.batches(schedule_config.batch_size // workers.count, seed=self.config.seed, position=self.progress.images,
+                                       shard=workers.rank, shards=workers.count)  # fmt: skip
+        while self.progress.step < total:
+            if tflib.gather([stop.asked is not None]).any():
+                return False
             before = schedule.tick_of(self.progress.images, schedule_config.tick_kimg)
             self._one_step(batches)
             tick = schedule.tick_of(self.progress.images, schedule_config.tick_kimg)
             if tick > before or self.progress.step == total:
                 self._record_tick(self.status.tick(tick, self.progress.images))
-                if tick // schedule_config.snapshot_ticks > before // schedule_config.snapshot_ticks and not stop.asked:
-                    self.snapshot(evaluate=True)
+                if tick // schedule_config.snapshot_ticks > before // schedule_config.snapshot_ticks:
+                    self.snapshot(evaluate=stop.asked is None)
+        return True
 
     def _one_step(self, batches):
         reals, labels = next(batches)
-        statistics = self.step.run(Batch(self.progress.images, reals, labels), self.progress.step)
+        position = self.progress.images + tflib.workers().rank * len(reals)
+        statistics = self.step.run(Batch(position, reals, labels), self.progress.step)
         self.progress.step += 1
-        self.progress.images += len(reals)
+        self.progress.images += self.config.schedule.batch_size
         self.progress.path_length_mean = self.step.path_length_mean
-        self.status.step(statistics, len(reals))
+        self.status.step(statistics, self.config.schedule.batch_size)
 
     def snapshot(self, evaluate):
         """Write the sample grid, the networks and then the training state; remove old ones; compute the metrics.
@@ -105,11 +113,15 @@ class TrainingLoop:
         start = time.time()
         self.progress.seconds = self.status.seconds
         images = self.progress.images
+        state = training_state.capture(self.variables, self.progress, self.record)
+        training_state.check_replicas(state)
+        if not self.leads:
+            self._saved_images = images
+            return
         path = training_state.snapshot_path(self.run_dir, images)
         try:
             self._write_grid()
             tflib.save_snapshot(path, tuple(self.networks[name] for name in ("G", "D", "Gs")))
-            state = training_state.capture(self.variables, self.progress, self.record)
             training_state.save(training_state.state_path(self.run_dir, images), state)
             training_state.remove_old(self.run_dir, self.outputs.last_snapshots)
             self._save_error, self._saved_images = None, images
@@ -125,6 +137,8 @@ class TrainingLoop:
         self.status.pause(time.time() - start)
 
     def _record_tick(self, values):
+        if not self.leads:
+            return
         try:
             append_stats(self.run_dir, self.progress.images, values)
         except OSError as error:

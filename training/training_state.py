@@ -7,6 +7,7 @@ configuration. A SHA-256 over all of it tells a good file from a damaged one.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import zipfile
@@ -17,7 +18,8 @@ import numpy as np
 from dnnlib import UserError, atomic_output
 from dnnlib.runs import numbered_files
 from dnnlib.tflib import variables as tflib_variables
-from dnnlib.tflib.setup import run
+from dnnlib.tflib.exchange import broadcast, gather
+from dnnlib.tflib.setup import run, workers
 
 VERSION = 1
 PREFIX = "training-state-"
@@ -82,6 +84,21 @@ def restore(variables, state):
     tflib_variables.assign({variables[name]: array for name, array in state.arrays.items()})
 
 
+def check_replicas(state):
+    """Compare the state of all workers.
+
+    Raises:
+        UserError: they differ; names the workers.
+    """
+    if workers().count == 1:
+        return
+    digests = gather(np.frombuffer(_digest(state.arrays), np.int64))
+    strangers = [rank for rank, digest in enumerate(digests) if np.any(digest != digests[0])]
+    if strangers:
+        listed = ", ".join(workers().describe(rank) for rank in strangers)
+        raise UserError(f"{listed} and {workers().describe(0)} hold different weights: all workers need the same hardware and versions")
+
+
 def _digest(entries):
     digest = hashlib.sha256()
     for name in sorted(entries):
@@ -101,15 +118,22 @@ def save(path, state):
     Raises:
         OSError: it could not be written; an older file at `path` is untouched.
     """
+    with atomic_output(path) as file:
+        _write(file, state)
+
+
+def _write(file, state):
     entries = dict(state.arrays)
     entries["record"] = _encode({"version": VERSION, "progress": vars(state.progress), "record": state.record})
     entries["sha256"] = np.frombuffer(_digest(entries), np.uint8)
-    with atomic_output(path) as file:
-        np.savez(file, **entries)
+    np.savez(file, **entries)
 
 
 def load(path):
     """Read and check a state.
+
+    Args:
+        path: of the file, or an open binary file.
 
     Raises:
         UserError: the file is missing, truncated or altered, or of another version.
@@ -126,6 +150,17 @@ def load(path):
     if stored["version"] != VERSION:
         raise UserError(f"training state {path}: got version {stored['version']}, expected {VERSION}")
     return TrainingState(Progress(**stored["progress"]), stored["record"], entries)
+
+
+def share(state):
+    """Worker 0's state (or None), in all workers."""
+    if workers().count == 1:
+        return state
+    file = io.BytesIO()
+    if state is not None:
+        _write(file, state)
+    received = broadcast(file.getvalue())
+    return load(io.BytesIO(received)) if received else None
 
 
 def load_latest(run_dir):

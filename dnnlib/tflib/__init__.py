@@ -1,11 +1,13 @@
 """TensorFlow layer of the framework. Importing it switches TensorFlow 2 to graph mode, once, before anything else is built."""
 
-from dnnlib.tflib.setup import close_session, devices, get_session, init_tf, run, session_scope  # isort: skip (the switch comes first)
+from dnnlib.tflib.setup import close_session, devices, get_session, init_tf, run, session_scope, workers  # isort: skip (the switch comes first)
+from dnnlib.tflib.exchange import broadcast, gather
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.random_streams import PerImageStreams, RandomStreams, numpy_stream, stream_key
 from dnnlib.tflib.registry import Architecture, Part, register
 from dnnlib.tflib.snapshot import load_snapshot, save_snapshot
 from dnnlib.tflib.variables import get_variable
+from dnnlib.tflib.workers import Workers
 
 __all__ = [
     "Architecture",
@@ -13,8 +15,11 @@ __all__ = [
     "Part",
     "PerImageStreams",
     "RandomStreams",
+    "Workers",
+    "broadcast",
     "close_session",
     "devices",
+    "gather",
     "get_session",
     "get_variable",
     "init_tf",
@@ -25,4 +30,5 @@ __all__ = [
     "save_snapshot",
     "session_scope",
     "stream_key",
+    "workers",
 ]

@@ -1,4 +1,4 @@
-"""Adam over the variables of one network: several devices, gradient accumulation, clipping, non-finite gradients.
+"""Adam over the variables of one network: several devices and workers, gradient accumulation, clipping, non-finite gradients.
 
 Several losses (a training loss and its lazily applied regularizer) may share one Optimizer and so its state.
 """
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dnnlib import UserError
+from dnnlib.tflib import setup
 from dnnlib.tflib import variables as tflib_variables
 
 
@@ -25,7 +26,7 @@ class Optimizer:
         rounds: number of rounds whose gradients are averaged for one update.
 
     Attributes:
-        state: OrderedDict name -> tf.Variable: what a resumed training needs besides the variables themselves.
+        state: OrderedDict name -> tf.Variable: what a resumed training needs besides the variables themselves, between two updates.
     """
 
     def __init__(self, name, variables, learning_rate, beta1, beta2, epsilon, clip_norm=None, rounds=1):
@@ -45,18 +46,17 @@ class Optimizer:
             self._skipped = self._variable("skipped", [], tf.int64)
             self._skipped_in_row = self._variable("skipped_in_row", [], tf.int64)
             self._sums = None
-            if rounds > 1:
-                self._sums = [self._variable(f"sum/{key}", v.shape.as_list()) for key, v in variables.items()]
+            if rounds > 1:  # zero between two updates, so no part of the state
+                self._sums = [_zeros(f"sum/{key}", v.shape.as_list()) for key, v in variables.items()]
         self.reset()
 
     def _variable(self, name, shape, dtype=tf.float32):
-        variable = tf.get_variable(name, shape=shape, dtype=dtype, initializer=tf.zeros_initializer(), trainable=False)
-        self.state[name] = variable
-        return variable
+        self.state[name] = _zeros(name, shape, dtype)
+        return self.state[name]
 
     def reset(self):
         """Set the optimizer's state to its beginning."""
-        tflib_variables.assign({v: np.zeros(v.shape.as_list()) for v in self.state.values()})
+        tflib_variables.assign({v: np.zeros(v.shape.as_list()) for v in [*self.state.values(), *(self._sums or [])]})
 
     def build(self, losses, devices):
         """Build what one loss needs.
@@ -72,9 +72,9 @@ class Optimizer:
         gradients = self._gradients(losses, devices)
         with tf.device(devices[0]), tf.name_scope(self.name):
             if self._sums is None:
-                return None, self._apply(gradients)
+                return None, self._apply(gradients, devices[0])
             accumulate = tf.group(*[s.assign_add(g) for s, g in zip(self._sums, gradients)])
-            return accumulate, self._apply_sums()
+            return accumulate, self._apply_sums(devices[0])
 
     def _gradients(self, losses, devices):
         """Gradients averaged over the devices; zero where a loss does not depend on a variable."""
@@ -86,18 +86,19 @@ class Optimizer:
         with tf.device(devices[0]):
             return [tf.add_n(list(parts)) / len(parts) if len(parts) > 1 else parts[0] for parts in zip(*by_device)]
 
-    def _apply_sums(self):
+    def _apply_sums(self, device):
         if not hasattr(self, "_applied_sums"):
             share = tf.constant(1 / self.rounds, tf.float32)
             means = [s * share for s in self._sums]
-            outputs = self._apply(means)
+            outputs = self._apply(means, device)
             with tf.control_dependencies(outputs):
                 clear = tf.group(*[s.assign(tf.zeros_like(s)) for s in self._sums])
             with tf.control_dependencies([clear]):
                 self._applied_sums = tuple(tf.identity(output) for output in outputs)
         return self._applied_sums
 
-    def _apply(self, gradients):
+    def _apply(self, gradients, device):
+        gradients = setup.workers().mean(gradients, device)
         squares = tf.stack([tf.reduce_sum(tf.square(g)) for g in gradients])
         norm = tf.sqrt(tf.reduce_sum(squares))
         update = tf.cond(tf.is_finite(norm), lambda: self._update(gradients, norm), self._skip)
@@ -148,3 +149,7 @@ class Optimizer:
             bad = f"{skipped_in_row} updates in a row had non-finite gradients, first in {name}"
             raise UserError(f"{self.name}: {bad}; the last good snapshot is kept")
         return f"{self.name}: update skipped, non-finite gradient in {name}"
+
+
+def _zeros(name, shape, dtype=tf.float32):
+    return tf.get_variable(name, shape=shape, dtype=dtype, initializer=tf.zeros_initializer(), trainable=False)

@@ -15,15 +15,19 @@ tf.logging.set_verbosity(tf.logging.ERROR)
 tf.disable_v2_behavior()
 tf.enable_resource_variables()  # disable_v2_behavior turned them off, so this comes second
 
+from dnnlib.tflib.workers import Workers  # noqa: E402
+
 _cpu_replicas = 1
+_workers = Workers()
 
 
-def init_tf(gpus="0", cpu_replicas=1):
+def init_tf(gpus="0", cpu_replicas=1, together=None):
     """Choose the devices and open the session. Call it once, before the first graph is built.
 
     Args:
         gpus: comma list of GPU numbers ("0,1"), or "cpu" for none.
         cpu_replicas: number of virtual CPU devices where no GPU is used (for testing replication).
+        together: Workers that this process trains with; alone when None.
 
     Returns:
         The device strings that training replicates over.
@@ -31,9 +35,12 @@ def init_tf(gpus="0", cpu_replicas=1):
     Raises:
         UserError: a GPU was asked for that is not there, while others are.
     """
-    global _cpu_replicas
+    global _cpu_replicas, _workers
     os.environ["CUDA_VISIBLE_DEVICES"] = "" if gpus == "cpu" else gpus
     _cpu_replicas = cpu_replicas
+    if together is not None:
+        _workers = together
+        _workers.start(_session_config(optimize=True))
     names = devices()
     asked = len(gpus.split(","))
     if gpus != "cpu" and names[0].startswith("/gpu") and len(names) < asked:
@@ -46,13 +53,14 @@ def _session_config(optimize):
     config.graph_options.rewrite_options.disable_meta_optimizer = not optimize
     config.device_count["CPU"] = _cpu_replicas
     config.gpu_options.allow_growth = True
+    _workers.configure(config)
     return config
 
 
 def _session_of(graph, optimize=True):
     session = getattr(graph, "_tflib_session", None)
     if session is None:
-        session = tf.Session(graph=graph, config=_session_config(optimize))
+        session = tf.Session(_workers.target, graph=graph, config=_session_config(optimize))
         graph._tflib_session = session
     return session
 
@@ -88,6 +96,11 @@ def session_scope(optimize=True):
             close_session()
 
 
+def workers():
+    """The Workers of this process."""
+    return _workers
+
+
 def run(fetches, feed_dict=None):
     """Evaluate tensors or operations in the current session."""
     return get_session().run(fetches, feed_dict=feed_dict)
@@ -96,7 +109,7 @@ def run(fetches, feed_dict=None):
 def devices():
     """Device strings to replicate over: the visible GPUs, else the CPU devices."""
     listed = get_session().list_devices()
-    gpus = sum(device.device_type == "GPU" for device in listed)
+    gpus = sum(device.device_type == "GPU" and f"/task:{_workers.rank}/" in device.name for device in listed)
     if gpus:
         return [f"/gpu:{index}" for index in range(gpus)]
     return [f"/cpu:{index}" for index in range(_cpu_replicas)]

@@ -236,5 +236,5 @@ def _statistic(name, x, axes, ctx, norm, initial):
     if not ctx.training:
         return average
     mean = tf.reduce_mean(x, axis=axes)  # [dim]
-    ctx.updates.append(average.assign(mean + (average - mean) * BATCH_NORM_DECAY))
+    ctx.updates.append((average, mean + (average - mean) * BATCH_NORM_DECAY))
     return mean

@@ -34,7 +34,7 @@ def generator(
 
     Returns:
         EasyDict: images [N, channels, H, W] in about [−1, 1], maps [N, k, layers, h, H, W], ws [N, K, L, w_dim] (as used),
-        updates (operations to run with a training step).
+        updates (pairs of variable and next value, for a training step).
     """
     ctx = Context(training, streams)
     positions = latent_positions(config.components_num, config.w_dim, config.pos_init)  # [k, w_dim]
@@ -43,7 +43,7 @@ def generator(
     ws = mapping(config, z, labels, positions, ctx, mask)  # [N, K, L, w_dim]
     if training:
         mean = tf.reduce_mean(ws[:, :, 0], axis=[0, 1])  # [w_dim]
-        ctx.updates.append(average.assign(mean + (average - mean) * W_AVG_DECAY))
+        ctx.updates.append((average, mean + (average - mean) * W_AVG_DECAY))
         ws = _mix(config, ws, labels, positions, ctx, mask)
     if truncation_psi is not None:
         ws = truncate(ws, average, truncation_psi, truncation_cutoff)

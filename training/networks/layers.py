@@ -22,7 +22,7 @@ class Context:
     Attributes:
         training: dropout, mixing and batch statistics are on.
         streams: RandomStreams or PerImageStreams; needed for whatever draws random numbers.
-        updates: operations to run with a training step (moving averages), collected by the layers.
+        updates: pairs (variable, its next value) for a training step (moving averages), collected by the layers.
     """
 
     training: bool = False

@@ -34,14 +34,14 @@ def generator(
 
     Returns:
         EasyDict: images [N, channels, S, S] in about [−1, 1], maps [N, T, depth, h, S, S], ws [N, 1, L, D] (as used),
-        updates (operations to run with a training step).
+        updates (pairs of variable and next value, for a training step).
     """
     average = variables.get_variable("dlatent_avg", [config.dim], init=variables.constant(0.0), trainable=False)
     ws = _mapping_of(config, z, labels)  # [N, 1, L, D]
     updates = []
     if training:
         mean = tf.reduce_mean(ws[:, :, 0], axis=[0, 1])  # [D]
-        updates.append(average.assign(mean + (average - mean) * W_AVG_DECAY))
+        updates.append((average, mean + (average - mean) * W_AVG_DECAY))
     if truncation_psi is not None:
         ws = truncate(ws, average, truncation_psi, truncation_cutoff)
     images, maps = synthesis(config, ws)

@@ -1,0 +1,202 @@
+"""Several processes that train one model: who they are (TF_CONFIG), TensorFlow's runtime between them, and what happens when one dies.
+
+Every worker builds the same graph and runs the same steps; the only things that pass between them are sums (collective all-reduce).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import threading
+import time
+
+import tensorflow.compat.v1 as tf
+from tensorflow.python.ops import collective_ops
+
+from dnnlib.errors import UserError
+
+MEETING_SECONDS = 600.0     # the longest wait for the other workers to start
+LOOK_SECONDS = 5.0          # between two looks at the others
+CONNECT_SECONDS = 10.0      # a look takes at most this long
+MISSED_LOOKS = 3            # in a row, after which a worker counts as dead: at most 45 s
+LEAVING_SECONDS = 2.0       # a worker stays this long after the last sum: the others may still be receiving it
+EXAMPLE = '{"cluster": {"worker": ["host0:5000", "host1:5000"]}, "task": {"type": "worker", "index": 0}}'
+
+
+class Workers:
+    """The processes of one training, this one among them.
+
+    Args:
+        addresses: "host:port" of every worker; the same list in all of them. One or none: a process that trains alone.
+        rank: which of them this process is, from 0.
+
+    Attributes:
+        count: number of workers.
+        target: what sessions connect to.
+    """
+
+    def __init__(self, addresses=(), rank=0):
+        self.addresses = tuple(addresses)
+        self.rank = rank
+        self.count = max(len(self.addresses), 1)
+        self.target = ""
+        self._keys = 0
+        self._server = None
+        self._watched = threading.Event()
+
+    @classmethod
+    def from_environment(cls):
+        """The workers that TF_CONFIG names; a process that trains alone when it is not set.
+
+        Raises:
+            UserError: TF_CONFIG cannot be understood.
+        """
+        text = os.environ.get("TF_CONFIG", "")
+        if not text:
+            return cls()
+        try:
+            stored = json.loads(text)
+            addresses = stored["cluster"]["worker"]
+            task = stored["task"]
+            others = set(stored["cluster"]) - {"worker"}
+            if others or task["type"] != "worker" or not 0 <= int(task["index"]) < len(addresses):
+                raise ValueError("only workers, and an index among them, are accepted")
+            for address in addresses:
+                _host_and_port(address)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            raise UserError(f"TF_CONFIG: got {text!r} ({reason}), expected the form {EXAMPLE}") from None
+        return cls(addresses, int(task["index"]))
+
+    @property
+    def leads(self):
+        """Whether this is worker 0, the one that writes files."""
+        return self.rank == 0
+
+    @property
+    def job(self):
+        """Prefix of this worker's device names."""
+        return f"/job:worker/replica:0/task:{self.rank}"
+
+    def describe(self, rank):
+        """Name of a worker for people."""
+        return f"worker {rank} ({self.addresses[rank]})"
+
+    def configure(self, config):
+        """Fill in a session's tf.ConfigProto."""
+        if self.count == 1:
+            return
+        config.experimental.collective_group_leader = "/job:worker/replica:0/task:0"
+        config.device_filters.append(self.job)  # without it TensorFlow 1.15 hangs when a peer leaves first
+        config.isolate_session_state = True
+
+    def start(self, config):
+        """Open this worker's server and wait for the others.
+
+        Args:
+            config: tf.ConfigProto of the server.
+
+        Raises:
+            UserError: the address cannot be listened on, or another worker does not come.
+        """
+        if self.count == 1 or self._server is not None:
+            return
+        host, port = _host_and_port(self.addresses[self.rank])
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("", port))
+            except OSError as error:
+                raise UserError(f"TF_CONFIG: {self.describe(self.rank)} cannot listen on port {port} ({error.strerror})") from None
+        self._server = tf.train.Server({"worker": list(self.addresses)}, job_name="worker", task_index=self.rank, config=config)
+        self.target = self._server.target
+        self._meet()
+
+    def _meet(self):
+        begun, waiting = time.time(), [rank for rank in range(self.count) if rank != self.rank]
+        print(f"worker {self.rank} of {self.count}: waiting for {', '.join(self.describe(rank) for rank in waiting)}", flush=True)
+        while waiting:
+            waiting = [rank for rank in waiting if _absence(self.addresses[rank])]
+            if waiting and time.time() - begun > MEETING_SECONDS:
+                raise UserError(f"{self.describe(waiting[0])} did not start within {MEETING_SECONDS / 60:.0f} minutes")
+            time.sleep(0.2 if waiting else 0)
+
+    @contextlib.contextmanager
+    def watched(self):
+        """Context of everything that exchanges sums: when another worker dies, this process says which one and ends with exit code 1."""
+        if self.count == 1:
+            yield
+            return
+        self._watched.set()
+        threading.Thread(target=self._watch, name="workers", daemon=True).start()
+        try:
+            yield
+        except tf.errors.OpError:
+            time.sleep(MISSED_LOOKS * (LOOK_SECONDS + CONNECT_SECONDS))  # a lost peer, most likely: the watch will name it
+            raise
+        self._watched.clear()
+        time.sleep(LEAVING_SECONDS)
+
+    def _watch(self):
+        missed = [0] * self.count
+        while self._watched.is_set():
+            for rank in range(self.count):
+                absence = _absence(self.addresses[rank]) if rank != self.rank else None
+                missed[rank] = missed[rank] + 1 if absence else 0
+                if missed[rank] >= MISSED_LOOKS and self._watched.is_set():
+                    line = f"error: {self.describe(rank)} is gone ({absence}); start all workers again to continue from the last snapshot"
+                    print(line, file=sys.stderr, flush=True)
+                    sys.stdout.flush()
+                    os._exit(1)  # the main thread waits inside a sum that will never come
+            time.sleep(LOOK_SECONDS)
+
+    def sum(self, tensor, device):
+        """Sum of a tensor over all workers, on a device of this one; the tensor itself in a process that trains alone.
+
+        Every worker has to build its sums in the same order. The results are the same to the last bit on all of them.
+
+        Args:
+            tensor: float32 or int64, of known shape.
+            device: "/cpu:0" or "/gpu:0".
+        """
+        if self.count == 1:
+            return tensor
+        self._keys += 1
+        kind, number = device.strip("/").split(":")
+        group, hint = {"cpu": (1, "ring"), "gpu": (2, "nccl")}[kind]
+        with tf.device(f"{self.job}/device:{kind.upper()}:{number}"):
+            return collective_ops.all_reduce(tf.identity(tensor), self.count, group, self._keys, "Add", "Id", communication_hint=hint)
+
+    def mean(self, tensors, device):
+        """Means of float32 tensors over all workers, as one sum.
+
+        Args:
+            tensors: list of tensors of known shapes.
+            device: see `sum`.
+        """
+        if self.count == 1 or not tensors:
+            return tensors
+        with tf.device(device):
+            flat = tf.concat([tf.reshape(tensor, [-1]) for tensor in tensors], axis=0)
+            flat = self.sum(flat, device) / self.count
+            parts = tf.split(flat, [tensor.shape.num_elements() for tensor in tensors])
+            return [tf.reshape(part, tensor.shape) for part, tensor in zip(parts, tensors)]
+
+
+def _host_and_port(address):
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"address {address!r} is not host:port")
+    return host.strip("[]"), int(port)
+
+
+def _absence(address):
+    """Why a worker's server cannot be reached, or None when it can."""
+    try:
+        socket.create_connection(_host_and_port(address), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None

@@ -1,0 +1,123 @@
+"""Training in several processes over TF_CONFIG: real processes on the loopback interface."""
+
+import glob
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+from tests.cli_helpers import SMALL, command, finish, wait_for, write_raw_dataset
+
+pytestmark = pytest.mark.slow
+FLAGS = [*SMALL, "--train", "--pathreg", "--mirror-augment", "--tick-kimg", "0.16", "--total-kimg", "0.96"]
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def start_worker(rank, ports, flags):
+    config = {"cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]}, "task": {"type": "worker", "index": rank}}
+    environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
+    return subprocess.Popen(command(*flags), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def start_both(flags):
+    ports = free_ports(2)
+    return [start_worker(rank, ports, flags) for rank in range(2)]
+
+
+def end(processes, timeout=300):
+    """Wait for all; returns [(exit code, output)]."""
+    outputs = [process.communicate(timeout=timeout)[0] for process in processes]
+    return [(process.returncode, output) for process, output in zip(processes, outputs)]
+
+
+def final_arrays(folder):
+    with np.load(sorted(glob.glob(os.path.join(str(folder), "training-state-*.npz")))[-1]) as file:
+        return {name: file[name] for name in file.files if name not in ("sha256", "record")}
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    data = tmp_path_factory.mktemp("data")
+    write_raw_dataset(data)
+    return [*FLAGS, "--data-dir", data, "--dataset", "blobs", "--result-dir", tmp_path_factory.mktemp("results")]
+
+
+def test_two_workers_and_their_deaths(flags):
+    """Two workers do what one process does; one that dies ends the other; stopped and started again they arrive at the same bits."""
+    results = flags[-1]
+    code, out, err = finish(*flags, "--expname", "alone")
+    assert code == 0, err
+    both = end(start_both([*flags, "--expname", "both"]))
+    assert [code for code, _ in both] == [0, 0], both
+    alone, together = final_arrays(results / "alone-000"), final_arrays(results / "both-000")
+    assert alone.keys() == together.keys()
+    for name, array in alone.items():
+        np.testing.assert_allclose(together[name], array, rtol=2e-3, atol=1e-5, err_msg=name)
+
+    disturbed = [*flags, "--expname", "disturbed"]
+    first, second = start_both(disturbed)
+    wait_for(first, "saved")
+    second.send_signal(signal.SIGKILL)
+    killed = time.time()
+    (code, output), _ = end([first, second])
+    assert code == 1 and time.time() - killed < 60
+    assert "error: worker 1 (127.0.0.1:" in output and "is gone" in output
+
+    first, second = start_both(disturbed)
+    assert "continuing" in "".join(wait_for(first, "tick"))
+    second.send_signal(signal.SIGTERM)
+    stopped = end([first, second])
+    assert [code for code, _ in stopped] == [0, 0], stopped
+    assert "saved" in stopped[0][1]
+
+    finished = end(start_both(disturbed))
+    assert [code for code, _ in finished] == [0, 0], finished
+    resumed = final_arrays(results / "disturbed-000")
+    assert not [name for name in together if not np.array_equal(together[name], resumed[name])]
+    assert sorted(os.listdir(str(results))) == ["alone-000", "both-000", "disturbed-000"]
+
+
+def test_workers_of_other_options_are_refused(flags):
+    ports = free_ports(2)
+    processes = [start_worker(rank, ports, [*flags, "--expname", "unlike", "--gamma", gamma]) for rank, gamma in enumerate(("10", "3"))]
+    (code, output), (other_code, other_output) = end(processes)
+    assert other_code == 2
+    assert "worker 1 was started with other options or data than worker 0" in other_output
+    assert "training.loss.gamma 3.0, worker 0 has 10.0" in other_output
+    assert code == 1 and "error: worker 1 (127.0.0.1:" in output
+
+
+@pytest.mark.parametrize("value", [
+    "not json", '{"cluster": {"worker": ["a:1"]}}', '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
+    '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
+    '{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}',
+])  # fmt: skip
+def test_bad_tf_config(flags, value):
+    done = subprocess.run(command(*flags), env={**os.environ, "TF_CONFIG": value}, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(f"error: TF_CONFIG: got {value!r}")
+
+
+def test_port_in_use(flags):
+    with socket.socket() as taken:
+        taken.bind(("", 0))
+        taken.listen(1)
+        port = taken.getsockname()[1]
+        process = start_worker(0, [port, free_ports(1)[0]], flags)
+        [(code, output)] = end([process])
+    assert code == 1
+    assert f"error: TF_CONFIG: worker 0 (127.0.0.1:{port}) cannot listen on port {port}" in output
