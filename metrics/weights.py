@@ -1,4 +1,4 @@
-"""The feature networks' files: where they come from, and how one is found or fetched.
+"""The feature networks' files: where they come from, and how one is found, fetched or unpacked.
 
 Nobody publishes a checksum of these files that was verified here; sizes and md5 sums below are the ones public projects pin.
 """
@@ -6,9 +6,13 @@ Nobody publishes a checksum of these files that was verified here; sizes and md5
 import functools
 import hashlib
 import os
+import shutil
+import tarfile
+import zlib
 from typing import NamedTuple, Tuple
 
-from dnnlib import UserError
+from dnnlib import UserError, atomic_output
+from dnnlib.cache import cache_folder
 from metrics.results import warn
 
 
@@ -20,7 +24,8 @@ class WeightFile(NamedTuple):
     name: str  # file name in --features-dir and in the cache
     size: int  # bytes
     md5: str
-    urls: Tuple[str, ...]
+    urls: Tuple[str, ...]  # of the file itself, or of the archive
+    archive: str = ""  # name of a .tgz that holds the file, as it is officially distributed
 
 
 WEIGHT_FILES = {
@@ -30,7 +35,11 @@ WEIGHT_FILES = {
         "classify_image_graph_def.pb",
         95673916,
         "e6bb154e85f5d4331c22abcddb5dcf31",
-        ("https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/classify_image_graph_def.pb",),
+        (
+            "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/ref_batches/classify_image_graph_def.pb",
+            "http://download.tensorflow.org/models/image/imagenet/inception-2015-12-05.tgz",
+        ),
+        "inception-2015-12-05.tgz",
     ),
     "vgg16": WeightFile(
         "vgg16",
@@ -70,7 +79,7 @@ def locate(network, features_dir):
 
     Raises:
         Unavailable: it cannot be had.
-        UserError: features_dir is not a folder.
+        UserError: features_dir is not a folder, or holds an unsuitable archive.
     """
     published = WEIGHT_FILES[network]
     if features_dir:
@@ -79,22 +88,65 @@ def locate(network, features_dir):
         placed = os.path.join(features_dir, published.name)
         if os.path.isfile(placed):
             return placed
-    failure = None
+        archive = os.path.join(features_dir, published.archive)
+        if published.archive and os.path.isfile(archive):
+            return unpacked(archive, published)
+    failures = []
     for url in published.urls:
         try:
             return _fetch(url, published)
         except (UserError, OSError, ImportError) as error:
-            failure = error
-    raise Unavailable(f"{published.name} is not available ({failure}); put it into --features-dir")
+            failures.append(str(error))
+    names = " or ".join(filter(None, (published.name, published.archive)))
+    raise Unavailable(f"{published.name} is not available ({'; '.join(dict.fromkeys(failures))}); put {names} into --features-dir")
 
 
 def _fetch(url, published):
     from dnnlib import download  # only here: files placed by hand need no network code
 
-    path = download.fetch(url)
+    fetched = path = download.fetch(url)
+    if published.archive and url.endswith(published.archive):
+        path = unpacked(fetched, published)
     size = os.path.getsize(path)
     if size != published.size:
-        raise UserError(f"{path}: {size:,} bytes from {url}, the published file has {published.size:,}; delete it to fetch it again")
+        raise UserError(f"{path}: {size:,} bytes from {url}, the published file has {published.size:,}; delete {fetched} to fetch it again")
+    return path
+
+
+def unpacked(archive, published):
+    """The weights from their .tgz, unpacked into the cache once.
+
+    Only the bytes of the one member that is looked for are taken, into a file whose name and place are ours: names, links and modes of
+    the archive's members have no effect.
+
+    Args:
+        archive: path of the .tgz.
+        published: WeightFile of what it should hold.
+
+    Returns:
+        The path of the unpacked file.
+
+    Raises:
+        UserError: it is no archive, is truncated, lacks the member, or holds a larger one than was published.
+    """
+    status = os.stat(archive)
+    identity = f"{os.path.abspath(archive)} {status.st_size} {status.st_mtime_ns}"
+    path = os.path.join(cache_folder("features"), hashlib.sha256(identity.encode()).hexdigest()[:16], published.name)
+    if os.path.isfile(path):
+        return path
+    try:
+        with tarfile.open(archive, "r:gz") as file:
+            member = next((member for member in file if member.isreg() and os.path.basename(member.name) == published.name), None)
+            if member is None:
+                raise UserError(f"{archive}: there is no {published.name} in it")
+            if member.size > published.size:
+                raise UserError(f"{archive}: {published.name} of {member.size:,} bytes, accepted up to the published {published.size:,}")
+            with atomic_output(path) as output:
+                shutil.copyfileobj(file.extractfile(member), output, 1 << 20)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise UserError(f"{archive}: not a .tgz archive, or truncated ({error})") from None
+    except OSError as error:  # gzip's own complaints are OSErrors too
+        raise UserError(f"{archive}: cannot be unpacked to {path} ({error})") from None
     return path
 
 

@@ -1,8 +1,10 @@
 """Feature networks read as data: stand-in files against NumPy and SciPy evaluations, and files that must be refused."""
 
 import functools
+import io
 import os
 import sys
+import tarfile
 import types
 
 import h5py
@@ -251,13 +253,116 @@ def test_gray_images_and_the_clean_rule(tmp_path):
 def test_fetched_files_have_the_published_size(tmp_path, monkeypatch):
     path = tmp_path / "fetched.pb"
     path.write_bytes(b"<html>quota exceeded</html>")
-    monkeypatch.setitem(sys.modules, "dnnlib.download", types.SimpleNamespace(fetch=lambda url: str(path)))
+    def fetch(url):
+        if url.endswith(".tgz"):
+            raise UserError("no connection")
+        return str(path)
+
+    monkeypatch.setitem(sys.modules, "dnnlib.download", types.SimpleNamespace(fetch=fetch))
     monkeypatch.setattr(dnnlib, "download", sys.modules["dnnlib.download"], raising=False)
     with pytest.raises(weights.Unavailable, match=r"fetched\.pb: 27 bytes from https://.*, the published file has 95,673,916"):
         weights.locate("inception", None)
     published = weights.WEIGHT_FILES["inception"]._replace(size=27)
     monkeypatch.setitem(weights.WEIGHT_FILES, "inception", published)
     assert weights.locate("inception", None) == str(path)
+
+
+GRAPH, ARCHIVE = "classify_image_graph_def.pb", "inception-2015-12-05.tgz"
+
+
+def _write_archive(path, members):
+    """A .tgz of (name, content) pairs; a content that is a str makes a symbolic link to it."""
+    with tarfile.open(str(path), "w:gz") as archive:
+        for name, content in members:
+            member = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                member.type, member.linkname = tarfile.SYMTYPE, content
+                archive.addfile(member)
+            else:
+                member.size, member.mode = len(content), 0o6777
+                archive.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GANFORMER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def _files_below(folder):
+    return sorted(os.path.join(path, name) for path, _, names in os.walk(str(folder)) for name in names)
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "inception/", "../../", "/"])
+def test_archive_placed_by_hand_is_unpacked_into_the_cache(tmp_path, cache, prefix):
+    """As officially distributed, with other files before and after; names that lead elsewhere lead nowhere."""
+    graph = inception_standin()[0].SerializeToString()
+    (tmp_path / "features").mkdir()
+    _write_archive(tmp_path / "features" / ARCHIVE, [("../../panda.jpg", b"panda"), (prefix + GRAPH, graph), ("LICENSE", b"text")])
+    before = _files_below(tmp_path)
+    path = weights.locate("inception", str(tmp_path / "features"))
+    assert os.path.basename(path) == GRAPH and path.startswith(str(cache))
+    with open(path, "rb") as file:
+        assert file.read() == graph
+    assert _files_below(tmp_path) == sorted([*before, path])  # and nothing else
+    assert os.stat(path).st_mode & 0o7111 == 0
+    assert inception.read_graph(path)[1].shape == (32, 10)
+    modified = os.stat(path).st_mtime_ns
+    assert weights.locate("inception", str(tmp_path / "features")) == path and os.stat(path).st_mtime_ns == modified
+    _write_archive(tmp_path / "features" / ARCHIVE, [(GRAPH, inception_standin(features=12)[0].SerializeToString())])
+    other = weights.locate("inception", str(tmp_path / "features"))  # another archive of the name is not taken for the first
+    assert inception.read_graph(other)[1].shape == (12, 10)
+
+
+def test_the_graph_itself_goes_before_the_archive(tmp_path, cache):
+    write_features_dir(tmp_path)
+    (tmp_path / ARCHIVE).write_bytes(b"no archive")
+    assert weights.locate("inception", str(tmp_path)) == str(tmp_path / GRAPH)
+
+
+@pytest.mark.parametrize("members, message", [
+    ([("other.pb", b"1")], f"there is no {GRAPH} in it"),
+    ([(GRAPH, "/etc/passwd")], f"there is no {GRAPH} in it"),
+    ([(GRAPH + "/x", b"1")], f"there is no {GRAPH} in it"),
+    ([(GRAPH, b"0" * 1001)], "of 1,001 bytes, accepted up to the published 1,000"),
+])  # fmt: skip
+def test_unsuitable_archives(tmp_path, cache, monkeypatch, members, message):
+    monkeypatch.setitem(weights.WEIGHT_FILES, "inception", weights.WEIGHT_FILES["inception"]._replace(size=1000))
+    _write_archive(tmp_path / ARCHIVE, members)
+    with pytest.raises(UserError, match=message) as caught:
+        weights.locate("inception", str(tmp_path))
+    assert "\n" not in str(caught.value)
+    assert _files_below(cache) == []
+
+
+@pytest.mark.parametrize("kept", [0, 5, 0.5, 0.98])
+def test_truncated_archives_leave_nothing(tmp_path, cache, kept):
+    _write_archive(tmp_path / ARCHIVE, [("LICENSE", b"text"), (GRAPH, np.random.RandomState(0).bytes(300000))])
+    whole = (tmp_path / ARCHIVE).read_bytes()
+    (tmp_path / ARCHIVE).write_bytes(whole[: int(kept * len(whole)) if kept < 1 else kept])
+    with pytest.raises(UserError, match=r"\.tgz: not a \.tgz archive, or truncated") as caught:
+        weights.locate("inception", str(tmp_path))
+    assert "\n" not in str(caught.value)
+    assert _files_below(cache) == []
+
+
+def test_downloaded_archive_is_unpacked(tmp_path, cache, monkeypatch):
+    """The first address does not answer, the second one has the archive: the unpacked file must have the published size."""
+    graph = inception_standin()[0].SerializeToString()
+    _write_archive(tmp_path / ARCHIVE, [(GRAPH, graph)])
+
+    def fetch(url):
+        if url.endswith(".tgz"):
+            return str(tmp_path / ARCHIVE)
+        raise UserError("no connection")
+
+    monkeypatch.setitem(sys.modules, "dnnlib.download", types.SimpleNamespace(fetch=fetch))
+    monkeypatch.setattr(dnnlib, "download", sys.modules["dnnlib.download"], raising=False)
+    with pytest.raises(weights.Unavailable, match=rf"no connection; .*{len(graph):,} bytes from http://.*\.tgz, the published file has"):
+        weights.locate("inception", None)
+    monkeypatch.setitem(weights.WEIGHT_FILES, "inception", weights.WEIGHT_FILES["inception"]._replace(size=len(graph)))
+    with open(weights.locate("inception", None), "rb") as file:
+        assert file.read() == graph
 
 
 def test_files_are_found_or_named(tmp_path, monkeypatch, capsys):
