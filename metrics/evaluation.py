@@ -22,13 +22,13 @@ def resolve(names, options, dataset):
         List of the names that can be evaluated. A metric whose feature network cannot be had is left out, with one warning.
 
     Raises:
-        UserError: unknown names or option values, too few images, an unsuitable --images-dir or feature network file.
+        UserError: unknown names or option values, too few or too small images, an unsuitable --images-dir or feature network file.
     """
     options.check()
     metrics = parse_names(names)
-    _check_counts(metrics, options, dataset)
+    _check_images(metrics, options, dataset)
     missing = set()
-    for network in OrderedDict.fromkeys(metric.network for metric in metrics if metric.network):
+    for network in filter(None, networks_of(metrics)):
         try:
             feature_networks.check(network, options.features_dir)
         except weights.Unavailable as error:
@@ -38,7 +38,10 @@ def resolve(names, options, dataset):
     return [metric.name for metric in metrics if metric.network not in missing]
 
 
-def _check_counts(metrics, options, dataset):
+def _check_images(metrics, options, dataset):
+    """Raise UserError for images that are too few or too small for a metric, or not made by a network where it needs one."""
+    rows = images.crop_rows(dataset.resolution, dataset.ratio, PROTOCOLS[options.protocol])
+    size = min(rows.stop - rows.start, dataset.resolution)
     fakes, source = options.images_num, "--eval-images-num"
     if options.images_dir and metrics:
         folder = images.ImageFolder(options.images_dir, dataset, PROTOCOLS[options.protocol])
@@ -48,11 +51,18 @@ def _check_counts(metrics, options, dataset):
     for metric in metrics:
         if options.images_dir and metric.needs_generator:
             raise UserError(f"metric {metric.name}: it needs a network, not --images-dir {options.images_dir}")
+        if size < metric.minimum_size:
+            raise UserError(f"metric {metric.name}: images of {size} pixels on the shorter side, accepted from {metric.minimum_size}")
         if fakes < metric.minimum:
             raise UserError(f"metric {metric.name}: too few images: {fakes} ({source}), accepted from {metric.minimum}")
         if metric.uses_reals and dataset.count < metric.minimum:
             given = f"{dataset.count} in dataset {dataset.name}"
             raise UserError(f"metric {metric.name}: too few images: {given}, accepted from {metric.minimum}")
+
+
+def networks_of(metrics):
+    """The feature networks of some metrics, each once; None where a metric takes the images themselves."""
+    return list(OrderedDict.fromkeys(metric.network for metric in metrics))
 
 
 class Context:

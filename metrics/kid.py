@@ -8,13 +8,11 @@ from collections import OrderedDict
 
 import numpy as np
 
-from metrics.metric_base import Metric, register
-from metrics.rows import Rows
+from metrics.metric_base import RowsMetric, register
 
 SUBSETS = 100
 SUBSET_SIZE = 1000
 BLOCK_SIZE = 1024
-MAXIMUM_REALS = 1000000
 
 
 def polynomial_kernel(x, y):
@@ -99,19 +97,13 @@ def block_estimate(reals, fakes, block_size=BLOCK_SIZE):
 
 
 @register
-class KernelInceptionDistance(Metric):
+class KernelInceptionDistance(RowsMetric):
     """kid: 100 subsets of 1000 (all, where there are fewer)."""
 
     name = "kid"
     network = "inception"
-    output = "features"
+    maximum_reals = 1000000
     parameters = {"subsets": SUBSETS, "subset_size": SUBSET_SIZE, "block_size": BLOCK_SIZE}
-
-    def counts(self, reals, fakes):
-        return min(reals, MAXIMUM_REALS), fakes
-
-    def collector(self, count, shape, options):
-        return Rows(count, shape[0], options.cache_folder())
 
     def score(self, reals, fakes, context):
         reals, fakes = reals.array, fakes.array

@@ -7,6 +7,7 @@ from typing import Optional
 from dnnlib import UserError
 from dnnlib.cache import cache_folder
 from metrics import images
+from metrics.rows import Rows
 
 PROTOCOLS = OrderedDict([("full", images.CLEAN), ("stylegan2", images.HISTORIC)])  # protocol -> crop rule
 RESIZE_RULES = ("tf1", "clean")
@@ -22,7 +23,7 @@ class Options:
     batch_size: int = 8  # images generated at once
     seed: int = 0  # of latents, noise, order of the reals, subsets
     mirror: bool = False  # the training's --mirror-augment; only the stylegan2 protocol mirrors reals
-    resize: str = "tf1"  # to the feature network's size: tf1 | clean
+    resize: str = "tf1"  # to the feature network's size: tf1 | clean (--eval-resize)
     features_dir: Optional[str] = None  # folder with feature networks placed by hand (--features-dir)
     images_dir: Optional[str] = None  # evaluate this folder instead of a network (--images-dir)
     cache_dir: Optional[str] = None  # reference statistics and temporary files; dnnlib's cache when None
@@ -36,7 +37,7 @@ class Options:
         if self.protocol not in PROTOCOLS:
             raise UserError(f"--eval-protocol {self.protocol}: not known, accepted: {', '.join(PROTOCOLS)}")
         if self.resize not in RESIZE_RULES:
-            raise UserError(f"resize rule {self.resize}: not known, accepted: {', '.join(RESIZE_RULES)}")
+            raise UserError(f"--eval-resize {self.resize}: not known, accepted: {', '.join(RESIZE_RULES)}")
         if self.images_num < 1:
             raise UserError(f"--eval-images-num {self.images_num}: accepted are numbers from 1")
 
@@ -52,6 +53,7 @@ class Metric:
     network = None  # feature network the collectors take from; None: the uint8 images themselves
     output = None  # which of its outputs
     minimum = 2  # images needed, of each kind
+    minimum_size = 1  # pixels of their shorter side
     collects = True  # takes images or features through a collector
     cached = True  # whether the reals' collector, with `save` and `load`, is worth keeping between evaluations
     parameters = {}  # what else results say of the protocol
@@ -79,6 +81,19 @@ class Metric:
     def run(self, context):
         """Numbers of one evaluation (see `score`)."""
         return self.score(context.collected("reals", self) if self.uses_reals else None, context.collected("fakes", self), context)
+
+
+class RowsMetric(Metric):
+    """A metric that compares the features of single images: all of them are kept, of the reals up to a maximum."""
+
+    output = "features"
+    maximum_reals = None
+
+    def counts(self, reals, fakes):
+        return min(reals, self.maximum_reals), fakes
+
+    def collector(self, count, shape, options):
+        return Rows(count, shape[0], options.cache_folder())
 
 
 def register(metric):

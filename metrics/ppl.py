@@ -82,6 +82,7 @@ class PerceptualPathLength(Metric):
     collects = False
     uses_reals = False
     needs_generator = True
+    minimum_size = 16  # the network halves the images four times before its last feature map
     space = "w"  # where the path lies: "w" (straight) or "z" (on the sphere)
     sampling = "end"  # where on the path: "end" (its start, t = 0) or "full" (t uniform)
     face_crop = False
@@ -147,29 +148,36 @@ class PplW(PerceptualPathLength):
     name = "ppl"
 
 
+class FacePathLength(PerceptualPathLength):
+    """The first paper's, of the half of the image where aligned portraits have the face."""
+
+    face_crop = True
+    minimum_size = 32
+
+
 @register
-class PplZFull(PerceptualPathLength):
-    """ppl_zfull: z, anywhere on the path, face crop: the first paper's."""
+class PplZFull(FacePathLength):
+    """ppl_zfull: z, anywhere on the path, face crop."""
 
-    name, space, sampling, face_crop = "ppl_zfull", "z", "full", True
+    name, space, sampling = "ppl_zfull", "z", "full"
 
 
 @register
-class PplWFull(PerceptualPathLength):
+class PplWFull(FacePathLength):
     """ppl_wfull: w, anywhere on the path, face crop."""
 
-    name, sampling, face_crop = "ppl_wfull", "full", True
+    name, sampling = "ppl_wfull", "full"
 
 
 @register
-class PplZEnd(PerceptualPathLength):
+class PplZEnd(FacePathLength):
     """ppl_zend: z, path's start, face crop."""
 
-    name, space, face_crop = "ppl_zend", "z", True
+    name, space = "ppl_zend", "z"
 
 
 @register
-class PplWEnd(PerceptualPathLength):
+class PplWEnd(FacePathLength):
     """ppl_wend: w, path's start, face crop."""
 
-    name, face_crop = "ppl_wend", True
+    name = "ppl_wend"

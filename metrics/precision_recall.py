@@ -11,11 +11,10 @@ from collections import OrderedDict
 
 import numpy as np
 
-from metrics.metric_base import Metric, register
-from metrics.rows import Rows, batches_of
+from metrics.metric_base import RowsMetric, register
+from metrics.rows import batches_of
 
 NEIGHBOURS = 3
-MAXIMUM_REALS = 200000
 BLOCK_ELEMENTS = 1 << 25  # squared distances held at once
 
 
@@ -112,20 +111,14 @@ def manifold_overlap(reals, fakes, real_radii2, fake_radii2):
 
 
 @register
-class PrecisionRecall(Metric):
+class PrecisionRecall(RowsMetric):
     """pr: k = 3 on VGG-16's second fully connected layer; 200,000 reals at most."""
 
     name = "pr"
     network = "vgg16"
-    output = "features"
+    maximum_reals = 200000
     minimum = NEIGHBOURS + 1
     parameters = {"neighbours": NEIGHBOURS}
-
-    def counts(self, reals, fakes):
-        return min(reals, MAXIMUM_REALS), fakes
-
-    def collector(self, count, shape, options):
-        return Rows(count, shape[0], options.cache_folder())
 
     def score(self, reals, fakes, context):
         reals, fakes = reals.array, fakes.array

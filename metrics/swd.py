@@ -210,6 +210,7 @@ class SlicedWasserstein(Metric):
 
     name = "swd"
     minimum = 1
+    minimum_size = MINIMUM_SIZE
     cached = False  # cutting the patches of the reals again is faster than reading them back
     parameters = {"patches_per_image": PATCHES_PER_IMAGE, "directions": REPEATS * DIRECTIONS}
 

@@ -257,13 +257,14 @@ def test_folder_of_images_equals_the_network(options, tmp_path):
 
 
 def test_mistakes_are_reported_at_the_start(options, tmp_path):
-    dataset = _dataset()
+    dataset = _dataset(ratio=0.75)
     cases = [
         ("fid,psnr", options, "psnr is not known, accepted: fid, is, kid"),
         ("is", dataclasses.replace(options, images_num=9), "metric is: too few images: 9"),
         ("fid", dataclasses.replace(options, protocol="half"), "--eval-protocol half: not known, accepted: full, stylegan2"),
         ("fid", dataclasses.replace(options, images_num=0), "--eval-images-num 0"),
-        ("fid", dataclasses.replace(options, resize="lanczos"), "resize rule lanczos: not known, accepted: tf1, clean"),
+        ("ppl_zend", dataclasses.replace(options), "ppl_zend: images of 24 pixels on the shorter side, accepted from 32"),
+        ("fid", dataclasses.replace(options, resize="lanczos"), "--eval-resize lanczos: not known, accepted: tf1, clean"),
         ("swd", dataclasses.replace(options, images_dir=str(tmp_path / "none")), "no such folder"),
         ("swd", dataclasses.replace(options, images_dir=str(tmp_path)), "no images found"),
         ("fid", dataclasses.replace(options, features_dir=str(tmp_path / "none")), "--features-dir .*: no such folder"),
