@@ -72,6 +72,14 @@ def draw_inputs(Gs, labels, seed, purpose, start, stop):
     return np.asarray(latents, np.float32), chosen, np.asarray(seeds, np.int64)
 
 
+def devices_of_session():
+    """Device strings that share the generation, as Network.run takes them; the one device there is need not be named."""
+    from dnnlib import tflib  # late: --help must not wait for TensorFlow
+
+    devices = tuple(tflib.devices())
+    return devices if len(devices) > 1 else (None,)
+
+
 def _check_pictures(config, dataset):
     """Raise UserError unless a generator's config and a dataset agree on channels, width and, where the config says it, ratio."""
     ratio = getattr(config, "crop_ratio", None) or dataset.ratio  # older networks do not say it
@@ -92,7 +100,7 @@ class Generated:
             dataset: training.dataset.Dataset, for the labels and the ratio.
             count: how many images there are to ask for.
             seed: int.
-            batch_size: images generated at once on a device.
+            batch_size: images generated at once on each device; all devices of the session share them.
             rule: crop rule.
 
         Raises:
@@ -101,12 +109,13 @@ class Generated:
         channels, _, width = dataset.shape
         _check_pictures(Gs.config, dataset)
         self._Gs = Gs
+        self._devices = devices_of_session()
         self._labels = dataset.labels
         self._seed = seed
         self._batch_size = batch_size
         self._rows = crop_rows(width, dataset.ratio, rule)
         self.count = count
-        self.granule = batch_size
+        self.granule = batch_size * len(self._devices)
         self.shape = (channels, self._rows.stop - self._rows.start, width)
         self.settings = {"crop": rule, "truncation": 1.0}
         classes, given = Gs.input_shapes[1][0], np.shape(dataset.labels)
@@ -115,7 +124,8 @@ class Generated:
 
     def read(self, start, stop):
         z, labels, seeds = draw_inputs(self._Gs, self._labels, self._seed, "fakes", start, stop)
-        images = self._Gs.run(z, labels, batch_size=self._batch_size, truncation_psi=None, noise_mode="random", seeds=seeds).images
+        options = {"batch_size": self._batch_size, "devices": self._devices, "truncation_psi": None, "noise_mode": "random"}
+        images = self._Gs.run(z, labels, seeds=seeds, **options).images
         return quantize(images[:, :, self._rows])
 
 

@@ -9,7 +9,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from metrics.images import CHUNK_IMAGES, CHUNK_PIXELS, crop_rows, draw_inputs
+from metrics.images import CHUNK_IMAGES, CHUNK_PIXELS, crop_rows, devices_of_session, draw_inputs
 from metrics.metric_base import Metric, register
 from metrics.progress import progress_bar
 from metrics.streams import numpy_stream
@@ -93,6 +93,10 @@ class PerceptualPathLength(Metric):
         distance = "LPIPS-like without learned weights"
         return {"distance": distance, "space": self.space, "sampling": self.sampling, "face_crop": self.face_crop, "epsilon": EPSILON}
 
+    @staticmethod
+    def _sharing(context):
+        return {"batch_size": context.options.batch_size, "devices": devices_of_session()}
+
     def path_points(self, context, start, stop):
         """Pairs of points ε apart: ws [2, n, ...], and the noise seeds [n] they share."""
         Gs, seed, labels = context.Gs, context.options.seed, context.dataset.labels
@@ -104,7 +108,7 @@ class PerceptualPathLength(Metric):
 
         def mapped(z):
             z = np.asarray(z, np.float32)
-            return Gs.run_part("mapping", z, classes, batch_size=context.options.batch_size, truncation_psi=None).ws.astype(np.float64)
+            return Gs.run_part("mapping", z, classes, truncation_psi=None, **self._sharing(context)).ws.astype(np.float64)
 
         if self.space == "z":
             places = places.reshape((-1,) + (1,) * (z_from.ndim - 1))
@@ -117,8 +121,7 @@ class PerceptualPathLength(Metric):
 
     def images_at(self, context, ws, seeds):
         """Images of points ws [n, ...] as the distance takes them."""
-        batch_size = context.options.batch_size
-        images = context.Gs.run_part("synthesis", ws, batch_size=batch_size, noise_mode="random", seeds=seeds).images
+        images = context.Gs.run_part("synthesis", ws, noise_mode="random", seeds=seeds, **self._sharing(context)).images
         rows = crop_rows(images.shape[3], context.dataset.ratio, context.crop)
         return prepare_images(images[:, :, rows], self.face_crop)
 

@@ -47,7 +47,7 @@ class BlobGenerator:
     def get_values(self):
         return {"mixing": self.mixing, "contrast": np.float32(self.contrast)}
 
-    def run(self, z, labels=None, batch_size=8, truncation_psi=0.7, noise_mode="const", seeds=None, **options):
+    def run(self, z, labels=None, batch_size=8, truncation_psi=0.7, noise_mode="const", seeds=None, devices=(None,), **options):
         assert truncation_psi is None
         ws = self.run_part("mapping", z, labels, truncation_psi=truncation_psi).ws
         images = self.run_part("synthesis", ws, batch_size=batch_size, noise_mode=noise_mode, seeds=seeds).images
@@ -55,7 +55,7 @@ class BlobGenerator:
             images = images + 0.1 * labels.argmax(axis=1)[:, None, None, None].astype(np.float32)
         return Outputs(images, None, None)
 
-    def run_part(self, part, inputs, labels=None, batch_size=8, truncation_psi=0.7, noise_mode="const", seeds=None):
+    def run_part(self, part, inputs, labels=None, batch_size=8, truncation_psi=0.7, noise_mode="const", seeds=None, devices=(None,)):
         self.batch_sizes.append(batch_size)
         if part == "mapping":
             assert truncation_psi is None

@@ -175,6 +175,37 @@ def test_networks_of_this_code(graph, options):
     assert results.network_fingerprint(tflib.Network("Gs3", "Generator", config, seed=2)) != fingerprint
 
 
+@pytest.fixture
+def two_cpus():
+    tflib.init_tf("cpu", cpu_replicas=2)
+    yield
+    tflib.init_tf("cpu")
+
+
+def _on_devices(options, count):
+    """(images, results, devices that hold parts of the graph) of a network of this code on the devices of the session."""
+    config = GeneratorConfig(resolution=32, channel_base=64, channel_max=8, z_dim=8, w_dim=8, mapping_num_layers=2, c_dim=3)
+    dataset = _dataset(labels=np.eye(3, dtype=np.float32)[np.arange(16) % 3])
+    with tflib.session_scope() as session:
+        Gs = tflib.Network("Gs", "Generator", config, seed=1)
+        made = images.Generated(Gs, dataset, count, 0, 4, "clean").read(0, count)
+        evaluated = metrics.evaluate("fid,pr,ppl", Gs, dataset, dataclasses.replace(options, batch_size=4, images_num=count))
+        return made, evaluated, {op.device for op in session.graph.get_operations() if op.type == "Conv2D"}
+
+
+@pytest.mark.parametrize("count", [13, 20])
+def test_devices_share_the_generation(options, two_cpus, count):
+    """The same images and numbers from two devices as from one, where the last round leaves a device with fewer images or none."""
+    made, evaluated, devices = _on_devices(options, count)
+    assert {"/device:CPU:0", "/device:CPU:1"} <= devices
+    tflib.init_tf("cpu")
+    expected_images, expected, devices = _on_devices(options, count)
+    assert "/device:CPU:1" not in devices
+    np.testing.assert_array_equal(made, expected_images)
+    for one, other in zip(evaluated, expected):
+        assert one.error is None and one.value == pytest.approx(other.value, rel=1e-4)
+
+
 def test_labels_of_the_fakes_are_the_datasets():
     labels = np.eye(5, dtype=np.float32)[np.array([1] * 5 + [4] * 11)]
     dataset, Gs = _dataset(labels=labels), BlobGenerator(classes=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import inspect
 
 import numpy as np
@@ -68,24 +69,25 @@ class Network:
         """
         return self._build(self.arch.whole, inputs, options)
 
-    def run(self, *inputs, batch_size=8, seeds=None, progress=None, **options):
+    def run(self, *inputs, batch_size=8, seeds=None, progress=None, devices=(None,), **options):
         """Evaluate the network on NumPy arrays.
 
         Args:
             inputs: arrays [n, ...], as the architecture lists them. Inputs of width 0 (labels of an unconditional network) may be left out.
-            batch_size: images at a time; it does not change the result.
+            batch_size: images at a time, on each device; it does not change the result.
             seeds: int array [n] for random numbers inside the network (noise); drawn afresh when None.
             progress: label of a progress bar; no bar when None.
+            devices: device strings that share the images; (None,) for where TensorFlow puts the network.
             options: options of the architecture, and `return_<output>=True` for outputs besides the first.
 
         Returns:
             A namedtuple with a field an output: array [n, ...], or None if it was not asked for.
         """
-        return self._run(self.arch.whole, inputs, batch_size, seeds, progress, options)
+        return self._run(self.arch.whole, inputs, batch_size, seeds, progress, devices, options)
 
-    def run_part(self, part, *inputs, batch_size=8, seeds=None, progress=None, **options):
+    def run_part(self, part, *inputs, batch_size=8, seeds=None, progress=None, devices=(None,), **options):
         """As `run`, for one part of the network."""
-        return self._run(self.arch.parts[part], inputs, batch_size, seeds, progress, options)
+        return self._run(self.arch.parts[part], inputs, batch_size, seeds, progress, devices, options)
 
     def get_values(self):
         """Dict local name -> array of all variables."""
@@ -182,43 +184,49 @@ class Network:
                 self._template_scope = tf.get_default_graph().get_name_scope() + "/"
             return part.build(self.config, *inputs, **options)
 
-    def _call(self, part, options, reuse=True):
+    def _call(self, part, options, reuse=True, device=None):
         """Placeholders and outputs of one way to call a part, built at first use. Float options are fed, the rest is built in."""
         numbers = tuple(sorted(name for name, value in options.items() if isinstance(value, float)))
         fixed = {name: value for name, value in options.items() if name not in numbers}
-        key = (part.outputs, part.build, numbers, tuple(sorted(fixed.items())))
+        key = (part.outputs, part.build, numbers, tuple(sorted(fixed.items())), device)
         if key not in self._calls:
-            inputs = [tf.placeholder(tf.float32, [None] + list(shape), name=name) for name, shape in part.inputs(self.config)]
-            fed = {name: tf.placeholder(tf.float32, [], name=name) for name in numbers}
-            seeds = tf.placeholder(tf.int64, [None], name="seeds")
-            built = dict(fixed, **fed)
-            if "streams" in inspect.signature(part.build).parameters:
-                built["streams"] = PerImageStreams(seeds)
-            self._calls[key] = inputs, fed, seeds, self._build(part, inputs, built, reuse)
+            with tf.device(device) if device else contextlib.nullcontext():
+                inputs = [tf.placeholder(tf.float32, [None] + list(shape), name=name) for name, shape in part.inputs(self.config)]
+                fed = {name: tf.placeholder(tf.float32, [], name=name) for name in numbers}
+                seeds = tf.placeholder(tf.int64, [None], name="seeds")
+                built = dict(fixed, **fed)
+                if "streams" in inspect.signature(part.build).parameters:
+                    built["streams"] = PerImageStreams(seeds)
+                self._calls[key] = inputs, fed, seeds, self._build(part, inputs, built, reuse)
         return self._calls[key]
 
-    def _run(self, part, inputs, batch_size, seeds, progress, options):
+    def _run(self, part, inputs, batch_size, seeds, progress, devices, options):
         wanted = [name for index, name in enumerate(part.outputs) if options.pop(f"return_{name}", index == 0)]
-        placeholders, fed, seed_holder, outputs = self._call(part, options)
+        replicas = [self._call(part, options, device=device) for device in devices]
         arrays = self._input_arrays(part, inputs)
         count = len(arrays[0])
         if seeds is None:
             seeds = np.random.randint(2**31, size=count)
-        fetches = [outputs[name] for name in wanted]
         results = None
-        starts = range(0, count, batch_size)
+        together = batch_size * len(replicas)
+        starts = range(0, count, together)
         for start in tqdm(starts, desc=progress) if progress else starts:
-            rows = slice(start, min(start + batch_size, count))
-            feed = {holder: array[rows] for holder, array in zip(placeholders, arrays)}
-            feed.update({holder: options[name] for name, holder in fed.items()})
-            feed[seed_holder] = seeds[rows]
-            values = get_session().run(fetches, feed_dict=feed)
-            if results is None:
-                results = [np.empty((count,) + value.shape[1:], value.dtype) for value in values]
-            for result, value in zip(results, values):
-                result[rows] = value
+            stop = min(start + together, count)
+            shares = [slice(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size)]
+            feed, fetches = {}, []
+            for rows, (placeholders, fed, seed_holder, outputs) in zip(shares, replicas):
+                feed.update({holder: array[rows] for holder, array in zip(placeholders, arrays)})
+                feed.update({holder: options[name] for name, holder in fed.items()})
+                feed[seed_holder] = seeds[rows]
+                fetches.append([outputs[name] for name in wanted])
+            for rows, values in zip(shares, get_session().run(fetches, feed_dict=feed)):
+                if results is None:
+                    results = [np.empty((count,) + value.shape[1:], value.dtype) for value in values]
+                for result, value in zip(results, values):
+                    result[rows] = value
         if results is None:
-            results = [np.empty([0] + [size or 0 for size in fetch.shape.as_list()[1:]], np.float32) for fetch in fetches]
+            shapes = [replicas[0][3][name].shape.as_list()[1:] for name in wanted]
+            results = [np.empty([0] + [size or 0 for size in shape], np.float32) for shape in shapes]
         found = dict(zip(wanted, results))
         return collections.namedtuple("Outputs", part.outputs)(*[found.get(name) for name in part.outputs])
 
