@@ -2,6 +2,7 @@
 
 import time
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor, wait
 
 from dnnlib import UserError
 from metrics import feature_networks, images, results, weights
@@ -155,29 +156,39 @@ class Context:
         return True
 
     def _pass(self, kind, metrics):
-        """Read the images once and give them, or their features, to the metrics' collectors."""
-        counts = {metric: self.count(kind, metric) for metric in metrics}
-        total, position = max(counts.values()), 0
-        with progress_bar(f"metrics: {kind}", total, self.options.progress) as progress:
+        """Read the images once and give them, or their features, to the metrics' collectors.
+
+        Three things happen at a time: a source reads its next images (see images.chunks), the feature networks compute, and the
+        collectors take what the networks gave for the images before.
+        """
+        total, position = max(self.count(kind, metric) for metric in metrics), 0
+        with progress_bar(f"metrics: {kind}", total, self.options.progress) as progress, ThreadPoolExecutor(1) as collecting:
+            given = []
             for batch in images.chunks(self._sources[kind], total):
-                for network in OrderedDict.fromkeys(metric.network for metric in metrics):
-                    takers = [m for m in metrics if m.network == network and counts[m] > position and (kind, m.name) not in self._errors]
-                    if takers:
-                        self._attempt(kind, takers, self._feed, network, takers, batch, position)
+                parts = [part for network in networks_of(metrics) for part in self._outputs(kind, network, metrics, batch, position)]
+                wait(given)
+                given = [collecting.submit(self._attempt, kind, [metric], self._give, metric, part) for metric, part in parts]
                 position += len(batch)
                 progress(len(batch))
                 if all((kind, metric.name) in self._errors for metric in metrics):
                     return
 
-    def _feed(self, kind, network, metrics, batch, position):
-        wanted = {metric: min(len(batch), self.count(kind, metric) - position) for metric in metrics}
-        batch = batch[: max(wanted.values())]
-        outputs = self.feature_network(network)(batch) if network else {None: batch}
-        for metric in metrics:
-            self._attempt(kind, [metric], self._give, metric, outputs[metric.output][: wanted[metric]])
+    def _outputs(self, kind, network, metrics, batch, position):
+        """(metric, its part of the network's outputs for a batch) of the metrics that take from the network and want more images."""
+        wanted = {m: self.count(kind, m) - position for m in metrics if m.network == network and (kind, m.name) not in self._errors}
+        wanted = {metric: count for metric, count in wanted.items() if count > 0}
+        outputs = {None: batch}
+
+        def compute(kind):
+            outputs.update(self.feature_network(network)(batch[: max(wanted.values())]))
+
+        if wanted and network and not self._attempt(kind, list(wanted), compute):
+            return []
+        return [(metric, outputs[metric.output][:count]) for metric, count in wanted.items()]
 
     def _give(self, kind, metric, part):
-        self._collectors[kind, metric.name].add(part)
+        if (kind, metric.name) not in self._errors:
+            self._collectors[kind, metric.name].add(part)
 
     def _reference_name(self, metric):
         reals = self._sources["reals"]
