@@ -1,14 +1,18 @@
 """Statistics of the real images, kept between evaluations under a key of everything they depend on."""
 
+import contextlib
 import hashlib
 import json
 import os
+import time
 import zipfile
 
 import numpy as np
 
 from dnnlib import atomic_output
 from metrics.results import warn
+
+ABANDONED_SECONDS = 86400  # a temporary file this old belongs to no evaluation that is still running
 
 
 class ReferenceCache:
@@ -40,9 +44,18 @@ class ReferenceCache:
         """Call write(binary file) and keep what it wrote; a full or read-only disk is a warning."""
         try:
             with atomic_output(self._path(name)) as file:
+                self._remove_abandoned()
                 write(file)
         except OSError as error:
             warn(f"{self._path(name)}: reference statistics are not kept ({error.strerror or error})")
+
+    def _remove_abandoned(self):
+        """Remove what killed evaluations began to write."""
+        for entry in os.listdir(self._folder):
+            path = self._path(entry)
+            with contextlib.suppress(FileNotFoundError):  # another evaluation may do the same
+                if entry.endswith(".partial") and time.time() - os.path.getmtime(path) > ABANDONED_SECONDS:
+                    os.remove(path)
 
     def array(self, name, compute):
         """The array stored under a name, or compute()'s, which is then stored."""

@@ -74,6 +74,21 @@ def test_fid_rank_deficient_equals_nuclear_norm():
     assert fid.root_trace(np.zeros((4, 4)), np.eye(4)) == 0
 
 
+@pytest.mark.parametrize("count, width", [(2000, 64), (100, 400)])
+def test_fid_of_a_set_with_itself_is_zero(count, width):
+    """In another order and other batches, with more images than features and with fewer."""
+    stream = np.random.RandomState(11)
+    features = (10 * np.maximum(_correlated(stream, count, width, 0.5), 0)).astype(np.float32)
+    statistics = [fid.FeatureStatistics(width) for _ in range(2)]
+    for collected, parts in zip(statistics, (np.array_split(features, 7), np.array_split(features[stream.permutation(count)], 3))):
+        for batch in parts:
+            collected.add(batch)
+    distance = fid.frechet_distance(*(value for one in statistics for value in (one.mean, one.covariance())))
+    assert abs(distance) < 1e-6
+    moved = fid.frechet_distance(statistics[0].mean + 0.01, statistics[0].covariance(), statistics[1].mean, statistics[1].covariance())
+    assert moved == pytest.approx(width * 0.01**2, rel=1e-3)
+
+
 def test_statistics_keep_their_digits_far_from_zero(tmp_path):
     features = _correlated(np.random.RandomState(2), 500, 8, offset=1e6)
     collected = fid.FeatureStatistics(8)
