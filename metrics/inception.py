@@ -48,7 +48,9 @@ def read_graph(path):
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except DecodeError:
-        raise UserError(f"{path}: not a TensorFlow graph, or truncated") from None
+        graph_def.Clear()
+    if not graph_def.node:  # some parsers pass over what they do not know
+        raise UserError(f"{path}: not a TensorFlow graph, or truncated")
     _check_program(path, graph_def)
     cut = _cut(path, graph_def)
     classifier = next(node for node in cut.node if node.name == CLASSIFIER)

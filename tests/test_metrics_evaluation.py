@@ -160,19 +160,21 @@ def test_same_fakes_at_any_batch_size_and_count(options):
 
 def test_networks_of_this_code(graph, options):
     """The metrics' calls fit tflib.Network: images do not depend on the batch size, path lengths come out."""
-    config = GeneratorConfig(resolution=32, channel_base=64, channel_max=8, z_dim=8, w_dim=8, mapping_num_layers=2, c_dim=3)
-    Gs = tflib.Network("Gs", "Generator", config, seed=1)
+    Gs = _noisy_network()
     dataset = _dataset(labels=np.eye(3, dtype=np.float32)[np.arange(16) % 3])
     whole = images.Generated(Gs, dataset, 6, 0, 6, "clean").read(0, 6).astype(int)
     parts = images.Generated(Gs, dataset, 6, 0, 2, "clean").read(0, 6).astype(int)
     assert np.abs(whole - parts).max() <= 1  # convolutions of other batch sizes round differently
     assert (whole == parts).mean() > 0.99
+    z, labels, seeds = images.draw_inputs(Gs, dataset.labels, 0, "fakes", 0, 6)
+    other_noise = Gs.run(z, labels, truncation_psi=None, noise_mode="random", seeds=seeds[::-1]).images
+    assert np.abs(images.quantize(other_noise).astype(int) - whole).mean() > 1
     evaluated = metrics.evaluate("swd,ppl,ppl_zfull", Gs, dataset, dataclasses.replace(options, images_num=8))
     assert [result.error for result in evaluated] == [None] * 3
     assert all(np.isfinite(result.value) for result in evaluated)
     fingerprint = evaluated[0].settings["network_fingerprint"]
     assert results.network_fingerprint(Gs.clone("Gs2")) == fingerprint
-    assert results.network_fingerprint(tflib.Network("Gs3", "Generator", config, seed=2)) != fingerprint
+    assert results.network_fingerprint(_noisy_network(seed=2)) != fingerprint
 
 
 @pytest.fixture
@@ -182,12 +184,20 @@ def two_cpus():
     tflib.init_tf("cpu")
 
 
+def _noisy_network(seed=1):
+    """A network of this code, of random variables: as it is made, its noise has no strength."""
+    config = GeneratorConfig(resolution=32, channel_base=64, channel_max=8, z_dim=8, w_dim=8, mapping_num_layers=2, c_dim=3)
+    Gs = tflib.Network("Gs", "Generator", config, seed=seed)
+    stream = np.random.RandomState(seed)
+    Gs.set_values({name: value + 0.2 * stream.standard_normal(np.shape(value)) for name, value in sorted(Gs.get_values().items())})
+    return Gs
+
+
 def _on_devices(options, count):
     """(images, results, devices that hold parts of the graph) of a network of this code on the devices of the session."""
-    config = GeneratorConfig(resolution=32, channel_base=64, channel_max=8, z_dim=8, w_dim=8, mapping_num_layers=2, c_dim=3)
     dataset = _dataset(labels=np.eye(3, dtype=np.float32)[np.arange(16) % 3])
     with tflib.session_scope() as session:
-        Gs = tflib.Network("Gs", "Generator", config, seed=1)
+        Gs = _noisy_network()
         made = images.Generated(Gs, dataset, count, 0, 4, "clean").read(0, count)
         evaluated = metrics.evaluate("fid,pr,ppl", Gs, dataset, dataclasses.replace(options, batch_size=4, images_num=count))
         return made, evaluated, {op.device for op in session.graph.get_operations() if op.type == "Conv2D"}

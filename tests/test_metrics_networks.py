@@ -141,7 +141,7 @@ def test_unsuitable_graphs_are_one_clear_line(write_graph, change, message):
 def test_junk_is_no_graph(tmp_path, content):
     path = tmp_path / "junk.pb"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"junk\.pb: (not a TensorFlow graph|node .* is missing)"):
+    with pytest.raises(UserError, match=r"junk\.pb: not a TensorFlow graph"):
         inception.read_graph(str(path))
 
 
