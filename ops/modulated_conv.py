@@ -23,6 +23,8 @@ def modulated_conv_2d(x, w, s, demodulate=True, up=False, taps=None, fused=False
     Returns:
         Tensor [N, H, W, O], or twice the size.
     """
+    if demodulate and x.dtype == tf.float16:
+        s = s / (tf.reduce_max(tf.abs(s), axis=1, keepdims=True) + 1e-8)  # [N, I], demodulation takes the size out again
     scale = _demodulation(w, s) if demodulate else None  # [N, O]
     if fused and not up:
         return _grouped(x, w, s, scale)

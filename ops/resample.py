@@ -3,12 +3,17 @@
 A convolution of size 1 commutes with the FIR, so its resampled forms run at the lower resolution.
 """
 
+from __future__ import annotations
+
+import contextlib
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from ops.upfirdn_2d import upfirdn_2d
 
 FACTOR = 2
+_types = [None]  # of the convolutions being built, innermost last
 
 
 def resample_filter(taps, gain=1.0):
@@ -41,9 +46,25 @@ def downsample_2d(x, taps=None):
     return upfirdn_2d(x, f, down=FACTOR, pad=((p + 1) // 2, p // 2))
 
 
+@contextlib.contextmanager
+def convolve_in(dtype):
+    """Context in which convolutions are built that multiply in another type than that of their features; None for the same."""
+    _types.append(dtype)
+    try:
+        yield
+    finally:
+        _types.pop()
+
+
+def _convolve(function, x, w, *arguments):
+    """`function` (features, weights, ...) in the type of the context; the result has the features' type again."""
+    dtype = _types[-1] or x.dtype
+    return tf.cast(function(tf.cast(x, dtype), tf.cast(w, dtype), *arguments), x.dtype)
+
+
 def conv_2d(x, w):
     """Cross-correlation with same padding: x [N, H, W, I], w [kh, kw, I, O] -> [N, H, W, O]."""
-    return tf.nn.conv2d(x, tf.cast(w, x.dtype), strides=[1, 1, 1, 1], padding="SAME")
+    return _convolve(tf.nn.conv2d, x, w, [1, 1, 1, 1], "SAME")
 
 
 def upsample_conv_2d(x, w, taps=None):
@@ -55,8 +76,9 @@ def upsample_conv_2d(x, w, taps=None):
     p = (f.shape[0] - FACTOR) - (size - 1)
     n, h, w_in = tf.shape(x)[0], x.shape.as_list()[1], x.shape.as_list()[2]
     out = [FACTOR * (length - 1) + size for length in (h, w_in)]
-    kernel = tf.transpose(tf.cast(w, x.dtype)[::-1, ::-1], [0, 1, 3, 2])  # [k, k, O, I], turned: the stored kernel cross-correlates
-    y = tf.nn.conv2d_transpose(x, kernel, tf.stack([n] + out + [w.shape.as_list()[3]]), [1, FACTOR, FACTOR, 1], "VALID")
+    kernel = tf.transpose(w[::-1, ::-1], [0, 1, 3, 2])  # [k, k, O, I], turned: the stored kernel cross-correlates
+    shape = tf.stack([n] + out + [w.shape.as_list()[3]])
+    y = _convolve(tf.nn.conv2d_transpose, x, kernel, shape, [1, FACTOR, FACTOR, 1], "VALID")
     y.set_shape([None] + out + [w.shape.as_list()[3]])
     return upfirdn_2d(y, f, pad=((p + 1) // 2 + FACTOR - 1, p // 2 + 1))
 
@@ -69,4 +91,4 @@ def conv_downsample_2d(x, w, taps=None):
     f = resample_filter(taps)
     p = (f.shape[0] - FACTOR) + (size - 1)
     x = upfirdn_2d(x, f, pad=((p + 1) // 2, p // 2))
-    return tf.nn.conv2d(x, tf.cast(w, x.dtype), strides=[1, FACTOR, FACTOR, 1], padding="VALID")
+    return _convolve(tf.nn.conv2d, x, w, [1, FACTOR, FACTOR, 1], "VALID")

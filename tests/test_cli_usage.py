@@ -114,7 +114,7 @@ def test_stored_options_lie_below_what_is_given():
     ("--batch-size 12 --gpus 0,1", "--batch-gpu 4 x 2"),
     ("--last-snapshots 0", "--last-snapshots"),
     ("--resolution 100", "--resolution: got 100"),
-    ("--precision mixed", "not available yet"),
+    ("--precision mixed --baseline ViTGAN", "--precision mixed: ViTGAN"),
 ])  # fmt: skip
 def test_refused(text, message):
     with pytest.raises(UsageError) as caught:

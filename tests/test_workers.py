@@ -102,7 +102,9 @@ def test_workers_of_other_options_are_refused(flags):
 
 
 @pytest.mark.parametrize("value", [
-    "not json", '{"cluster": {"worker": ["a:1"]}}', '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
+    "not json",
+    '{"cluster": {"worker": ["a:1"]}}',
+    '{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}',
     '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
     '{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}',
 ])  # fmt: skip

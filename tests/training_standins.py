@@ -42,8 +42,8 @@ def small_networks(seed=0, c_dim=0, generator=None):
     return {"G": G, "D": D, "Gs": G.clone("Gs")}
 
 
-def small_training(batch_size=8, batch_gpu=4, total_kimg=0.08, tick_kimg=0.02, mirror=True, **loss):
+def small_training(batch_size=8, batch_gpu=4, total_kimg=0.08, tick_kimg=0.02, mirror=True, precision="fp32", **loss):
     """TrainingConfig of a few steps; both regularizers often."""
     loss = dict({"pathreg": True, "g_reg_interval": 2, "d_reg_interval": 3}, **loss)
     schedule = ScheduleConfig(batch_size=batch_size, batch_gpu=batch_gpu, total_kimg=total_kimg, tick_kimg=tick_kimg, ema_kimg=0.05)
-    return TrainingConfig(seed=7, mirror_augment=mirror, loss=LossConfig(**loss), schedule=schedule)
+    return TrainingConfig(seed=7, mirror_augment=mirror, precision=precision, loss=LossConfig(**loss), schedule=schedule)

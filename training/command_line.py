@@ -113,7 +113,7 @@ def parse_given(argv):
 
 
 def check_value(option, value):
-    """Range, choice and availability of one given value (training.presets.Option and the value, None for unset).
+    """Range and choice of one given value (training.presets.Option and the value, None for unset).
 
     Raises:
         UsageError: it is not accepted.
@@ -123,8 +123,6 @@ def check_value(option, value):
     for member in value if option.kind is list else (value,):
         if option.choices and member not in option.choices:
             raise UsageError(f"{option.flag}: got {member!r}, expected one of {', '.join(option.choices)}")
-        if option.available is not None and member not in option.available:
-            raise UsageError(f"{option.flag} {member}: not available yet")
     if (option.low is not None and value < option.low) or (option.high is not None and value > option.high):
         bounds = f"at least {option.low:g}" if option.high is None else f"from {option.low:g} to {option.high:g}"
         raise UsageError(f"{option.flag}: got {value}, expected {bounds}")
@@ -195,6 +193,8 @@ def _check_combinations(options):
         raise UsageError("--g-model ViTGAN: --transformer and --kgan need --g-model StyleGAN2")
     if o.d_model == "ViTGAN" and o.d_transformer:
         raise UsageError("--d-model ViTGAN: --d-transformer needs --d-model StyleGAN2")
+    if o.precision == "mixed" and "ViTGAN" in (o.g_model, o.d_model):
+        raise UsageError("--precision mixed: ViTGAN computes in fp32")
     if o.augment == "none" and (o.bcr_real or o.bcr_fake):
         raise UsageError("--bcr-real and --bcr-fake: consistency under augmentation needs --augment diffaug")
     if o.resolution is not None and o.resolution & (o.resolution - 1):

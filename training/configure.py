@@ -129,6 +129,7 @@ def training_config(options):
     return TrainingConfig(
         seed=options.seed,
         mirror_augment=options.mirror_augment,
+        precision=options.precision,
         augment=AugmentConfig(
             kind=options.augment,
             probability=options.augment_p,

@@ -170,6 +170,8 @@ def train(plan, options, dataset, devices, evaluate):
     )
     with tflib.session_scope():
         networks = _build_networks(plan, options, dataset)
+        if plan.config.precision == "mixed":
+            print(f"mixed precision: {tflib.half_type().name} at the four highest resolutions")
         counts = "  ".join(f"{name} {networks[name].parameter_count()[0]:,}" for name in ("G", "D"))
         print(f"run {plan.run_dir}  parameters {counts}  dataset {dataset.name}: {dataset.count:,} images of {dataset.resolution} pixels")
         loop = TrainingLoop(

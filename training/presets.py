@@ -20,7 +20,6 @@ class Option(NamedTuple):
     low: float | None = None        # smallest accepted value
     high: float | None = None       # largest accepted value
     aliases: tuple = ()             # older spellings of the flag
-    available: tuple | None = None  # the values that work today, where some are still to come
 
     @property
     def flag(self):
@@ -42,7 +41,7 @@ FRAMEWORK = (
     Option("baseline", str, None, "options of a baseline model", choices=BASELINE_NAMES),
     Option("seed", int, 0, "seed of weights, latents, noise and data order", low=0, high=2 ** 31 - 1),
     Option("ops", str, "auto", "custom ops: CUDA where it builds, always CUDA, or the reference", choices=("auto", "cuda", "ref")),
-    Option("precision", str, "fp32", "arithmetic of the four highest resolutions", choices=("fp32", "mixed"), available=("fp32",)),
+    Option("precision", str, "fp32", "arithmetic of the four highest resolutions", choices=("fp32", "mixed")),
     Option("dry_run", bool, False, "print the resolved configuration and the memory and time estimate, and stop"),
     Option("debug", bool, False, "show the traceback of an error"),
 )

@@ -68,6 +68,7 @@ class TrainingStep:
         self.config = config
         self.devices = devices
         self.path_length_mean = 0.0
+        self._half = {"half": tflib.half_type()} if config.precision == "mixed" else {}  # not every architecture knows it
         self.part_size = config.schedule.batch_gpu
         self.rounds = schedule.rounds_per_step(config.schedule.batch_size, self.part_size, len(devices) * tflib.workers().count)
         self._label_table = label_table
@@ -104,9 +105,10 @@ class TrainingStep:
         config = self.config.loss
         g_adam = self.config.g_adam.lazy(config.g_reg_interval) if config.pathreg else self.config.g_adam
         d_adam = self.config.d_adam.lazy(config.d_reg_interval) if config.d_reg != "non" else self.config.d_adam
+        shared = {"rounds": self.rounds, "loss_scaling": self._half.get("half") == tf.float16}
         self.optimizers = {
-            "G": Optimizer("G_optimizer", self.G.trainables, rounds=self.rounds, **asdict(g_adam)),
-            "D": Optimizer("D_optimizer", self.D.trainables, rounds=self.rounds, **asdict(d_adam)),
+            "G": Optimizer("G_optimizer", self.G.trainables, **shared, **asdict(g_adam)),
+            "D": Optimizer("D_optimizer", self.D.trainables, **shared, **asdict(d_adam)),
         }
 
     def _make_stages(self):
@@ -217,11 +219,11 @@ class TrainingStep:
     def _fakes(self, streams, count):
         """Generate images from fresh latents and labels: EasyDict of the generator's outputs, with the labels."""
         z, labels = self._latents(streams, count)
-        outputs = self.G.get_output_for(z, labels, training=True, streams=streams.child("generator"), noise_mode="random")
+        outputs = self.G.get_output_for(z, labels, training=True, streams=streams.child("generator"), noise_mode="random", **self._half)
         return EasyDict(outputs, labels=labels)
 
     def _scores(self, images, labels, streams):
-        return self.D.get_output_for(images, labels, training=True, streams=streams).scores
+        return self.D.get_output_for(images, labels, training=True, streams=streams, **self._half).scores
 
     def _augment(self, images, streams):
         return augment(images, self.config.augment, streams.child("augment"))

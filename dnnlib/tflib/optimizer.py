@@ -14,6 +14,9 @@ from dnnlib import UserError
 from dnnlib.tflib import setup
 from dnnlib.tflib import variables as tflib_variables
 
+FIRST_LOSS_SCALE = 2.0**15
+LOSS_SCALE_UPDATES = 1000
+
 
 class Optimizer:
     """Adam (Kingma & Ba 2015), in TensorFlow's form: p -= lr · sqrt(1 - β2^t) / (1 - β1^t) · m / (sqrt(v) + ε).
@@ -24,12 +27,14 @@ class Optimizer:
         learning_rate, beta1, beta2, epsilon: Adam's constants.
         clip_norm: global norm that the gradients are scaled down to, or None.
         rounds: number of rounds whose gradients are averaged for one update.
+        loss_scaling: multiply losses by a factor and divide the gradients by it, so that they do not vanish in float16. The factor is
+            halved at a non-finite gradient and doubled every LOSS_SCALE_UPDATES updates (Micikevicius et al. 2018, section 3.2).
 
     Attributes:
         state: OrderedDict name -> tf.Variable: what a resumed training needs besides the variables themselves, between two updates.
     """
 
-    def __init__(self, name, variables, learning_rate, beta1, beta2, epsilon, clip_norm=None, rounds=1):
+    def __init__(self, name, variables, learning_rate, beta1, beta2, epsilon, clip_norm=None, rounds=1, loss_scaling=False):
         self.name = name
         self.variables = variables
         self.learning_rate = learning_rate
@@ -38,6 +43,7 @@ class Optimizer:
         self.epsilon = epsilon
         self.clip_norm = clip_norm
         self.rounds = rounds
+        self.loss_scaling = loss_scaling
         self.state = collections.OrderedDict()
         with tf.variable_scope(None, default_name=name):
             self._m = [self._variable(f"m/{key}", v.shape.as_list()) for key, v in variables.items()]
@@ -45,6 +51,7 @@ class Optimizer:
             self._updates = self._variable("updates", [], tf.int64)
             self._skipped = self._variable("skipped", [], tf.int64)
             self._skipped_in_row = self._variable("skipped_in_row", [], tf.int64)
+            self._loss_scale = self._variable("loss_scale", [])  # also where it is not used: a run may change its precision
             self._sums = None
             if rounds > 1:  # zero between two updates, so no part of the state
                 self._sums = [_zeros(f"sum/{key}", v.shape.as_list()) for key, v in variables.items()]
@@ -57,6 +64,7 @@ class Optimizer:
     def reset(self):
         """Set the optimizer's state to its beginning."""
         tflib_variables.assign({v: np.zeros(v.shape.as_list()) for v in [*self.state.values(), *(self._sums or [])]})
+        tflib_variables.assign({self._loss_scale: FIRST_LOSS_SCALE})
 
     def build(self, losses, devices):
         """Build what one loss needs.
@@ -79,12 +87,13 @@ class Optimizer:
     def _gradients(self, losses, devices):
         """Gradients averaged over the devices; zero where a loss does not depend on a variable."""
         wanted = list(self.variables.values())
+        scale = self._loss_scale.read_value() if self.loss_scaling else 1.0
         by_device = []
         for loss, device in zip(losses, devices):
             with tf.device(device):
-                by_device.append(tf.gradients(loss, wanted, unconnected_gradients="zero"))
+                by_device.append(tf.gradients(loss * scale, wanted, unconnected_gradients="zero"))
         with tf.device(devices[0]):
-            return [tf.add_n(list(parts)) / len(parts) if len(parts) > 1 else parts[0] for parts in zip(*by_device)]
+            return [tf.add_n(list(parts)) / (len(parts) * scale) for parts in zip(*by_device)]
 
     def _apply_sums(self, device):
         if not hasattr(self, "_applied_sums"):
@@ -114,6 +123,9 @@ class Optimizer:
         powers = [tf.cast(tf.pow(tf.constant(beta, tf.float64), time), tf.float32) for beta in (self.beta1, self.beta2)]
         lr, beta1, beta2, epsilon = (tf.constant(x, tf.float32) for x in (self.learning_rate, self.beta1, self.beta2, self.epsilon))
         steps = [self._skipped_in_row.assign(0)]
+        if self.loss_scaling:
+            grows = tf.equal(count % LOSS_SCALE_UPDATES, 0)
+            steps.append(self._loss_scale.assign(self._loss_scale * tf.where(grows, 2.0, 1.0)))
         for variable, m, v, gradient in zip(self.variables.values(), self._m, self._v, gradients):
             steps.append(
                 tf.raw_ops.ResourceApplyAdam(
@@ -125,7 +137,10 @@ class Optimizer:
             return tf.constant(True)
 
     def _skip(self):
-        with tf.control_dependencies([self._skipped.assign_add(1), self._skipped_in_row.assign_add(1)]):
+        steps = [self._skipped.assign_add(1), self._skipped_in_row.assign_add(1)]
+        if self.loss_scaling:
+            steps.append(self._loss_scale.assign(self._loss_scale / 2))
+        with tf.control_dependencies(steps):
             return tf.constant(False)
 
     def check(self, squares, skipped_in_row, limit=100):

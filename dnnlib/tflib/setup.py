@@ -96,6 +96,12 @@ def session_scope(optimize=True):
             close_session()
 
 
+def half_type():
+    """The 16-bit type for mixed precision: float16 on GPUs, bfloat16 on CPUs where convolutions know it (TensorFlow 2)."""
+    on_cpu = devices()[0].startswith("/cpu")
+    return tf.bfloat16 if on_cpu and not tf.__version__.startswith("1.") else tf.float16
+
+
 def workers():
     """The Workers of this process."""
     return _workers

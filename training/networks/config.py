@@ -99,6 +99,10 @@ class PictureConfig:
         """Whether attention layers stand at scale r."""
         return self.start_res <= r < self.end_res
 
+    def half_precision(self, r):
+        """Whether scale r is one of the four highest, which mixed precision computes in a 16-bit type; never 4x4."""
+        return r > max(self.resolution_log2 - 4, 2)
+
     def check_heads(self, **dims):
         """Raise UserError unless num_heads divides every attention layer's width."""
         for what, dim in dims.items():

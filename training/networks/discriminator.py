@@ -16,7 +16,7 @@ from training.networks.layers import Context, conv_bias_act, conv_weight, dense,
 from training.networks.positional import latent_positions, pyramid_positions
 
 
-def discriminator(config, images, labels, training=False, streams=None):
+def discriminator(config, images, labels, training=False, streams=None, half=None):
     """Images -> scores.
 
     Args:
@@ -25,11 +25,12 @@ def discriminator(config, images, labels, training=False, streams=None):
         labels: [N, c_dim].
         training: attention dropout is on.
         streams: random streams for training.
+        half: 16-bit type for the four highest resolutions; None for float32 everywhere.
 
     Returns:
         EasyDict: scores [N, 1].
     """
-    return _Discriminator(config, Context(training, streams)).run(images, labels)
+    return _Discriminator(config, Context(training, streams, half)).run(images, labels)
 
 
 class _Discriminator:
@@ -49,13 +50,13 @@ class _Discriminator:
         self._start_attention(tf.shape(y)[0])
         x = None
         for r in config.scales:
-            with tf.variable_scope(f"{2**r}x{2**r}"):
-                x = self._from_rgb(x, y, r)
+            with tf.variable_scope(f"{2**r}x{2**r}"), self.ctx.arithmetic(config, r) as dtype:
+                x = self._from_rgb(x, y, r, dtype)
                 x = self._block(x, r)
             if config.architecture == "skip":
                 y = ops.downsample_2d(y, config.resample_kernel)
         with tf.variable_scope("4x4"):
-            x = self._from_rgb(x, y, 2)
+            x = self._from_rgb(x, y, 2, tf.float32)
             x = minibatch_stddev(x, config.mbstd_group_size)  # [N, H, W, C+1]
             with tf.variable_scope("Conv"):
                 x = conv_bias_act(x, config.channels(2), 3)  # [N, H, W, C]
@@ -79,17 +80,18 @@ class _Discriminator:
         stored = variables.get_variable("aggregators", [config.components_num, config.a_dim], init=variables.uniform())
         self.aggregators = tf.tile(stored[tf.newaxis], tf.stack([samples, 1, 1]))  # [N, k, dim]
 
-    def _from_rgb(self, x, y, r):
+    def _from_rgb(self, x, y, r, dtype):
         if x is not None and self.config.architecture != "skip":
-            return x
+            return tf.cast(x, dtype)
         with tf.variable_scope("FromRGB"):
-            t = conv_bias_act(y, self.config.channels(r), 1)
-        return t if x is None else x + t
+            t = conv_bias_act(tf.cast(y, dtype), self.config.channels(r), 1)
+        return t if x is None else tf.cast(x, dtype) + t
 
     def _block(self, x, r):
         config = self.config
         shortcut = x
-        x = self._attend(x, r)
+        if r == config.img2img or config.transformer and config.attends(r):
+            x = self._attend(x, r)
         with tf.variable_scope("Conv0"):
             x = conv_bias_act(x, config.channels(r), 3)
         with tf.variable_scope("Conv1_down"):
@@ -99,13 +101,13 @@ class _Discriminator:
         with tf.variable_scope("Skip"):
             w = conv_weight(shortcut, config.channels(r - 1), 1)
             shortcut = ops.conv_downsample_2d(shortcut, w, config.resample_kernel)
-        return (x + shortcut) * np.sqrt(0.5)
+        return (x + shortcut) * float(np.sqrt(0.5))
 
     def _attend(self, x, r):
         """Aggregators collect from the grid (n2l), the grid from them (l2n), they from each other (l2l), the grid from itself (n2n)."""
         config, ctx = self.config, self.ctx.child(f"block{r}")
         height, width, channels = x.shape.as_list()[1:]
-        rows = tf.reshape(x, [-1, height * width, channels])  # [N, H·W, C]
+        rows = tf.cast(tf.reshape(x, [-1, height * width, channels]), tf.float32)  # [N, H·W, C]
         if config.transformer and config.attends(r):
             self.aggregators = attention_layer(
                 self.aggregators,
@@ -129,7 +131,7 @@ class _Discriminator:
         if r == config.img2img:
             options = self._options(config.img_gate, config.img_gate)
             rows = attention_layer(rows, rows, ctx, options, "n2n", pos_from=self.grid_pos[r], pos_to=self.grid_pos[r]).x
-        return tf.reshape(rows, [-1, height, width, channels])
+        return tf.cast(tf.reshape(rows, [-1, height, width, channels]), x.dtype)
 
     def _options(self, from_gate, to_gate):
         return AttentionOptions(

@@ -18,7 +18,7 @@ W_AVG_DECAY = 0.995
 
 
 def generator(
-    config, z, labels, training=False, streams=None, noise_mode="const", truncation_psi=None, truncation_cutoff=None
+    config, z, labels, training=False, streams=None, noise_mode="const", truncation_psi=None, truncation_cutoff=None, half=None
 ):
     """Latents -> images.
 
@@ -31,12 +31,13 @@ def generator(
         noise_mode: random, const (the stored arrays) or none.
         truncation_psi: w = average + ψ·(w − average); None for no truncation.
         truncation_cutoff: number of layers that truncation touches; None for all.
+        half: 16-bit type for the four highest resolutions; None for float32 everywhere.
 
     Returns:
         EasyDict: images [N, channels, H, W] in about [−1, 1], maps [N, k, layers, h, H, W], ws [N, K, L, w_dim] (as used),
         updates (pairs of variable and next value, for a training step).
     """
-    ctx = Context(training, streams)
+    ctx = Context(training, streams, half)
     positions = latent_positions(config.components_num, config.w_dim, config.pos_init)  # [k, w_dim]
     average = variables.get_variable("dlatent_avg", [config.w_dim], init=variables.constant(0.0), trainable=False)
     mask = _component_mask(config, z, ctx)

@@ -5,6 +5,7 @@ Letters: N batch, F rows, H W height and width, C channels, I O widths in and ou
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,8 @@ import tensorflow.compat.v1 as tf
 import ops
 from dnnlib.tflib import variables
 
+HALF_CLAMP = 256.0  # limit of float16 activations (Karras et al. 2020, "Training GANs with limited data", appendix D)
+
 
 @dataclass
 class Context:
@@ -22,16 +25,30 @@ class Context:
     Attributes:
         training: dropout, mixing and batch statistics are on.
         streams: RandomStreams or PerImageStreams; needed for whatever draws random numbers.
+        half: 16-bit type for the highest resolutions in mixed precision, else None.
         updates: pairs (variable, its next value) for a training step (moving averages), collected by the layers.
     """
 
     training: bool = False
     streams: Any = None
+    half: Any = None
     updates: list = field(default_factory=list)
 
     def child(self, name):
         """The same call with random streams below a name of their own."""
-        return Context(self.training, self.streams.child(name) if self.streams is not None else None, self.updates)
+        return Context(self.training, self.streams.child(name) if self.streams is not None else None, self.half, self.updates)
+
+    @contextlib.contextmanager
+    def arithmetic(self, config, r):
+        """Context of building scale r; its value is the type of the features.
+
+        float16 is for GPUs: the features themselves are 16 bits wide. bfloat16 is for CPUs: its eight bits are too few for features
+        (the gradients of deep networks come out wrong by tens of percents) and their other operations gain nothing, so that only the
+        convolutions multiply in it.
+        """
+        half = self.half if config.half_precision(r) else None
+        with ops.convolve_in(tf.bfloat16 if half == tf.bfloat16 else None):
+            yield tf.float16 if half == tf.float16 else tf.float32
 
 
 def weight(shape, gain=1.0, lrmul=1.0, name="weight"):
@@ -77,7 +94,12 @@ def conv_bias_act(x, out, kernel, down=False, act="lrelu", taps=None):
     """Convolution (with downsampling if asked), bias, activation: [N, H, W, C] -> [N, H', W', O]."""
     w = conv_weight(x, out, kernel)
     y = ops.conv_downsample_2d(x, w, taps) if down else ops.conv_2d(x, w)
-    return ops.fused_bias_act(y, bias(out), act=act)
+    return bias_act(y, act)
+
+
+def bias_act(x, act):
+    """Bias and activation of features [N, H, W, C]; float16 ones are clamped, its largest number is 65504."""
+    return ops.fused_bias_act(x, bias(x.shape.as_list()[-1]), act=act, clamp=HALF_CLAMP if x.dtype == tf.float16 else None)
 
 
 def minibatch_stddev(x, group_size):

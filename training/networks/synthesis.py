@@ -12,7 +12,7 @@ import ops
 from dnnlib import tflib
 from dnnlib.tflib import variables
 from training.networks.attention import AttentionOptions, attention_layer, residual_attention_block
-from training.networks.layers import bias, conv_weight, weight
+from training.networks.layers import bias, bias_act, conv_weight, weight
 from training.networks.merge import merge_images
 from training.networks.positional import pyramid_positions
 
@@ -59,18 +59,18 @@ class _Synthesis:
     def run(self):
         x, y = self._stem(), None
         for r in self.config.scales:
-            with tf.variable_scope(f"{2**r}x{2**r}"):
-                x = self._layer(x, r, "Conv", 0) if r == 2 else self._block(x, r)
+            with tf.variable_scope(f"{2**r}x{2**r}"), self.ctx.arithmetic(self.config, r) as dtype:
+                x = self._layer(x, r, "Conv", 0) if r == 2 else self._block(tf.cast(x, dtype), r)
                 if y is not None:
                     y = ops.upsample_2d(y, self.config.resample_kernel)
                 if self.config.merge and r == self._merge_scale:
                     x, y, self.ws = merge_images(
-                        x, y, self.ws, r, self.config.components_num, self.config.merge_type, self.config.merge_same
+                        tf.cast(x, tf.float32), y, self.ws, r, self.config.components_num, self.config.merge_type, self.config.merge_same
                     )
                     self.images_num = 1
                 last = r == self.config.resolution_log2
                 if last or self.config.architecture == "skip":
-                    rgb = self._to_rgb(x, r, last)
+                    rgb = tf.cast(self._to_rgb(x, r, last), tf.float32)
                     y = rgb if y is None else y + rgb
         images = tf.transpose(tf.tanh(y) if self.config.tanh else y, [0, 3, 1, 2])
         return tf.identity(images, name="images"), self._maps()
@@ -121,7 +121,7 @@ class _Synthesis:
         with tf.variable_scope("Skip"):
             w = conv_weight(shortcut, self.config.channels(r), 1)
             shortcut = ops.upsample_conv_2d(shortcut, w, self.config.resample_kernel)
-        return (x + shortcut) * np.sqrt(0.5)
+        return (x + shortcut) * float(np.sqrt(0.5))
 
     def _layer(self, x, r, name, index, up=False):
         """Modulated convolution, attention, noise, bias, activation."""
@@ -153,7 +153,7 @@ class _Synthesis:
             strength = variables.get_variable("noise_strength", [], init=variables.constant(0.0))
             if self.noise_mode != "none":
                 x = x + tf.cast(self._noise(x, index, name) * strength, x.dtype)  # [N, H, W, C]
-        return ops.fused_bias_act(x, bias(x.shape.as_list()[-1]), act="lrelu")
+        return bias_act(x, "lrelu")
 
     def _noise(self, x, index, name):
         height, width = x.shape.as_list()[1:3]
@@ -205,7 +205,7 @@ class _Synthesis:
             )
         if config.ltnt2ltnt or config.img2ltnt:
             self.latents = latents
-        return tf.reshape(result.x, tf.shape(x))
+        return tf.cast(tf.reshape(result.x, tf.shape(x)), x.dtype)
 
     def _carried_assignments(self, grid):
         """Assignments of the previous attention layer at this layer's grid (each cell's copied to the cells it became)."""
@@ -222,7 +222,7 @@ class _Synthesis:
         rows = _to_rows(x)
         ctx = self.ctx.child(f"layer{index}")
         result = attention_layer(rows, rows, ctx, options, "n2n", pos_from=self.grid_pos[r], pos_to=self.grid_pos[r])
-        return tf.reshape(result.x, tf.shape(x))
+        return tf.cast(tf.reshape(result.x, tf.shape(x)), x.dtype)
 
     def _to_rgb(self, x, r, last):
         with tf.variable_scope("ToRGB"):
@@ -247,9 +247,9 @@ class _Synthesis:
 
 
 def _to_rows(x):
-    """[N, H, W, C] -> [N, H·W, C]."""
+    """[N, H, W, C] -> float32 [N, H·W, C], for attention."""
     _, height, width, channels = x.shape.as_list()
-    return tf.reshape(x, [-1, height * width, channels])
+    return tf.cast(tf.reshape(x, [-1, height * width, channels]), tf.float32)
 
 
 def _repeat(x, vertical, horizontal):
