@@ -10,7 +10,7 @@ import sys
 
 import metrics
 from dnnlib import UsageError, UserError, log, run_main, runs
-from training import command_line, report
+from training import command_line, report, run_record
 from training.presets import DATASET_RATIOS
 
 
@@ -36,7 +36,7 @@ def main(argv):
         return _dry_run(options, dataset)
     _check_folders(options)
     metric_options = _metric_options(options)
-    metric_names = metrics.resolve(options.metrics, metric_options, dataset) if options.train or options.eval else []
+    metric_names = _resolve_metrics(options, metric_options, dataset)
     from training import launch  # TensorFlow is imported here, after all that can be checked without it
 
     devices = launch.init_devices(options)
@@ -52,13 +52,24 @@ def main(argv):
                 finished = launch.train(plan, options, dataset, devices, _evaluator(metric_names, metric_options, dataset))
         if not finished:
             return 0
-    if options.eval or options.vis:
+    if _images_dir(options):
+        _evaluate_folder(command, options, _evaluator(metric_names, metric_options, dataset))
+    if _needs_snapshot(options):
         snapshot = launch.choose_snapshot(options)
         with log.tee(os.path.join(snapshot.run_dir, "log.txt")):
-            if not options.train:
+            if not (options.train or _images_dir(options)):
                 print(command)
             _use_snapshot(snapshot, options, dataset, _evaluator(metric_names, metric_options, dataset))
     return 0
+
+
+def _images_dir(options):
+    """The folder that --eval scores instead of a network, or None: with --prepare, --images-dir names the images to prepare."""
+    return options.images_dir if options.eval and not options.prepare else None
+
+
+def _needs_snapshot(options):
+    return options.vis or (options.eval and not _images_dir(options))
 
 
 def _check_folders(options):
@@ -72,7 +83,7 @@ def _check_folders(options):
     given = options.pretrained_pkl != "None"
     if given and not options.pretrained_pkl.startswith(("http://", "https://", "gdrive:")) and not os.path.isfile(options.pretrained_pkl):
         raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: there is no such file")
-    if (options.eval or options.vis) and not (options.train or given or runs.latest_run(options.result_dir, options.expname)):
+    if _needs_snapshot(options) and not (options.train or given or runs.latest_run(options.result_dir, options.expname)):
         raise UserError(f"--expname {options.expname}: there is no run of that name in {options.result_dir}")
 
 
@@ -83,23 +94,47 @@ def _metric_options(options):
         seed=options.seed,
         mirror=options.mirror_augment,
         features_dir=options.features_dir,
-        images_dir=options.images_dir,
+        resize=options.eval_resize,
+        images_dir=_images_dir(options),
     )
 
 
+def _resolve_metrics(options, metric_options, dataset):
+    """The metrics that can be evaluated. UserError where there are none and nothing else is to be done."""
+    if not (options.train or options.eval):
+        return []
+    names = metrics.resolve(options.metrics, metric_options, dataset)
+    if not (names or options.train or options.vis or options.metrics in ((), ("none",))):
+        raise UserError(f"--metrics {','.join(options.metrics)}: none of them can be evaluated, see the warnings")
+    return names
+
+
 def _evaluator(names, options, dataset):
-    """Function (Gs, snapshot path, run folder) -> dict metric name -> number, which also prints the results."""
+    """Function (Gs, snapshot path, run folder) -> dict metric name -> number, which also prints the results.
+
+    Gs and the snapshot are None where a folder of images is evaluated.
+    """
 
     def evaluate(Gs, snapshot, run_dir):
-        settings = dataclasses.replace(options, snapshot=os.path.basename(snapshot), run_dir=run_dir)
+        settings = dataclasses.replace(options, snapshot=snapshot and os.path.basename(snapshot), run_dir=run_dir)
         results = metrics.evaluate(names, Gs, dataset, settings)
         for result in results:
             numbers = "  ".join(f"{name} {value:.5g}" for name, value in result.values.items())
-            time = log.format_time(result.seconds)
-            print(f"metric {result.metric}: {numbers or result.error}  ({settings.snapshot}, {time})", flush=True)
+            said = f"{settings.snapshot or settings.images_dir}, {log.format_time(result.seconds)}"
+            print(f"metric {result.metric}: {numbers or result.error}  ({said})", flush=True)
         return {name: value for result in results for name, value in result.values.items()}
 
     return evaluate if names else None
+
+
+def _evaluate_folder(command, options, evaluate):
+    """--eval --images-dir: results go to the latest run of the name, or to a new one."""
+    run_dir = runs.latest_run(options.result_dir, options.expname) or runs.create_run(options.result_dir, options.expname)
+    with log.tee(os.path.join(run_dir, "log.txt")):
+        print(command)
+        if evaluate is not None:
+            evaluate(None, None, run_dir)
+        print(f"results in {run_dir}")
 
 
 def _use_snapshot(snapshot, options, dataset, evaluate):
@@ -108,6 +143,8 @@ def _use_snapshot(snapshot, options, dataset, evaluate):
     from training import launch, visualize
 
     print(f"snapshot {snapshot.path}")
+    if options.eval:
+        run_record.check_ratio(os.path.dirname(snapshot.path), dataset)
     if options.vis:
         visualize.check(snapshot.records[2], dataset, options)
     with tflib.session_scope():
@@ -115,7 +152,7 @@ def _use_snapshot(snapshot, options, dataset, evaluate):
         if not Gs.config.c_dim and dataset.labels.shape[1]:
             print(f"dataset {dataset.name}: its labels are not used, the snapshot was trained without them")
             dataset.labels = dataset.labels[:, :0]
-        if options.eval and evaluate is not None:
+        if options.eval and evaluate is not None and not _images_dir(options):
             evaluate(Gs, snapshot.path, snapshot.run_dir)
         if options.vis:
             visualize.run(Gs, dataset, options, os.path.join(snapshot.run_dir, "visuals"))
@@ -140,10 +177,8 @@ def _stored_options(given):
     folder = runs.latest_run(result_dir, expname)
     if folder is None:
         raise UserError(f"--reload: there is no run {expname} in {result_dir}")
-    from training.run_record import read_record
-
-    stored = dict(read_record(folder)["options"])
-    for verb in ("train", "eval", "vis", "report", "restart", "reload", "dry_run", "debug", "accept_changes"):
+    stored = dict(run_record.read_record(folder)["options"])
+    for verb in ("train", "eval", "vis", "report", "prepare", "images_dir", "restart", "reload", "dry_run", "debug", "accept_changes"):
         stored.pop(verb, None)  # what to do now is for this command line to say
     return stored
 

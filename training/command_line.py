@@ -199,6 +199,8 @@ def _check_combinations(options):
         raise UsageError("--bcr-real and --bcr-fake: consistency under augmentation needs --augment diffaug")
     if o.resolution is not None and o.resolution & (o.resolution - 1):
         raise UsageError(f"--resolution: got {o.resolution}, expected a power of two")
+    if o.images_dir and not o.prepare and (o.train or not o.eval):
+        raise UsageError(f"--images-dir {o.images_dir}: expected with --eval and without --train, or with --prepare")
     if o.last_snapshots == 0:
         raise UsageError("--last-snapshots: got 0, expected 1 or more, or -1 for all")
     devices = len(o.gpus.split(","))

@@ -26,7 +26,7 @@ class Option(NamedTuple):
         return "--" + self.name.replace("_", "-")
 
 
-METRICS = ("fid", "is", "pr", "kid", "ppl", "swd", "none")
+METRICS = ("fid", "is", "pr", "kid", "ppl", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend", "swd", "none")
 MODELS = ("StyleGAN2", "ViTGAN")
 BASELINE_NAMES = ("GAN", "StyleGAN2", "kGAN", "SAGAN", "ViTGAN")
 
@@ -92,7 +92,9 @@ LOGGING = (
     Option("keep_samples", bool, True, "keep the sample grids of all snapshots, not only the newest"),
     Option("eval_images_num", int, 50000, "images a metric is computed from", low=1),
     Option("eval_protocol", str, "full", "order and crop of the real images in metrics", choices=("full", "stylegan2")),
-    Option("images_dir", str, None, "evaluate this folder of images instead of a network"),
+    Option("eval_resize", str, "tf1", "resizing for the metrics' feature networks: TensorFlow 1's bilinear, or antialiased bicubic",
+           choices=("tf1", "clean")),
+    Option("images_dir", str, None, "with --eval: score this folder of images instead of a network; with --prepare: images to prepare"),
     Option("features_dir", str, None, "folder with the feature networks of the metrics (default: the cache)"),
 )
 

@@ -78,6 +78,19 @@ def read_record(run_dir):
         raise UserError(f"{path}: cannot be read ({error})") from None
 
 
+def check_ratio(run_dir, dataset):
+    """Compare a dataset's ratio with the one that a run was trained with, where the folder is a run's.
+
+    Raises:
+        UserError: they differ, so that metrics would crop the generated images wrongly.
+    """
+    if not os.path.isfile(os.path.join(run_dir, FILE_NAME)):
+        return
+    trained = read_record(run_dir)["dataset"]["ratio"]
+    if abs(trained - dataset.ratio) > 1e-6:
+        raise UserError(f"dataset {dataset.name}: pictures of ratio {dataset.ratio:.4g}, the snapshot was trained on ratio {trained:.4g}")
+
+
 def check_continuation(old, new, accept_changes):
     """Compare a stored record with the present one; print every difference.
 
