@@ -1,0 +1,67 @@
+"""A training that is killed and stopped twenty times, at random moments and in the middle of saving, arrives at the undisturbed weights."""
+
+import os
+import random
+import re
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from tests.cli_helpers import SMALL, finish, start, write_raw_dataset
+from tests.test_cli_training import load
+
+KILLS = 20
+STEPS = 126
+FLAGS = [*SMALL, "--train", "--baseline", "GAN", "--tick-kimg", "0.016", "--total-kimg", str(STEPS * 0.016), "--summarize", "False"]
+
+
+def wait_for_images(process, images):
+    """Read status lines until so many images were shown; returns whether the process still runs."""
+    for line in process.stdout:
+        found = re.match(r"tick \d+  kimg ([\d.]+)", line)
+        if found and float(found.group(1)) * 1000 >= images:
+            return True
+    return False
+
+
+def wait_for_saving(folder, process, seconds=20):
+    """Wait until a file is being written."""
+    end = time.time() + seconds
+    while time.time() < end and process.poll() is None:
+        if any(name.endswith(".partial") for name in os.listdir(folder)):
+            return
+        time.sleep(0.0005)
+
+
+@pytest.mark.slow
+def test_twenty_faults(tmp_path):
+    write_raw_dataset(tmp_path)
+    flags = [*FLAGS, "--data-dir", tmp_path, "--dataset", "blobs", "--result-dir", tmp_path / "results"]
+    code, out, err = finish(*flags, "--expname", "whole")
+    assert code == 0, err
+
+    rng, folder = random.Random(0), str(tmp_path / "results" / "broken-000")
+    endings = []
+    for fault in range(KILLS):
+        process = start(*flags, "--expname", "broken")
+        assert wait_for_images(process, 16 * STEPS * (fault + 0.5) / (KILLS + 1)), f"ended before fault {fault}"
+        if fault % 3 == 0:
+            wait_for_saving(folder, process)
+        else:
+            time.sleep(rng.uniform(0, 0.3))
+        process.send_signal(signal.SIGTERM if fault % 3 == 1 else signal.SIGKILL)
+        rest, _ = process.communicate()
+        endings.append(process.returncode)
+        assert "Traceback" not in rest, rest
+    assert endings.count(-signal.SIGKILL) >= KILLS // 3 and endings.count(0) >= KILLS // 4, endings
+
+    code, out, err = finish(*flags, "--expname", "broken")
+    assert code == 0, err
+    newest = sorted(name for name in os.listdir(folder) if name.startswith("training-state"))[-1]
+    progress, arrays = load(os.path.join(folder, newest))
+    expected_progress, expected = load(str(tmp_path / "results" / "whole-000" / newest))
+    assert progress == expected_progress and progress["step"] == STEPS
+    assert not [name for name in expected if not np.array_equal(arrays[name], expected[name])]
+    assert not [name for name in os.listdir(folder) if name.endswith(".partial")]
