@@ -2,7 +2,11 @@
 
 Every case runs in a process of its own and prints images/s, the arithmetic rate of its convolutions and matrix products, and that rate as
 a fraction of two ceilings measured in the same process: a large matrix product and a 3×3 convolution of 128 channels at 64×64. Peak memory
-is the process's largest resident size; start-up is import, graph building and initial values.
+is the process's largest resident size; start-up is import, graph building and initial values; first_run the first step.
+
+A training step is the generator's and the discriminator's update of training.step, without the lazy regularizers. The case overhead-64
+adds those, gradient accumulation and the moving average, as shares of the bare step at equal batch; loop-64 is what the training loop does
+between two steps (data, statistics, status), as a share of the steps' time; both with a quarter of the width.
 """
 
 from __future__ import annotations
@@ -14,20 +18,41 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+from typing import NamedTuple
 
 import numpy as np
 
 from dnnlib import UsageError, atomic_output, run_main
 
-CASES = {  # name: (resolution, images at once, train)
-    "sample-64": (64, 8, False),
-    "sample-256": (256, 4, False),
-    "train-64": (64, 8, True),
-    "train-256": (256, 4, True),
-}
 COMPONENTS, LATENT_SIZE = 16, 512
-ROUNDS = 5
+ROUNDS = 3
+LOOP_STEPS = 12
+
+
+class Case(NamedTuple):
+    """What one process measures."""
+
+    kind: str                     # sample, train, overhead or loop
+    resolution: int
+    batch: int                    # images at once
+    precision: str = "fp32"
+    model: str = "GANformer"
+    channels: tuple = (16384, 512)  # --channel-base, --channel-max
+
+
+CASES = {
+    "sample-64": Case("sample", 64, 8),
+    "sample-256": Case("sample", 256, 4),
+    "train-64": Case("train", 64, 8),
+    "train-128": Case("train", 128, 4),
+    "train-128-mixed": Case("train", 128, 4, precision="mixed"),
+    "train-256": Case("train", 256, 4),
+    "train-32-vitgan": Case("train", 32, 32, model="ViTGAN"),
+    "overhead-64": Case("overhead", 64, 8, channels=(4096, 128)),
+    "loop-64": Case("loop", 64, 8, channels=(4096, 128)),
+}
 
 
 def main(argv):
@@ -66,23 +91,28 @@ def _in_process(name, gpus):
 
 def measure(name, gpus):
     """One case: dict of names and numbers (seconds, GFLOP/s, GB)."""
-    resolution, batch, train = CASES[name]
+    case = CASES[name]
     start = time.perf_counter()
+    import tensorflow.compat.v1 as tf
+
     from dnnlib import tflib
 
     tflib.init_tf(gpus)
+    machine = {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", "tensorflow": tf.__version__}
+    if case.kind in ("overhead", "loop"):
+        with tflib.session_scope():
+            return {"case": name, **(_overhead if case.kind == "overhead" else _loop)(case), **machine}
     with tflib.session_scope():
-        run, images = (_training if train else _sampling)(resolution, batch)
+        run, flops = (_training if case.kind == "train" else _sampling)(case)
         startup = time.perf_counter() - start
         first = _seconds(run)
         seconds = min(_seconds(run) for _ in range(ROUNDS))
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        flops = 2 * multiply_adds(run.fetches, batch)
     rates = ceilings()
     rate = flops / seconds / 1e9
     return {
         "case": name,
-        "images_per_second": round(images / seconds, 3),
+        "images_per_second": round(case.batch / seconds, 3),
         "gflops": round(rate, 1),
         "of_matrix_product": round(rate / rates["matrix"], 3),
         "of_convolution": round(rate / rates["convolution"], 3),
@@ -91,72 +121,127 @@ def measure(name, gpus):
         "startup_seconds": round(startup, 1),
         "first_run_seconds": round(first, 1),
         "peak_memory_gb": round(memory, 2),
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        **machine,
     }
 
 
-class Run:
-    """Fetches with their feed, called to be timed."""
-
-    def __init__(self, fetches, feed):
-        self.fetches, self.feed = fetches, feed
-
-    def __call__(self):
-        from dnnlib import tflib
-
-        tflib.run(self.fetches, self.feed)
-
-
-def _networks(resolution):
+def _networks(case):
     from dnnlib import tflib
     from training.networks import DiscriminatorConfig, GeneratorConfig
+    from training.networks.vitgan.config import ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
 
+    if case.model == "ViTGAN":
+        G = tflib.Network("G", "ViTGANGenerator", ViTGANGeneratorConfig(resolution=case.resolution))
+        return G, tflib.Network("D", "ViTGANDiscriminator", ViTGANDiscriminatorConfig(resolution=case.resolution))
     size = LATENT_SIZE // COMPONENTS
+    shared = {"resolution": case.resolution, "channel_base": case.channels[0], "channel_max": case.channels[1]}
     config = GeneratorConfig(
-        resolution=resolution, z_dim=size, w_dim=size, components_num=COMPONENTS, transformer=True, norm="layer", integration="mul",
-        kmeans=True, use_pos=True, mapping_resnet=True, mapping_ltnt2ltnt=True, architecture="resnet", end_res=8,
+        **shared, z_dim=size, w_dim=size, components_num=COMPONENTS, transformer=True, norm="layer", integration="mul", kmeans=True,
+        use_pos=True, mapping_resnet=True, mapping_ltnt2ltnt=True, architecture="resnet", end_res=8,
     )  # fmt: skip
-    return tflib.Network("G", "Generator", config), tflib.Network("D", "Discriminator", DiscriminatorConfig(resolution=resolution))
+    return tflib.Network("G", "Generator", config), tflib.Network("D", "Discriminator", DiscriminatorConfig(**shared))
 
 
-def _sampling(resolution, batch):
-    import tensorflow.compat.v1 as tf
-
-    generator, _ = _networks(resolution)
-    z = tf.placeholder(tf.float32, [batch] + list(generator.input_shapes[0]))
-    images = generator.get_output_for(z, tf.zeros([batch, 0]), truncation_psi=0.7).images
-    return Run(images, {z: np.random.RandomState(0).standard_normal(z.shape.as_list())}), batch
-
-
-def _training(resolution, batch):
-    """One generator and one discriminator update, without the lazy regularizers: the step that every iteration runs."""
+def _sampling(case):
+    """(function that makes one batch of images, its floating-point operations)."""
     import tensorflow.compat.v1 as tf
 
     from dnnlib import tflib
-    from training.loss import discriminator_loss, generator_loss
 
-    generator, discriminator = _networks(resolution)
-    streams = tflib.RandomStreams(0, 0)
-    z = tf.placeholder(tf.float32, [batch] + list(generator.input_shapes[0]))
-    reals = tf.placeholder(tf.float32, [batch] + list(discriminator.input_shapes[0]))
-    labels = tf.zeros([batch, 0])
+    generator, _ = _networks(case)
+    z = tf.placeholder(tf.float32, [case.batch] + list(generator.input_shapes[0]))
+    images = generator.get_output_for(z, tf.zeros([case.batch, 0]), truncation_psi=0.7).images
+    feed = {z: np.random.RandomState(0).standard_normal(z.shape.as_list())}
+    return lambda: tflib.run(images, feed), 2 * multiply_adds(images, case.batch)
 
-    def fakes(name):
-        out = generator.get_output_for(z, labels, training=True, streams=streams.child(name), noise_mode="random")
-        return discriminator.get_output_for(out.images, labels, training=True, streams=streams.child(name)).scores
 
-    real = discriminator.get_output_for(reals, labels, training=True, streams=streams).scores
-    fetches = []
-    for network, loss in (
-        (generator, tf.reduce_mean(generator_loss("logistic_ns", fakes("g")))),
-        (discriminator, tf.reduce_mean(discriminator_loss("logistic", fakes("d"), real))),
-    ):
-        optimizer = tf.train.AdamOptimizer(0.0, beta1=0.0, beta2=0.99, epsilon=1e-8)
-        fetches.append(optimizer.minimize(loss, var_list=list(network.trainables.values())))
-        tflib.run([variable.initializer for variable in optimizer.variables()])
-    rng = np.random.RandomState(0)
-    feed = {holder: rng.standard_normal(holder.shape.as_list()) for holder in (z, reals)}
-    return Run(fetches, feed), batch
+def _training_step(case, networks, rounds=1, **loss):
+    from training.config import LossConfig, ScheduleConfig, TrainingConfig
+    from training.step import TrainingStep
+
+    schedule = ScheduleConfig(batch_size=case.batch * rounds, batch_gpu=case.batch)
+    config = TrainingConfig(loss=LossConfig(**loss), schedule=schedule, precision=case.precision)
+    return TrainingStep(*networks, config, np.zeros([1, 0], np.float32), [_device()])
+
+
+def _device():
+    from dnnlib import tflib
+
+    return tflib.devices()[0]
+
+
+def _batch(case, rounds=1):
+    from training.step import Batch
+
+    images = case.batch * rounds
+    reals = np.random.RandomState(0).randint(256, size=[images, 3, case.resolution, case.resolution]).astype(np.uint8)
+    return Batch(0, reals, np.zeros([images, 0], np.float32))
+
+
+def _training(case):
+    """(function that runs one step, its floating-point operations). The moving average is not part of it."""
+    import tensorflow.compat.v1 as tf
+
+    G, D = _networks(case)
+    before = set(tf.get_default_graph().get_operations())
+    step = _training_step(case, (G, D, G), d_reg="non")
+    operations = set(tf.get_default_graph().get_operations()) - before
+    stages = [stage for stage in step.stages if stage.name != "moving_average"]
+    batch = _batch(case)
+    return lambda: [stage.run(batch) for stage in stages], 2 * sum(_op_multiply_adds(op, case.batch) for op in operations)
+
+
+def _overhead(case):
+    """What lazy regularization, accumulation and the moving average cost, as shares of the bare step at equal batch."""
+    G, D = _networks(case)
+    networks = (G, D, G.clone("Gs"))
+    bare = {stage.name: _best(stage, _batch(case)) for stage in _training_step(case, networks, d_reg="non").stages}
+    whole = {}
+    for stage in _training_step(case, networks, rounds=2).stages:
+        whole[stage.name] = _best(stage, _batch(case, rounds=2)) / stage.interval
+    step = 2 * (bare["generator"] + bare["discriminator"])
+    parts = {"accumulation": whole["generator"] + whole["discriminator"] - step, "regularizer": whole["r1"],
+             "moving_average": whole["moving_average"]}  # fmt: skip
+    shares = {f"{name}_share": round(seconds / step, 4) for name, seconds in parts.items()}
+    return {"bare_step_seconds": round(step, 3), **shares, "together_share": round(sum(parts.values()) / step, 4)}
+
+
+def _best(stage, batch):
+    stage.run(batch)
+    return min(_seconds(lambda: stage.run(batch)) for _ in range(ROUNDS))
+
+
+def _loop(case):
+    """Time between the steps of a training loop, as a share of the steps' own."""
+    from dataset_tool import cli
+    from training.config import OutputConfig, ScheduleConfig, TrainingConfig
+    from training.dataset import Dataset
+    from training.training_loop import TrainingLoop
+
+    G, D = _networks(case)
+    networks = {"G": G, "D": D, "Gs": G.clone("Gs")}
+    kimg = LOOP_STEPS * case.batch / 1000
+    schedule = ScheduleConfig(batch_size=case.batch, batch_gpu=case.batch, total_kimg=kimg, tick_kimg=kimg / 2, snapshot_ticks=1000)
+    times = []
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["--scenes", "--data-dir", folder, "--resolution", str(case.resolution), "--max-images", "256", "--labels", "none"]
+        cli.main(words)
+        dataset = Dataset(os.path.join(folder, "scenes"))
+        loop = TrainingLoop(folder, networks, TrainingConfig(schedule=schedule), OutputConfig(), dataset, [_device()], {})
+        step = loop.step.run
+
+        def timed(*arguments):
+            times.append(time.perf_counter())
+            statistics = step(*arguments)
+            times.append(time.perf_counter())
+            return statistics
+
+        loop.step.run = timed
+        loop.snapshot = lambda evaluate: None
+        loop.run()
+    inside = sum(end - start for start, end in zip(times[2::2], times[3::2]))
+    between = sum(start - end for end, start in zip(times[1::2], times[2::2]))
+    return {"steps_seconds": round(inside, 2), "between_seconds": round(between, 4), "between_share": round(between / inside, 4)}
 
 
 def multiply_adds(fetches, batch):
