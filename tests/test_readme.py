@@ -30,6 +30,7 @@ RULES = [
     (r"^python prepare_data\.py --scenes", "--max-images 8 --resolution 16"),
     (r"^python prepare_data\.py --check", ""),
     (r"^python run_network\.py --train .*--ganformer-default", f"--components-num 2 --latent-size 16 {TINY}"),
+    (r"^python run_network\.py --train .*--baseline ViTGAN", f"--vit-dim 32 --vit-heads 2 --vit-depth 1 --latent-size 16 {TINY}"),
     (r"^python run_network\.py --train .*--baseline", f"--latent-size 16 {TINY}"),
     (r"^python run_network\.py --eval .*--metrics", "--eval-images-num 12 --features-dir features --gpus cpu"),
     (r"^python run_network\.py .*--vis", "--vis-num 2 --vis-rich-num 1 --metrics none --gpus cpu"),
@@ -80,6 +81,8 @@ def workplace(tmp_path):
     for index in range(8):
         Image.fromarray(draw_scene(0, index, 32).image).save(os.path.join(folder, "photos", f"{index}.png"))
     prepared = execute("python prepare_data.py --scenes --task clevr --max-images 16 --resolution 16 --labels none", folder)
+    assert prepared.returncode == 0, prepared.stdout
+    prepared = execute("python prepare_data.py --scenes --task cifar10 --max-images 16 --resolution 32 --labels none", folder)
     assert prepared.returncode == 0, prepared.stdout
     write_features_dir(os.path.join(folder, "features"))
     return folder
