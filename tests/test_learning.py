@@ -33,8 +33,8 @@ class Model(NamedTuple):
 
 
 MODELS = {
-    "GANformer": Model(GANFORMER),
-    "GANformer, mixed precision": Model([*GANFORMER, "--precision", "mixed"]),
+    "GANformer": Model(GANFORMER, kimg=7),
+    "GANformer, mixed precision": Model([*GANFORMER, "--precision", "mixed"], kimg=7),
     "GANformer, conditional": Model(GANFORMER, dataset="shapes"),
     "StyleGAN2": Model(["--baseline", "StyleGAN2", "--latent-size", "32"], kimg=8),
     "GAN": Model(["--baseline", "GAN", "--latent-size", "32", *FAST]),
