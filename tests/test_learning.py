@@ -38,7 +38,7 @@ MODELS = {
     "GANformer, conditional": Model(GANFORMER, dataset="shapes"),
     "StyleGAN2": Model(["--baseline", "StyleGAN2", "--latent-size", "32"], kimg=8),
     "GAN": Model(["--baseline", "GAN", "--latent-size", "32", *FAST]),
-    "kGAN": Model(["--baseline", "kGAN", "--components-num", "2", "--latent-size", "32", *FAST]),
+    "kGAN": Model(["--baseline", "kGAN", "--components-num", "2", "--latent-size", "32", "--labels", "False", *FAST], dataset="shapes"),
     "SAGAN": Model(["--baseline", "SAGAN", "--g-img2img", "4", "--latent-size", "32", *FAST]),
 }
 
