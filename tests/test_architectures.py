@@ -10,7 +10,7 @@ from dnnlib import UserError, tflib
 from training.loss import discriminator_loss, generator_loss, path_lengths, squared_gradient
 from training.networks import DiscriminatorConfig, GeneratorConfig
 
-COMBINATIONS = int(os.environ.get("COMBINATIONS", "60"))
+COMBINATIONS = int(os.environ.get("COMBINATIONS", "24"))
 BATCH = 4
 SHARED = {"resolution": 16, "channel_base": 128, "channel_max": 8}
 
