@@ -92,12 +92,15 @@ def check_generator(data, meta):
         style="affine" if "p:siren0/style_kernel" in data else "direct", **_shared_arguments(data, image, meta),
     )  # fmt: skip
     network = tflib.Network("G", "ViTGANGenerator", config)
-    _set_values(network, _network_values(data, "p:"))
+    values = _network_values(data, "p:")
+    gains = blocks.siren_gains([len(values[f"siren{index}/weight"]) for index in range(config.siren_layers)], meta["w0"])
+    _set_values(network, {name: value / gains.get(name, 1) for name, value in values.items()})
     outputs = network.get_output_for(z, tf.zeros([len(data["z"]), 0]))
     images = tf.transpose(outputs.images, [0, 2, 3, 1])
     names = [name for name in data if name.startswith("g:")]
     sources = [network.variables[_variable_name(name[2:])] for name in names]
     gradients = tf.gradients(tf.reduce_sum(images * single(data["R"])), [z] + sources)
+    gradients = [gradients[0]] + [value / gains.get(_variable_name(name[2:]), 1) for name, value in zip(names, gradients[1:])]
     tensors = {"image": images, "grad_z": gradients[0][:, 0], "i:w": outputs.ws[:, 0, 0], **dict(zip(names, gradients[1:]))}
     return compare(data, tensors)
 

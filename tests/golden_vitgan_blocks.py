@@ -143,12 +143,28 @@ def check_siren_head(data, meta):
     return compared
 
 
+def siren_gains(widths, w0):
+    """The files have weights as used, we store them in units of an equalised learning rate: dict name -> used / stored.
+
+    Args:
+        widths: list of I, one a layer of the patch head.
+        w0: ω0.
+    """
+    gains = {}
+    for index, width in enumerate(widths):
+        slope = w0 if index < len(widths) - 1 else 1
+        gains.update({f"siren{index}/weight": 1 / (slope * np.sqrt(width)), f"siren{index}/bias": 1 / slope})
+    return gains
+
+
 def _siren_variant(data, meta, prefix):
     count = numbered(data, prefix + "_kernel{}")
     style = "affine" if f"{prefix}_style_kernel0" in data else "direct"
     parts = ("weight", "bias") + (("style_weight", "style_bias") if style == "affine" else ())
     names = {f"siren{i}/{part}": f"{prefix}_{part}{i}".replace("weight", "kernel") for i in range(count) for part in parts}
     widths = [data[f"{prefix}_kernel{i}"].shape[1] for i in range(count)]
+    gains = siren_gains([data[f"{prefix}_kernel{i}"].shape[0] for i in range(count)], meta["w0"])
+    data = {**data, **{names[name]: data[names[name]] / gain for name, gain in gains.items()}}
 
     def build():
         return siren.siren_head(single(data["e_fou"]), single(data["y"]), widths, meta["w0"], style, "demod" in prefix)

@@ -5,7 +5,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from dnnlib import UserError, tflib
-from dnnlib.tflib import registry
+from dnnlib.tflib import registry, variables
 from tests import golden_vitgan
 from tests.conftest import golden_path
 from training.networks import ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
@@ -169,6 +169,19 @@ def test_patch_head_keeps_positions_apart():
     tflib.run([v.assign(normal(*v.shape.as_list())) for v in tf.global_variables()])
     gradient = tflib.run(tf.gradients(tf.reduce_sum(images[1, :, 3:, :3]), tokens)[0])  # second image, lower left patch
     assert list(np.flatnonzero(np.abs(gradient).sum(1))) == [4 + 2]
+
+
+@pytest.mark.usefixtures("graph")
+@pytest.mark.parametrize("layers_num", [2, 3])
+def test_a_step_of_the_optimizer_is_small_in_the_patch_head(layers_num):
+    """Adam's first step moves every number by the learning rate: in the sine, times 30 and in weights of 1/384, that must be little."""
+    features, tokens = tf.constant(np.sin(normal(16, 384))), tf.constant(normal(8, 384))
+    painted = siren.siren_head(features, tokens, [384] * (layers_num - 1) + [3], 30.0)
+    variables.initialize({variable.name: variable for variable in tf.global_variables()}, seed=0)
+    before = tflib.run(painted)
+    rng = np.random.RandomState(1)
+    tflib.run([v.assign_add(0.002 * rng.choice([-1.0, 1.0], v.shape.as_list())) for v in tf.global_variables()])
+    assert np.std(tflib.run(painted) - before) < 0.1 * np.std(before)
 
 
 @pytest.mark.usefixtures("graph")

@@ -50,14 +50,33 @@ def siren_head(features, tokens, widths, w0, style="affine", demodulate=False):
         width = x.shape.as_list()[-1]
         with tf.variable_scope(f"siren{index}"):
             scales = dense(tokens, width, "style_{}", bias_init=1.0) if style == "affine" else tokens  # [M, I]
-            w = variables.get_variable("weight", [width, out], init=_siren_init(width, index == 0 and not last, w0))
-            b = variables.get_variable("bias", [out], init=variables.constant(0.0))
+            w_gain, b_gain = equalized_gains(width, last, w0)
+            limit = _siren_limit(width, index == 0 and not last, w0) / w_gain
+            w = variables.get_variable("weight", [width, out], init=variables.uniform(-limit, limit)) * w_gain
+            b = variables.get_variable("bias", [out], init=variables.constant(0.0)) * b_gain
             x = modulated_linear(x, scales, w, demodulate and not last) + b  # [M, Q, O]
             x = x if last else tf.sin(w0 * x)
     return x
 
 
-def _siren_init(width, first, w0):
-    """U(±1/I) in the first sine layer, U(±√(6/I)/ω0) after it; the fan-in is in the range, so there is no equalised gain on top."""
-    limit = 1 / width if first else np.sqrt(6 / width) / w0
-    return variables.uniform(-limit, limit)
+def equalized_gains(width, last, w0):
+    """What a layer's stored weights and biases are multiplied by: an equalised learning rate, with ω0 in it where ω0 multiplies.
+
+    The weights start at 1/I, and ω0 makes the sine 30 times as steep: stored as they are, the first step of Adam at the rate of the
+    other layers (0.002) is larger than all the weights, the sine turns several times within a patch, and the pictures are noise.
+
+    Args:
+        width: I.
+        last: the linear layer, without a sine.
+        w0: ω0.
+
+    Returns:
+        (gain of the weights, gain of the biases).
+    """
+    slope = 1.0 if last else w0
+    return float(1 / (slope * np.sqrt(width))), 1 / slope
+
+
+def _siren_limit(width, first, w0):
+    """Initial weights as used: U(±1/I) in the first sine layer, U(±√(6/I)/ω0) after it."""
+    return 1 / width if first else np.sqrt(6 / width) / w0
