@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from PIL import Image
 
 from dnnlib import tflib
@@ -21,7 +22,7 @@ SIZES = [
     "--d-lr", "0.003", "--ema-kimg", "0.3", "--metrics", "swd", "--eval-images-num", "256", "--seed", "0", "--summarize", "False",
 ]  # fmt: skip
 FAST = ["--channel-max", "16", "--mapping-layersnum", "2", "--mapping-lrmul", "0.1", "--g-lr", "0.005", "--d-lr", "0.005"]
-GANFORMER = ["--ganformer-default", "--components-num", "4", "--latent-size", "64", *FAST]
+GANFORMER = ["--ganformer-default", "--components-num", "4", "--latent-size", "64"]
 
 
 class Model(NamedTuple):
@@ -33,9 +34,9 @@ class Model(NamedTuple):
 
 
 MODELS = {
-    "GANformer": Model(GANFORMER, kimg=7),
-    "GANformer, mixed precision": Model([*GANFORMER, "--precision", "mixed"], kimg=7),
-    "GANformer, conditional": Model(GANFORMER, dataset="shapes"),
+    "GANformer": Model(GANFORMER, kimg=8),
+    "GANformer, mixed precision": Model([*GANFORMER, "--precision", "mixed"], kimg=8),
+    "GANformer, conditional": Model([*GANFORMER, *FAST], dataset="shapes"),
     "StyleGAN2": Model(["--baseline", "StyleGAN2", "--latent-size", "32"], kimg=8),
     "GAN": Model(["--baseline", "GAN", "--latent-size", "32", *FAST]),
     "kGAN": Model(["--baseline", "kGAN", "--components-num", "2", "--latent-size", "32", "--labels", "False", *FAST], dataset="shapes"),
@@ -80,6 +81,8 @@ def data_dir(tmp_path_factory):
 def test_learns(data_dir, tmp_path, name):
     """The sliced Wasserstein distance falls below half of the untrained network's; every variable has moved along a gradient."""
     model = MODELS[name]
+    if "mixed" in model.options and tflib.half_type() == tf.float16:
+        pytest.skip("float16 convolutions are ten times as slow as float32 ones on this CPU")
     run = ["run_network.py", "--train", "--gpus", "cpu", "--dataset", model.dataset, "--data-dir", data_dir, "--result-dir", str(tmp_path)]
     for kimg in (0, model.kimg):
         command(*run, "--total-kimg", str(kimg), "--tick-kimg", str(model.kimg), *SIZES, *model.options)
