@@ -137,4 +137,4 @@ def test_make_refuses_another_python(tmp_path):
     fake.chmod(0o755)
     done = subprocess.run(["make", "setup", f"PYTHON={fake}"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode != 0
-    assert "Python 3.9.1 is not supported" in done.stdout and "3.10 to 3.13" in done.stdout
+    assert "(Python 3.9.1) is not supported" in done.stdout and "3.10 to 3.13" in done.stdout
