@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shlex
 import sys
 
@@ -155,8 +156,14 @@ def _use_snapshot(snapshot, options, dataset, evaluate):
         if options.eval and evaluate is not None and not _images_dir(options):
             evaluate(Gs, snapshot.path, snapshot.run_dir)
         if options.vis:
-            visualize.run(Gs, dataset, options, os.path.join(snapshot.run_dir, "visuals"))
+            visualize.run(Gs, dataset, options, os.path.join(snapshot.run_dir, "visuals"), shown=_images_shown(snapshot.path))
     print(f"report {report.write(snapshot.run_dir)}")
+
+
+def _images_shown(path):
+    """Images shown to a network until a snapshot of a training, to the thousand; None when the file's name does not say it."""
+    number = re.fullmatch(r"network-snapshot-(\d+)\.pkl", os.path.basename(path))
+    return None if number is None else 1000 * int(number.group(1))
 
 
 def _write_report(options):

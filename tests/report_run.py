@@ -9,6 +9,7 @@ import PIL.Image
 KIMG = tuple(range(0, 240, 24))
 COLOURS = ((242, 13, 13), (13, 242, 13), (13, 13, 242))
 LAYERS, HEADS, SIZE = 5, 2, 32
+MADE = {"seed": 0, "truncation_psi": 0.7, "ratio": 1.0, "images": 216000, "network": "1234567890abcdef"}
 
 
 def save(folder, name, pixels):
@@ -62,6 +63,7 @@ def _write_pictures(folder):
         save(folder, f"visuals/images/{kimg:06d}_grid.png", np.tile(scene(kimg / 2), [2, 4, 1]))
     save(folder, "reals.png", np.tile(scene(50), [2, 4, 1]))
     save(folder, "visuals/noise-variance.png", np.tile(np.arange(SIZE), [SIZE, 1]))
+    save(folder, "visuals/layer-mixing.png", np.tile(scene(30), [3, 20, 1]))
     for number in range(2):
         save(folder, f"visuals/snapshot/images/{number:06d}.png", scene(60 * number))
         for layer in range(LAYERS):
@@ -70,6 +72,11 @@ def _write_pictures(folder):
                 save(folder, f"visuals/snapshot/layer_maps/{number:06d}/l{layer}_h{head}.png", pixels)
         for space in "zw":
             save(folder, f"visuals/snapshot/interpolations-{space}/{number:06d}/all.png", np.tile(scene(20), [1, 9, 1]))
-    about = {"seed": 0, "truncation_psi": 0.7, "images": 216000, "grids": [4, 8, 8, 16, 16], "colours": COLOURS}
-    with open(os.path.join(str(folder), "visuals", "snapshot", "about.json"), "w") as file:
+    write_about(folder, "visuals/snapshot", MADE)
+
+
+def write_about(folder, name, layer_maps):
+    """Write about.json of a folder of visualizations: images and interpolations as in MADE, layer maps as given."""
+    about = {"images": MADE, "interpolations": MADE, "layer_maps": {**layer_maps, "grids": [4, 8, 8, 16, 16], "colours": COLOURS}}
+    with open(os.path.join(str(folder), *name.split("/"), "about.json"), "w") as file:
         json.dump(about, file)

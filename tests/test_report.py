@@ -187,6 +187,50 @@ def test_attention_explorer_names_the_owner(browser):
     assert browser.run(f"return {reading}").startswith("Point at the picture")
 
 
+def test_ticks_are_round_and_enough(browser):
+    assert browser.run("return ticks(1, 10, 4)") == [2, 4, 6, 8, 10]
+    assert browser.run("return ticks(0.3, 5.4, 5)") == [1, 2, 3, 4, 5]
+    for low, high in ((0, 1), (0.28, 5.7), (-4.7, 2.2), (1, 10), (0, 9999), (0.00282, 0.003)):
+        assert 3 <= len(browser.run(f"return ticks({low}, {high}, 5)")) <= 9
+    assert browser.run("return logTicks(-1, 1).map((level) => brief(10 ** level))") == ["0.1", "0.2", "0.5", "1", "2", "5", "10"]
+    assert browser.run("return logTicks(-4.5, 0.2).map((level) => brief(10 ** level))") == ["1.00e-4", "0.001", "0.01", "0.1", "1"]
+    assert len(browser.run("return logTicks(0.31, 0.6)")) >= 2
+    browser.run("document.querySelector('#curves .chart:nth-child(2) button:last-child').click()")
+    labels = browser.run("return [...document.querySelectorAll('#curves .chart:nth-child(2) text')].map((text) => text.textContent)")
+    assert {"0.1", "0.05", "0.02", "0.01"} <= set(labels)
+
+
+def test_tables_get_a_row_of_their_own(browser):
+    widths = browser.run("return [...document.querySelectorAll('#pictures img')].map((image) => image.clientWidth)")
+    assert len(widths) == 3 and widths[2] > 900 > 600 > max(widths[:2])
+
+
+def test_maps_of_other_pictures_are_not_shown(tmp_path):
+    report_run.write_run(tmp_path)
+    assert len(data.gather(str(tmp_path))["explorers"]) == 1
+    for change in ({"network": "f" * 16}, {"seed": 1}, {"truncation_psi": 1.0}):
+        report_run.write_about(tmp_path, "visuals/snapshot", {**report_run.MADE, **change})
+        assert data.gather(str(tmp_path))["explorers"] == []
+
+
+def test_touch_on_a_phone(run_dir, browser):
+    with webdriver.browser() as session:
+        session.become_phone()
+        session.open(run_dir / "report.html")
+        session.wait("document.querySelectorAll('.curve').length === 8")
+        assert session.run("return [innerWidth, document.documentElement.scrollWidth]") == [390, 390]
+        rows = session.run("return [...document.querySelectorAll('input')].map((input) => input.parentElement.clientHeight)")
+        assert len(rows) == 4 and max(rows) < 60  # label, slider and reading stand on one line
+        session.wait("document.querySelector('#attention canvas').width === 32")
+        for place, text in (("#curves .chart svg", "kimg"), ("#attention canvas", "owns")):
+            session.tap(place)
+            reading = f"document.querySelector('{place.split()[0]} .reading').textContent"
+            session.wait(f"{reading}.includes('{text}')")
+            session.run("return new Promise((resolve) => setTimeout(resolve, 400))")  # what follows a touch has come
+            assert text in session.run(f"return {reading}")  # it stays when the finger is lifted
+        assert [message for message in session.messages() if message["level"] == "SEVERE"] == []
+
+
 @pytest.mark.parametrize("width, dark", [(500, False), (1200, True)])
 def test_phone_and_dark_mode(run_dir, browser, tmp_path, width, dark):
     with webdriver.browser(width=width, dark=dark) as session:

@@ -218,6 +218,15 @@ def test_a_snapshot_of_a_training_feeds_the_report(picture_models, tmp_path, cap
     assert files(tmp_path, "visuals", "snapshot", "interpolations-z", "000003") == ["all.png"]
 
 
+def test_the_report_pairs_maps_with_their_own_pictures_only(picture_models, tmp_path):
+    folder, few = tmp_path / "visuals", ["--vis-num", "1", "--vis-rich-num", "1"]
+    visualized(picture_models, "ganformer", folder, "--vis-images", *few)
+    visualized(picture_models, "ganformer", folder, "--vis-layer-maps", *few)
+    assert len(data.gather(str(tmp_path))["explorers"]) == 1
+    visualized(picture_models, "ganformer", folder, "--vis-images", "--truncation-psi", "0.5", *few)  # new pictures, old maps
+    assert data.gather(str(tmp_path))["explorers"] == []
+
+
 @pytest.mark.parametrize("flag", ["--vis-maps", "--vis-layer-maps"])
 @pytest.mark.parametrize("name", ["labelled", "kgan"])
 def test_maps_of_a_model_without_attention_are_an_error(name, flag, picture_models):

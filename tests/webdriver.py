@@ -96,6 +96,25 @@ class Browser:
         """Click an element."""
         self.request("POST", f"/element/{self.find(selector)}/click", {})
 
+    def developer(self, command, **parameters):
+        """A command of Chromium's DevTools protocol; returns its result."""
+        return self.request("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def become_phone(self, width=390, height=844):
+        """A narrow screen with touch; before `open`. A window of a desktop browser cannot be that narrow."""
+        self.developer("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2, mobile=True)
+        self.developer("Emulation.setTouchEmulationEnabled", enabled=True)
+
+    def tap(self, selector):
+        """Touch the middle of an element for a moment."""
+        script = """const element = document.querySelector(arguments[0]);
+            element.scrollIntoView({block: 'center'});
+            const box = element.getBoundingClientRect();
+            return [box.left + box.width / 2, box.top + box.height / 2];"""
+        x, y = self.run(script, selector)
+        self.developer("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
+        self.developer("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+
     def messages(self):
         """Console messages since the last call: list of dicts level, message."""
         return self.request("POST", "/se/log", {"type": "browser"})

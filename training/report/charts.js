@@ -3,14 +3,28 @@
 const MARGIN = { left: 56, right: 12, top: 8, bottom: 36 };
 const CHART_HEIGHT = 240;
 
-/** Round numbers that divide [low, high] into about `count` parts. */
+/** Round numbers in [low, high], about `count` intervals apart: of the steps 1, 2, 5, 10, ... the one that comes nearest to that. */
 function ticks(low, high, count) {
   const raw = (high - low) / count;
   const power = Math.pow(10, Math.floor(Math.log10(raw)));
-  const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= raw);
+  const miss = (step) => Math.abs((high - low) / step - count);
+  const step = [1, 2, 5, 10].map((factor) => factor * power).reduce((best, candidate) => (miss(candidate) < miss(best) ? candidate : best));
   const found = [];
   for (let index = Math.ceil(low / step); index * step <= high + step * 1e-9; index++) found.push(Number((index * step).toPrecision(12)));
   return found;
+}
+
+/** Round numbers in [10^low, 10^high], as their logarithms: 1, 2, 5 of every decade, or powers of ten where there are many. */
+function logTicks(low, high) {
+  const found = [];
+  const many = high - low > 3;
+  const stride = Math.max(Math.ceil((high - low) / 8), 1);
+  for (let decade = Math.floor(low); decade <= high; decade++) {
+    if (many && decade % stride) continue;
+    for (const factor of many ? [1] : [1, 2, 5]) found.push(decade + Math.log10(factor));
+  }
+  const inside = found.filter((level) => level >= low && level <= high);
+  return inside.length > 1 ? inside : ticks(low, high, 5);
 }
 
 /** A line chart over kimg: axes, curves, a legend that switches curves, and a cursor for pointer and arrow keys. */
@@ -25,7 +39,7 @@ class Chart {
     this.element = make("figure", { class: "chart" }, make("h3", {}, chart.title), this.svg, this.reading, this.legend());
     this.svg.addEventListener("pointermove", (event) => this.point(event));
     this.svg.addEventListener("pointerdown", (event) => this.point(event));
-    this.svg.addEventListener("pointerleave", () => document.activeElement !== this.svg && this.move(null));
+    this.svg.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && document.activeElement !== this.svg && this.move(null));
     this.svg.addEventListener("blur", () => this.move(null));
     this.svg.addEventListener("keydown", (event) => this.key(event));
     new ResizeObserver(() => this.draw()).observe(this.svg);
@@ -83,7 +97,7 @@ class Chart {
   axes(low, high, first, last, width) {
     const bottom = CHART_HEIGHT - MARGIN.bottom;
     const parts = [];
-    for (const level of ticks(low, high, 5)) {
+    for (const level of this.log ? logTicks(low, high) : ticks(low, high, 5)) {
       const y = MARGIN.top + (1 - (level - low) / (high - low)) * (bottom - MARGIN.top);
       parts.push(make("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y, y2: y }));
       parts.push(make("text", { x: MARGIN.left - 6, y: y + 4, "text-anchor": "end" }, brief(this.log ? Math.pow(10, level) : level)));

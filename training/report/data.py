@@ -18,9 +18,10 @@ EXPLORER_LIMIT = 2_500_000  # for each source of samples
 STRIPS_LIMIT = 700_000      # for each source and space
 SOURCES = (("snapshot", "the latest snapshot"), ("", "run_network.py --vis"))
 SPACES = (("z", "spherical in z"), ("w", "linear in w"))
-OTHER_PICTURES = (
-    ("reals.png", "Real images"), ("visuals/images-grid.png", "Samples"), ("visuals/noise-variance.png", "Where the noise acts"),
-    ("visuals/layer-mixing.png", "Mixing over layers"), ("visuals/component-mixing.png", "Mixing over components"),
+OTHER_PICTURES = (  # file, title, the visualization that makes it
+    ("reals.png", "Real images", None), ("visuals/images-grid.png", "Samples", "images"),
+    ("visuals/noise-variance.png", "Where the noise acts", "noise_var"), ("visuals/layer-mixing.png", "Mixing over layers", "style_mix"),
+    ("visuals/component-mixing.png", "Mixing over components", "style_mix"),
 )  # fmt: skip
 
 
@@ -47,7 +48,7 @@ def gather(run_dir):
         "grids": _grids(os.path.join(visuals, "images")),
         "explorers": [found for folder, title in SOURCES for found in _explorer(os.path.join(visuals, folder), title)],
         "strips": [found for folder, title in SOURCES for found in _strips(os.path.join(visuals, folder), title)],
-        "others": [{"title": title, "src": photograph(path, STRIP_WIDTH)} for path, title in _existing(run_dir, OTHER_PICTURES)],
+        "others": _others(run_dir),
     }
 
 
@@ -61,9 +62,19 @@ def _read_json(path):
     return found if isinstance(found, dict) else {}
 
 
-def _existing(folder, rows):
-    paths = ((os.path.join(folder, *name.split("/")), title) for name, title in rows)
-    return [(path, title) for path, title in paths if os.path.isfile(path)]
+def _made(folder, kind):
+    """What about.json says of a visualization in a folder: {} when it says nothing."""
+    found = _read_json(os.path.join(folder, "about.json")).get(kind)
+    return found if isinstance(found, dict) else {}
+
+
+def _others(run_dir):
+    paths = ((os.path.join(run_dir, *name.split("/")), title, kind) for name, title, kind in OTHER_PICTURES)
+    return [
+        {"title": title, "note": _note(_made(os.path.join(run_dir, "visuals"), kind)), "src": photograph(path, STRIP_WIDTH)}
+        for path, title, kind in paths
+        if os.path.isfile(path)
+    ]
 
 
 def _commands(log_path):
@@ -82,8 +93,10 @@ def _grids(folder):
 
 
 def _explorer(folder, title):
-    """Samples with their maps: [] or [dict]."""
-    about = _read_json(os.path.join(folder, "about.json"))
+    """Samples with their maps: [] or [dict]. Maps of other pictures than those that are there (an earlier snapshot's, say) do not count."""
+    about, pictures = _made(folder, "layer_maps"), _made(folder, "images")
+    if "colours" not in about or not pictures or any(about.get(key) != value for key, value in pictures.items()):
+        return []
     samples, size = [], 0
     for number, maps_folder in numbered_files(os.path.join(folder, "layer_maps"), "", ""):
         picture = os.path.join(folder, "images", f"{number:06d}.png")
@@ -92,7 +105,7 @@ def _explorer(folder, title):
             sample = {"number": number, "src": photograph(picture, 512), "layers": layers}
             samples.append(sample)
             size += len(json.dumps(sample))
-    if not samples or "colours" not in about:
+    if not samples:
         return []
     return [{"title": title, "note": _note(about), "colours": about["colours"], "grids": about["grids"], "samples": samples}]
 
@@ -118,7 +131,7 @@ def _strips(folder, title):
         if paths:
             encoded = within(paths, lambda row: photograph(row[2], STRIP_WIDTH), most=16, limit=STRIPS_LIMIT)
             rows = [{"label": _strip_label(number, name), "src": url} for (number, name, _), url in encoded]
-            note = _note(_read_json(os.path.join(folder, "about.json")))
+            note = _note(_made(folder, "interpolations"))
             found.append({"title": f"{way}, {title}", "note": note, "rows": rows})
     return found
 

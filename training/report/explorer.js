@@ -38,7 +38,7 @@ class Explorer {
     this.reading = make("p", { class: "reading", "aria-live": "polite" });
     this.canvas.addEventListener("pointermove", (event) => this.point(event));
     this.canvas.addEventListener("pointerdown", (event) => this.point(event));
-    this.canvas.addEventListener("pointerleave", () => this.choose(null));
+    this.canvas.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.choose(null)); // a lifted finger leaves too
     this.canvas.addEventListener("keydown", (event) => this.key(event));
     this.element = this.layout();
     this.samples.pick(0);

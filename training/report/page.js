@@ -54,6 +54,21 @@ function summary(data) {
   return [dataset, `${brief(last)} kimg`, ...results, `as of ${data.updated}`].filter(Boolean).join(" · ");
 }
 
+/** One more picture. A table or strip, much wider than high, gets a whole row and scrolls where that is too narrow. */
+function other({ title, note, src }) {
+  const image = make("img", { class: "picture", src, alt: title });
+  const scroll = make("div", { class: "scroll" }, image);
+  const figure = make("figure", {}, make("figcaption", {}, [title, note].filter(Boolean).join(": ")), scroll);
+  image.addEventListener("load", () => {
+    if (image.naturalWidth < 2.5 * image.naturalHeight) return;
+    figure.classList.add("wide");
+    scroll.setAttribute("tabindex", 0);
+    scroll.setAttribute("role", "group");
+    scroll.setAttribute("aria-label", title);
+  });
+  return figure;
+}
+
 /** The sections there is something for: [id, title, children]. */
 function sections(data) {
   const found = [];
@@ -64,7 +79,7 @@ function sections(data) {
   const explorers = data.explorers.flatMap((explorer) => [make("h3", {}, explorer.title), make("p", { class: "soft" }, explorer.note), new Explorer(explorer).element]);
   if (explorers.length) found.push(["attention", "Attention: what each region attends to most", explorers]);
   if (data.strips.length) found.push(["interpolations", "Interpolations", data.strips.flatMap(interpolation)]);
-  const others = data.others.map((other) => make("figure", {}, make("figcaption", {}, other.title), make("img", { class: "picture", src: other.src, alt: other.title })));
+  const others = data.others.map(other);
   if (others.length) found.push(["pictures", "More pictures", [make("div", { class: "others" }, ...others)]]);
   if (data.commands.length) found.push(["commands", "Commands", data.commands.map((command) => make("pre", { tabindex: 0 }, command))]);
   const configuration = Object.entries(data.sections).map(([name, values]) => make("details", {}, make("summary", {}, name), table(values)));

@@ -5,6 +5,7 @@ Letters: n pictures, K latents, L layers of w, C H W image, k region latents, h 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -90,23 +91,39 @@ def run(Gs, dataset, options, folder, quiet=False, with_movies=True, shown=None)
         noise_variation(sampler, options, folder)
     if "style_mix" in kinds:
         mixing.tables(sampler, options.seed, folder)
-    _write_about(Gs.config, options, folder, shown)
+    _write_about(Gs, options, sampler.ratio, kinds, folder, shown)
     if not quiet:
         left_out = "" if Gs.config.has_attention else "; this model has no attention: no maps"
         print(f"visualizations ({', '.join(kinds)}) in {folder}{left_out}")
 
 
-def _write_about(config, options, folder, shown):
-    """about.json: what the report says about these pictures."""
-    about = {
-        "seed": options.seed,
-        "truncation_psi": options.truncation_psi,
-        "images": shown,
-        "grids": config.attention_grids,
-        "colours": colours.palette(config.components_num).tolist() if config.has_attention else [],
-    }
-    with atomic_output(os.path.join(folder, "about.json"), "w") as file:
+def _write_about(Gs, options, ratio, kinds, folder, shown):
+    """about.json: for each visualization in the folder, what the report says about it and how it tells whether two belong together."""
+    path = os.path.join(folder, "about.json")
+    made = {"seed": options.seed, "truncation_psi": options.truncation_psi, "ratio": ratio, "images": shown, "network": _digest(Gs)}
+    about = {**_read_about(path), **dict.fromkeys(kinds, made)}
+    if "layer_maps" in kinds:
+        about["layer_maps"] = {**made, "grids": Gs.config.attention_grids, "colours": colours.palette(Gs.config.components_num).tolist()}
+    with atomic_output(path, "w") as file:
         json.dump(about, file)
+
+
+def _digest(Gs):
+    """What tells a network from others: beginning of the sha256 of its variables."""
+    digest = hashlib.sha256()
+    for _, value in sorted(Gs.get_values().items()):
+        digest.update(np.ascontiguousarray(value))
+    return digest.hexdigest()[:16]
+
+
+def _read_about(path):
+    """What an earlier call has written, as far as it can be used."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return {kind: made for kind, made in found.items() if kind in KINDS} if isinstance(found, dict) else {}
 
 
 def _label_source(dataset):
