@@ -36,6 +36,7 @@ OPTION_GROUPS = (
         Option("project", str, None, "instead of sampling: find the latents of this picture, and show what the model makes of them"),
         Option("project_steps", int, 500, "steps of the search", low=1),
         Option("project_noise", bool, True, "search for the noise too"),
+        Option("features_dir", str, None, "folder with VGG-16, which --project uses where it is there (default: the cache)"),
         Option("blending_alpha", float, 0.3, "weight of the picture where it is blended with its map", low=0, high=1),
     )),
 )  # fmt: skip
@@ -63,7 +64,8 @@ def main(argv):
     runs.check_writable(options["output_dir"], "--output-dir")
     from training.visualize import generate  # TensorFlow is imported here, after all that can be checked without it
 
-    generate.run(options, list(seeds), label, argv)
+    perceptual = None if options["project"] is None else _perceptual_distance(options["features_dir"])
+    generate.run(options, list(seeds), label, argv, perceptual)
 
 
 def _check(options, given):
@@ -81,6 +83,16 @@ def _check(options, given):
     for name, path in paths.items():
         if not path.startswith(("http://", "https://", "gdrive:")) and not os.path.isfile(path):
             raise UserError(f"{OPTIONS[name].flag} {path}: there is no such file")
+
+
+def _perceptual_distance(features_dir):
+    """(name, function) of the distance that VGG-16 sees; None where its file is not on this machine. Nothing is downloaded."""
+    from metrics import vgg16, weights
+
+    path = weights.present("vgg16", features_dir)
+    if path is None:
+        return None
+    return f"VGG-16 features ({weights.identify('vgg16', path).label})", vgg16.distance_function(path)
 
 
 def parse_seeds(text):

@@ -48,6 +48,22 @@ def fetch(source, size=None, md5=None):
     Raises:
         UserError: an unknown name, or see `download`.
     """
+    url, path = _place(source)
+    if not os.path.isfile(path):
+        download(url, path, size, md5)
+        with atomic_output(f"{path}.sha256", "w") as file:
+            file.write(f"{file_digest(path, 'sha256')}  {os.path.basename(path)}\n")
+    return path
+
+
+def cached(source):
+    """The local file of what `fetch` has downloaded earlier, or None; nothing is downloaded."""
+    path = _place(source)[1]
+    return path if os.path.isfile(path) else None
+
+
+def _place(source):
+    """(URL, path in the cache) of a source as in `fetch`."""
     name, url = os.path.basename(urllib.parse.urlsplit(source).path) or "file", source
     if source.startswith("gdrive:"):
         name = source[len("gdrive:"):]
@@ -56,12 +72,7 @@ def fetch(source, size=None, md5=None):
             raise UserError(f"{source}: no published snapshot; accepted: gdrive: and {', '.join(PUBLISHED)}, or a Google Drive id")
         url = f"gdrive:{drive_id}"
     folder = os.path.join(cache_folder("downloads"), hashlib.sha256(url.encode()).hexdigest()[:16])
-    path = os.path.join(folder, name)
-    if not os.path.isfile(path):
-        download(url, path, size, md5)
-        with atomic_output(f"{path}.sha256", "w") as file:
-            file.write(f"{file_digest(path, 'sha256')}  {name}\n")
-    return path
+    return url, os.path.join(folder, name)
 
 
 def file_digest(path, algorithm="md5"):

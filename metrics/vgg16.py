@@ -67,6 +67,56 @@ def _check_shapes(path, layers):
         channels = channels if kernel is None else len(bias)
 
 
+def _convolutions(layers, weights, images):
+    """Feature maps: the one before each pooling, and the last pooled one.
+
+    Args:
+        layers: as `read_layers` returns them.
+        weights: (kernel, bias) tensors of each convolution among them.
+        images: float32 [N, H, W, 3], 0..255.
+    """
+    x = images[..., ::-1] - tf.constant(CAFFE_MEAN)  # [N, H, W, 3], blue first
+    taps = []
+    for (kind, _, _), pair in zip(layers, weights):
+        if kind == "conv":
+            x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, pair[0], [1, 1, 1, 1], "SAME"), pair[1]))  # [N, h, w, C]
+        elif kind == "pool":
+            taps.append(x)
+            x = tf.nn.max_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "VALID")  # [N, h/2, w/2, C]
+    return taps, x
+
+
+def _distances(layers, weights, one, other):
+    """Perceptual distances [N] of images [N, H, W, 3]; see `Vgg16.distances`."""
+    sides = [_convolutions(layers, weights, images)[0] for images in (one, other)]
+    distance = 0.0
+    for one, other in zip(*sides):
+        one, other = (tap * tf.rsqrt(tf.reduce_sum(tf.square(tap), axis=-1, keepdims=True) + 1e-10) for tap in (one, other))
+        distance += tf.reduce_mean(tf.reduce_sum(tf.square(one - other), axis=-1), axis=[1, 2])  # [N]
+    return distance
+
+
+def distance_function(path):
+    """The perceptual distance as a part of other graphs, with gradients.
+
+    Args:
+        path: of the Keras .h5 file.
+
+    Returns:
+        function of two float tensors [N, H, W, 3], 0..255, at least 16×16, -> [N]; see `Vgg16.distances`.
+
+    Raises:
+        UserError: see `read_layers`.
+    """
+    layers = [layer for layer in read_layers(path) if layer[0] != "dense"]
+
+    def distances(one, other):
+        weights = [[tf.constant(array) for array in arrays if array is not None] for _, *arrays in layers]  # 59 MB of the real network
+        return _distances(layers, weights, one, other)
+
+    return distances
+
+
 class Vgg16:
     """Fully connected features of images, or distances of image pairs, on all devices of the session."""
 
@@ -113,22 +163,10 @@ class Vgg16:
             pairs.append(pair)
         return pairs
 
-    def _convolutions(self, images, weights):
-        """Feature maps: the one before each pooling, and the last pooled one."""
-        x = images[..., ::-1] - tf.constant(CAFFE_MEAN)  # [N, H, W, 3], blue first
-        taps = []
-        for (kind, _, _), pair in zip(self._layers, weights):
-            if kind == "conv":
-                x = tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, pair[0], [1, 1, 1, 1], "SAME"), pair[1]))  # [N, h, w, C]
-            elif kind == "pool":
-                taps.append(x)
-                x = tf.nn.max_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "VALID")  # [N, h/2, w/2, C]
-        return taps, x
-
     def _build_features(self, weights, floating):
         images = tf.placeholder(tf.float32 if floating else tf.uint8, [None, None, None, 3])
         resized = tf.image.resize_bilinear(tf.cast(images, tf.float32), [self.input_size] * 2)
-        _, x = self._convolutions(resized, weights)
+        _, x = _convolutions(self._layers, weights, resized)
         for (kind, kernel, _), pair in zip(self._layers, weights):
             if kind == "dense":
                 x = tf.reshape(x, [-1, kernel.shape[0]])  # height, width, channel order, as Keras flattens
@@ -137,12 +175,7 @@ class Vgg16:
 
     def _build_distances(self, weights):
         pairs = tf.placeholder(tf.float32, [None, 2, None, None, 3])
-        sides = [self._convolutions(pairs[:, side], weights)[0] for side in range(2)]
-        distance = 0.0
-        for one, other in zip(*sides):
-            one, other = (tap * tf.rsqrt(tf.reduce_sum(tf.square(tap), axis=-1, keepdims=True) + 1e-10) for tap in (one, other))
-            distance += tf.reduce_mean(tf.reduce_sum(tf.square(one - other), axis=-1), axis=[1, 2])  # [N]
-        return pairs, {"distances": distance}
+        return pairs, {"distances": _distances(self._layers, weights, pairs[:, 0], pairs[:, 1])}
 
     def __call__(self, images):
         """Features of images [n, H, W, 3], 0..255, uint8 or float32 as announced: {"features": float32 [n, D]}."""

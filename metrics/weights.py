@@ -82,15 +82,9 @@ def locate(network, features_dir):
         UserError: features_dir is not a folder, or holds an unsuitable archive.
     """
     published = WEIGHT_FILES[network]
-    if features_dir:
-        if not os.path.isdir(features_dir):
-            raise UserError(f"--features-dir {features_dir}: no such folder")
-        placed = os.path.join(features_dir, published.name)
-        if os.path.isfile(placed):
-            return placed
-        archive = os.path.join(features_dir, published.archive)
-        if published.archive and os.path.isfile(archive):
-            return unpacked(archive, published)
+    path = _placed(published, features_dir)
+    if path is not None:
+        return path
     failures = []
     for url in published.urls:
         try:
@@ -99,6 +93,32 @@ def locate(network, features_dir):
             failures.append(str(error))
     names = " or ".join(filter(None, (published.name, published.archive)))
     raise Unavailable(f"{published.name} is not available ({'; '.join(dict.fromkeys(failures))}); put {names} into --features-dir")
+
+
+def present(network, features_dir):
+    """Path of a feature network's file where it is on this machine, in `features_dir` or in the cache; else None. Nothing is downloaded.
+
+    Raises:
+        UserError: as `locate`.
+    """
+    from dnnlib import download
+
+    published = WEIGHT_FILES[network]
+    found = [_placed(published, features_dir)] + [download.cached(url) for url in published.urls if os.path.basename(url) == published.name]
+    return next(filter(None, found), None)
+
+
+def _placed(published, features_dir):
+    """Path of a file placed by hand in features_dir, itself or its archive; None without it."""
+    if not features_dir:
+        return None
+    if not os.path.isdir(features_dir):
+        raise UserError(f"--features-dir {features_dir}: no such folder")
+    placed = os.path.join(features_dir, published.name)
+    if os.path.isfile(placed):
+        return placed
+    archive = os.path.join(features_dir, published.archive)
+    return unpacked(archive, published) if published.archive and os.path.isfile(archive) else None
 
 
 def _fetch(url, published):

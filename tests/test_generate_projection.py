@@ -1,11 +1,15 @@
 """generate.py --project: the latents of a given picture."""
 
+import json
+
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow.compat.v1 as tf
 
 import generate
 from dnnlib import UserError, run_main, tflib
+from tests.metrics_standins import write_features_dir
 from tests.picture_models import assert_same_picture, expected_bytes, load_generator, one_error_line, read_png
 from training.networks import GeneratorConfig
 from training.visualize import projection, sampling
@@ -31,6 +35,40 @@ def test_a_picture_of_the_model_is_found_again(picture_models, tmp_path):
         again = expected_bytes(Gs.run_part("synthesis", w[np.newaxis]).images, ratio=0.75)[0]
     assert_same_picture(found, again)
     assert np.abs(found.astype(int) - target).mean() < 0.5 * np.abs(start.astype(int) - target).mean()
+
+
+@pytest.mark.slow
+def test_vgg_is_used_where_it_is(picture_models, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("GANFORMER_CACHE", str(tmp_path / "cache"))
+    PIL.Image.fromarray(np.full([8, 8, 3], 90, np.uint8)).save(str(tmp_path / "gray.png"))
+    (tmp_path / "features").mkdir()
+    write_features_dir(str(tmp_path / "features"))
+    common = ["--model", picture_models["kgan"], "--gpus", "cpu", "--project", str(tmp_path / "gray.png"), "--project-steps", "5"]
+    distances = []
+    for name, extra in (("without", []), ("with", ["--features-dir", str(tmp_path / "features")])):
+        assert run_main(generate.main, [*common, "--output-dir", str(tmp_path / name), *extra]) == 0
+        record = json.loads((tmp_path / name / "gray-projected.json").read_text())
+        assert f"image loss: {record['image_loss']}" in capsys.readouterr().out
+        assert record["image_loss"].endswith("random features") == (name == "without") != ("VGG-16" in record["image_loss"])
+        assert len(record["model_sha256"]) == 64 and "--project-steps 5" in record["command"]
+        distances.append(float(np.load(str(tmp_path / name / "gray-projected.npz"))["distance"]))
+    assert abs(distances[0] - distances[1]) > 1e-6
+    assert run_main(generate.main, [*common, "--output-dir", str(tmp_path / "x"), "--features-dir", "absent"]) == 1
+    assert one_error_line(capsys.readouterr().err) == "error: --features-dir absent: no such folder"
+
+
+def test_pictures_for_the_perceptual_distance(graph):
+    seen = []
+
+    def perceptual(one, other):
+        seen.append(tuple(one.shape.as_list()))
+        return tf.reduce_mean(tf.square(one - other), axis=[1, 2, 3])
+
+    for shape in ((1, 1, 6, 8), (1, 3, 32, 64), (1, 3, 256, 512)):
+        one, other = np.full(shape, -1.0), np.full(shape, 1.0)
+        value = float(tflib.run(projection.distance(_constant(one), _constant(other), perceptual)))
+        np.testing.assert_allclose(value, 4.0 + projection.PERCEPTUAL_WEIGHT * 255**2, rtol=1e-5)
+    assert seen == [(1, 36, 48, 3), (1, 32, 64, 3), (1, 128, 256, 3)]
 
 
 def test_the_network_keeps_its_noise_and_the_search_repeats(picture_models):
@@ -61,8 +99,6 @@ def test_distance_and_whiteness(graph):
 
 
 def _constant(array):
-    import tensorflow.compat.v1 as tf
-
     return tf.constant(array, tf.float32)
 
 

@@ -14,7 +14,7 @@ import scipy.signal
 import tensorflow.compat.v1 as tf
 
 import dnnlib
-from dnnlib import UserError
+from dnnlib import UserError, download, tflib
 from metrics import feature_networks, inception, resize, vgg16, weights
 from tests.metrics_standins import inception_standin, vgg16_standin, write_features_dir
 
@@ -208,6 +208,33 @@ def test_perceptual_distance_equals_numpy(tmp_path):
         assert measured[index] == pytest.approx(total, rel=1e-3)
     np.testing.assert_array_equal(network.distances(one, one), 0)
     network.close()
+    with tflib.session_scope():
+        in_graph = tflib.run(vgg16.distance_function(path)(tf.constant(one), tf.constant(other)))
+    np.testing.assert_allclose(in_graph, measured, rtol=1e-4)
+
+
+def _write_empty(url, path, *_):
+    os.makedirs(os.path.dirname(path))
+    with open(path, "w"):
+        pass
+
+
+def test_what_is_present_is_found_without_the_network(tmp_path, monkeypatch):
+    def no_network(*_, **__):
+        raise AssertionError("a download was tried")
+
+    monkeypatch.setenv("GANFORMER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(download, "download", no_network)
+    assert weights.present("vgg16", None) is None and weights.present("vgg16", str(tmp_path)) is None
+    with pytest.raises(UserError, match="no such folder"):
+        weights.present("vgg16", str(tmp_path / "absent"))
+    url = weights.WEIGHT_FILES["vgg16"].urls[1]
+    monkeypatch.setattr(download, "download", _write_empty)
+    path = download.fetch(url)
+    monkeypatch.setattr(download, "download", no_network)
+    assert weights.present("vgg16", None) == path
+    (tmp_path / weights.WEIGHT_FILES["vgg16"].name).write_text("")
+    assert weights.present("vgg16", str(tmp_path)) == str(tmp_path / weights.WEIGHT_FILES["vgg16"].name)
 
 
 def test_unsuitable_vgg_files_are_one_clear_line(tmp_path):

@@ -21,7 +21,7 @@ from training.visualize import colours, movies, projection, sampling
 VIDEO_FPS = 16
 
 
-def run(options, seeds, label, argv):
+def run(options, seeds, label, argv, perceptual=None):
     """Make the pictures of a command line.
 
     Args:
@@ -29,6 +29,7 @@ def run(options, seeds, label, argv):
         seeds: list of ints, one a picture.
         label: None, a class number, or a label vector (list of floats).
         argv: the command line, for the JSON file.
+        perceptual: for --project: (its name, distance as in training.visualize.projection.distance); None for random features.
 
     Raises:
         UserError: the snapshot cannot be read or does not do what is asked for.
@@ -52,12 +53,12 @@ def run(options, seeds, label, argv):
             noise_mode=options["noise_mode"],
         )
         if target is not None:
-            _project(sampler, target, options)
+            _project(sampler, target, options, perceptual, {**_record(options, path, ratio, argv), "image_loss": _loss_name(perceptual)})
             return
         files = _pictures(sampler, options, seeds)
         if options["video"]:
             _video(sampler, options["output_dir"], seeds, options["video_steps"])
-    _write_record(options, path, ratio, files, argv)
+    _write_record({**_record(options, path, ratio, argv), "pictures": files}, options["output_dir"], "samples.json")
     print(f"{len(seeds)} pictures in {options['output_dir']}")
 
 
@@ -138,19 +139,26 @@ def _video(sampler, folder, seeds, steps):
         print("no ffmpeg: the video is a GIF only")
 
 
-def _project(sampler, target, options):
-    """--project: the picture, its latents and its reconstruction."""
+def _loss_name(perceptual):
+    return f"pixels at several scales and {perceptual[0] if perceptual else 'random features'}"
+
+
+def _project(sampler, target, options, perceptual, record):
+    """--project: the picture, its latents, its reconstruction, and how they were found."""
     name = os.path.splitext(os.path.basename(options["project"]))[0]
-    found = projection.project(sampler, target, options["project_steps"], options["project_noise"])
+    print(f"image loss: {record['image_loss']}")
+    distance = perceptual[1] if perceptual else None
+    found = projection.project(sampler, target, options["project_steps"], options["project_noise"], distance)
     projection.save(found, options["output_dir"], name)
+    _write_record(record, options["output_dir"], f"{name}-projected.json")
     print(f"distance {found.distance:.4g}; {name}-side-by-side.png and {name}-projected.npz in {options['output_dir']}")
 
 
-def _write_record(options, snapshot, ratio, files, argv):
-    """samples.json: everything needed to make the pictures again."""
+def _record(options, snapshot, ratio, argv):
+    """Everything needed to make the pictures again: dict for JSON."""
     with open(snapshot, "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()
-    record = {
+    return {
         "command": " ".join(shlex.quote(word) for word in ["generate.py", *argv]),
         "model": options["model"],
         "model_sha256": digest,
@@ -159,8 +167,10 @@ def _write_record(options, snapshot, ratio, files, argv):
         "ratio": ratio,
         "versions": run_record.versions(),
         "git": run_record.git_revision(),
-        "pictures": files,
     }
-    with atomic_output(os.path.join(options["output_dir"], "samples.json"), "w") as file:
+
+
+def _write_record(record, folder, name):
+    with atomic_output(os.path.join(folder, name), "w") as file:
         json.dump(record, file, indent=2)
         file.write("\n")

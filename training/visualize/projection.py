@@ -1,7 +1,8 @@
 """Projection: the latents w (and noise) whose picture is nearest to a given one (Karras et al. 2020, appendix D).
 
 The distance needs no trained network: squared errors of the pixels at several scales, and of features of fixed random convolutions, which
-see edges and textures. Letters: K latents, L layers of w, C H W image.
+see edges and textures; or, in place of these features, a perceptual distance that the caller brings.
+Letters: K latents, L layers of w, C H W image.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ EXPLORATION = 0.05          # noise on w at the beginning, of the spread of w
 EXPLORED = 0.75             # part of the way after which it has ended
 NOISE_WEIGHT = 1e3          # of the penalty that keeps the noise white
 FEATURES_WEIGHT = 0.5
+PERCEPTUAL_WEIGHT = 0.2     # of a distance of about 1, in place of the random features
+PERCEPTUAL_SIZES = (32, 256)  # pictures are repeated or averaged to sides between these for it
 FEATURES = ((16, 1), (32, 2), (64, 2))  # random convolutions: channels, stride
 SMALLEST_SCALE = 4          # pixels
 
@@ -67,7 +70,7 @@ def read_target(path, config, ratio):
     return pixels.transpose(2, 0, 1)
 
 
-def project(sampler, target, steps, with_noise):
+def project(sampler, target, steps, with_noise, perceptual=None):
     """Find w and noise for a picture. The network's noise is left as it was found.
 
     Args:
@@ -75,13 +78,14 @@ def project(sampler, target, steps, with_noise):
         target: uint8 [C, H, W] without padding.
         steps: of the optimisation.
         with_noise: whether the stored noise is optimised too.
+        perceptual: see `distance`.
 
     Returns:
         Projection.
     """
     ws = sampler.ws_of_seeds(sampling.seeds_of(0, 0, AVERAGED))  # [n, K, L, w_dim]
     spread = float(np.sqrt(np.mean(np.square(ws - ws.mean(axis=0)))))
-    search = _Search(sampler, target, ws.mean(axis=0), with_noise)
+    search = _Search(sampler, target, ws.mean(axis=0), with_noise, perceptual)
     stream = numpy_stream(0, "projection")
     with sampler.bar(steps, "projection", "step") as progress:
         for step in range(steps):
@@ -102,7 +106,7 @@ def _learning_rate(part):
 class _Search:
     """The optimisation as a graph: variables, loss, update."""
 
-    def __init__(self, sampler, target, start, with_noise):
+    def __init__(self, sampler, target, start, with_noise, perceptual):
         network = sampler.Gs
         noisy = with_noise and getattr(network.config, "local_noise", False)
         names = [name for name in network.variables if name.rpartition("/")[2].startswith("noise") and not name.endswith("strength")]
@@ -111,7 +115,8 @@ class _Search:
         self._exploration = tf.placeholder_with_default(np.zeros_like(start, np.float32), start.shape)
         self._rate = tf.placeholder_with_default(0.0, [])
         out = network.part("synthesis")(self._w + self._exploration, noise_mode=sampler.noise_mode)
-        self._distance = distance(_rows_inside(out.images, target.shape), tf.constant(target[np.newaxis] / 127.5 - 1.0, tf.float32))
+        wanted = tf.constant(target[np.newaxis] / 127.5 - 1.0, tf.float32)
+        self._distance = distance(_rows_inside(out.images, target.shape), wanted, perceptual)
         variables = [self._w] + [noise for noise in self._noises.values() if min(noise.shape.as_list()[2:]) > 0]
         loss = self._distance + NOISE_WEIGHT * sum([whiteness_penalty(noise) for noise in self._noises.values()], tf.constant(0.0))
         optimizer = tf.train.AdamOptimizer(self._rate, beta1=0.9, beta2=0.999)
@@ -144,27 +149,44 @@ def _rows_inside(pictures, shape):
     return pictures[:, :, top : top + shape[1]]
 
 
-def distance(one, other):
+def distance(one, other, perceptual=None):
     """How different two pictures look.
 
     Args:
         one, other: float tensors [1, C, H, W] in about [-1, 1].
+        perceptual: function of two tensors [1, H, W, 3], 0..255, -> [1], in place of the random features; None for these.
 
     Returns:
-        Scalar tensor: mean over scales of the mean squared error, and half the mean over layers of that of random features.
+        Scalar tensor: mean over scales of the mean squared error, and half the mean over layers of that of random features (or a fifth of
+        the perceptual distance).
     """
     pair = tf.transpose(tf.concat([one, other], axis=0), [0, 2, 3, 1])  # [2, H, W, C]
     errors, scaled = [_mean_square(pair)], pair
     while min(scaled.shape.as_list()[1:3]) >= 2 * SMALLEST_SCALE:
         scaled = tf.nn.avg_pool(scaled, [1, 2, 2, 1], [1, 2, 2, 1], "VALID")
         errors.append(_mean_square(scaled))
+    pixels = tf.add_n(errors) / len(errors)
+    if perceptual is not None:
+        sides = tf.split((_for_perceptual(pair) + 1.0) * 127.5, 2)
+        return pixels + PERCEPTUAL_WEIGHT * tf.reduce_sum(perceptual(*sides))
     features, x = [], pair
     for index, (channels, stride) in enumerate(FEATURES):
         inputs = x.shape.as_list()[3]
         kernel = numpy_stream(0, f"projection/features{index}").standard_normal([3, 3, inputs, channels]) * np.sqrt(2 / (9 * inputs))
         x = tf.nn.leaky_relu(tf.nn.conv2d(x, tf.constant(kernel, tf.float32), strides=[1, stride, stride, 1], padding="SAME"))
         features.append(_mean_square(x))
-    return tf.add_n(errors) / len(errors) + FEATURES_WEIGHT * tf.add_n(features) / len(features)
+    return pixels + FEATURES_WEIGHT * tf.add_n(features) / len(features)
+
+
+def _for_perceptual(pair):
+    """Pictures [2, H, W, C] with three channels and sides of PERCEPTUAL_SIZES."""
+    low, high = PERCEPTUAL_SIZES
+    pair = tf.tile(pair, [1, 1, 1, 3 // pair.shape.as_list()[3]])
+    while max(pair.shape.as_list()[1:3]) > high:
+        pair = tf.nn.avg_pool(pair, [1, 2, 2, 1], [1, 2, 2, 1], "VALID")
+    height, width = pair.shape.as_list()[1:3]
+    times = -(-low // min(height, width))
+    return tf.image.resize_nearest_neighbor(pair, [times * height, times * width]) if times > 1 else pair
 
 
 def _mean_square(pair):
