@@ -1,0 +1,43 @@
+"""examples.gallery: the page of all visualizations, of a tiny run."""
+
+import os
+import re
+import subprocess
+import sys
+
+import PIL.Image
+import pytest
+
+from dnnlib import run_main
+from examples import gallery
+from tests import webdriver
+from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
+
+
+@pytest.mark.slow
+def test_every_entry_has_its_picture(tmp_path):
+    write_raw_dataset(tmp_path, "blobs")
+    results = ["--result-dir", tmp_path / "results", "--expname", "tiny", "--dataset", "blobs", "--data-dir", tmp_path]
+    code, _, err = finish("--train", "--ganformer-default", "--components-num", 2, "--total-kimg", 0.016, *results, *SMALL)
+    assert code == 0, err
+    page = tmp_path / "page"
+    command = ["-m", "examples.gallery", "--run", tmp_path / "results" / "tiny-000", "--output", page, "--project-steps", "2"]
+    done = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    text = (page / "README.md").read_text(encoding="utf-8")
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert set(pictures) == set(os.listdir(str(page))) - {"README.md"}
+    assert len(pictures) == 14 + (0 if None in webdriver.programs() else 3)
+    for command in re.findall(r"^python (.*)$", text, flags=re.M):
+        assert f"$ python {command}\n" in done.stdout  # what the page says has been run
+    sizes = {}
+    for name in pictures:
+        with PIL.Image.open(str(page / name)) as picture:
+            sizes[name] = picture.size
+    assert sizes["samples.png"] == (4 * (8 * 16 + 7 * 4), 4 * (2 * 16 + 4))  # two rows of eight pictures, four times as large
+    assert sizes["interpolations.png"][0] == 4 * 9 * 16 and sizes["video.gif"] == (64, 64)
+
+
+def test_a_folder_that_is_no_run(tmp_path, capsys):
+    assert run_main(gallery.main, ["--run", str(tmp_path)]) == 1
+    assert "expected the folder of a run" in capsys.readouterr().err
