@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
@@ -47,22 +46,19 @@ def main(argv):
 
 def _rate(count, folder):
     """Images per second of `count` workers with a core each."""
-    addresses = [f"127.0.0.1:{_free_port()}" for _ in range(count)]
+    from tests.cli_helpers import free_ports, worker_environment
+
+    ports = free_ports(count)
     words = [sys.executable, "run_network.py", *TRAINING, "--data-dir", folder, "--result-dir", os.path.join(folder, f"results{count}")]
-    workers = []
-    for rank in range(count):
-        config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
-        environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
-        workers.append(subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-                                        preexec_fn=lambda rank=rank: os.sched_setaffinity(0, {rank})))  # fmt: skip
+    workers = [_start(words, rank, worker_environment(rank, ports)) for rank in range(count)]
     output = [worker.communicate()[0] for worker in workers][0]
     return float(re.findall(r"^tick .* images/s ([\d.]+)", output, re.M)[-1])
 
 
-def _free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+def _start(words, rank, environment):
+    """A worker that has one core to itself."""
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    return subprocess.Popen(words, env=environment, preexec_fn=lambda: os.sched_setaffinity(0, {rank}), **output)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Training in several processes over TF_CONFIG: real processes on the loopback interface."""
 
 import glob
-import json
 import os
 import signal
 import socket
@@ -11,25 +10,14 @@ import time
 import numpy as np
 import pytest
 
-from tests.cli_helpers import SMALL, command, finish, wait_for, write_raw_dataset
+from tests.cli_helpers import SMALL, command, finish, free_ports, wait_for, worker_environment, write_raw_dataset
 
 pytestmark = pytest.mark.slow
 FLAGS = [*SMALL, "--train", "--pathreg", "--mirror-augment", "--tick-kimg", "0.16", "--total-kimg", "0.96"]
 
 
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
 def start_worker(rank, ports, flags):
-    config = {"cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]}, "task": {"type": "worker", "index": rank}}
-    environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
+    environment = worker_environment(rank, ports)
     return subprocess.Popen(command(*flags), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 

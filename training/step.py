@@ -174,8 +174,9 @@ class TrainingStep:
         per_round = ([*phase.means.values()], [*phase.updates.values()], phase.finish if once else phase.accumulate)
         results = [tflib.run(per_round, self._feed(batch, index)) for index in range(self.rounds)]
         norm, squares, skipped = results[0][2] if once else tflib.run(phase.finish)
-        next_values = [np.mean(values, axis=0) for values in zip(*(r[1] for r in results))]
-        tflib.variables.assign(dict(zip(phase.updates, next_values)))
+        if phase.updates:
+            next_values = [np.mean(values, axis=0) for values in zip(*(r[1] for r in results))]
+            tflib.variables.assign(dict(zip(phase.updates, next_values)))
         note = self.optimizers[phase.network].check(squares, int(skipped))
         if note:
             print(note)

@@ -92,20 +92,21 @@ def check_replicas(state):
     """
     if workers().count == 1:
         return
-    digests = gather(np.frombuffer(_digest(state.arrays), np.int64))
-    strangers = [rank for rank, digest in enumerate(digests) if np.any(digest != digests[0])]
+    digests = gather(np.frombuffer(digest(state.arrays), np.int64))
+    strangers = [rank for rank, own in enumerate(digests) if np.any(own != digests[0])]
     if strangers:
         listed = ", ".join(workers().describe(rank) for rank in strangers)
         raise UserError(f"{listed} and {workers().describe(0)} hold different weights: all workers need the same hardware and versions")
 
 
-def _digest(entries):
-    digest = hashlib.sha256()
+def digest(entries):
+    """SHA-256 (bytes) of named arrays: names, types, shapes and values."""
+    found = hashlib.sha256()
     for name in sorted(entries):
         array = np.ascontiguousarray(entries[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.digest()
+        found.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        found.update(array.tobytes())
+    return found.digest()
 
 
 def _encode(values):
@@ -125,7 +126,7 @@ def save(path, state):
 def _write(file, state):
     entries = dict(state.arrays)
     entries["record"] = _encode({"version": VERSION, "progress": vars(state.progress), "record": state.record})
-    entries["sha256"] = np.frombuffer(_digest(entries), np.uint8)
+    entries["sha256"] = np.frombuffer(digest(entries), np.uint8)
     np.savez(file, **entries)
 
 
@@ -144,7 +145,7 @@ def load(path):
         expected = entries.pop("sha256").tobytes()
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"training state {path}: cannot be read ({error or type(error).__name__})") from None
-    if _digest(entries) != expected:
+    if digest(entries) != expected:
         raise UserError(f"training state {path}: damaged (its checksum does not fit)")
     stored = json.loads(entries.pop("record").tobytes().decode())
     if stored["version"] != VERSION:

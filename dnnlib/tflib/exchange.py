@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 
 from dnnlib.tflib import setup
 
-CHUNK = 2**22  # int64 values in one sum: 32 MB
+CHUNK = 2**22  # int64 values in one sum at most: 32 MB
 
 
 def gather(values):
@@ -38,8 +38,7 @@ def broadcast(payload):
     padded = np.zeros(-(-size // 8), np.int64)
     if workers.leads:
         padded.view(np.uint8)[:size] = np.frombuffer(payload, np.uint8)
-    chunks = [np.resize(padded[start : start + CHUNK], CHUNK) for start in range(0, len(padded), CHUNK)]
-    received = [_sum(chunk if workers.leads else np.zeros_like(chunk)) for chunk in chunks]
+    received = [_sum(padded[start : start + CHUNK]) for start in range(0, len(padded), CHUNK)]
     return np.concatenate(received).tobytes()[:size] if received else b""
 
 

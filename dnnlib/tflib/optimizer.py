@@ -93,7 +93,8 @@ class Optimizer:
             with tf.device(device):
                 by_device.append(tf.gradients(loss * scale, wanted, unconnected_gradients="zero"))
         with tf.device(devices[0]):
-            return [tf.add_n(list(parts)) / (len(parts) * scale) for parts in zip(*by_device)]
+            means = [tf.add_n(list(parts)) / len(parts) if len(parts) > 1 else parts[0] for parts in zip(*by_device)]
+            return [mean / scale for mean in means] if self.loss_scaling else means
 
     def _apply_sums(self, device):
         if not hasattr(self, "_applied_sums"):

@@ -5,7 +5,6 @@ Letters: n pictures, K latents, L layers of w, C H W image, k region latents, h 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ import numpy as np
 from dnnlib import UserError, atomic_output
 from dnnlib.tflib import numpy_stream
 from training import images
+from training.training_state import digest
 from training.visualize import colours, mixing, movies, sampling
 
 KINDS = ("images", "latents", "maps", "layer_maps", "interpolations", "noise_var", "style_mix")
@@ -100,20 +100,13 @@ def run(Gs, dataset, options, folder, quiet=False, with_movies=True, shown=None)
 def _write_about(Gs, options, ratio, kinds, folder, shown):
     """about.json: for each visualization in the folder, what the report says about it and how it tells whether two belong together."""
     path = os.path.join(folder, "about.json")
-    made = {"seed": options.seed, "truncation_psi": options.truncation_psi, "ratio": ratio, "images": shown, "network": _digest(Gs)}
+    network = digest(Gs.get_values()).hex()[:16]
+    made = {"seed": options.seed, "truncation_psi": options.truncation_psi, "ratio": ratio, "images": shown, "network": network}
     about = {**_read_about(path), **dict.fromkeys(kinds, made)}
     if "layer_maps" in kinds:
         about["layer_maps"] = {**made, "grids": Gs.config.attention_grids, "colours": colours.palette(Gs.config.components_num).tolist()}
     with atomic_output(path, "w") as file:
         json.dump(about, file)
-
-
-def _digest(Gs):
-    """What tells a network from others: beginning of the sha256 of its variables."""
-    digest = hashlib.sha256()
-    for _, value in sorted(Gs.get_values().items()):
-        digest.update(np.ascontiguousarray(value))
-    return digest.hexdigest()[:16]
 
 
 def _read_about(path):
