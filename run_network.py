@@ -125,7 +125,7 @@ def _evaluator(names, options, dataset):
             print(f"metric {result.metric}: {numbers or result.error}  ({said})", flush=True)
         return {name: value for result in results for name, value in result.values.items()}
 
-    return evaluate if names else None
+    return evaluate
 
 
 def _evaluate_folder(command, options, evaluate):
@@ -133,8 +133,7 @@ def _evaluate_folder(command, options, evaluate):
     run_dir = runs.latest_run(options.result_dir, options.expname) or runs.create_run(options.result_dir, options.expname)
     with log.tee(os.path.join(run_dir, "log.txt")):
         print(command)
-        if evaluate is not None:
-            evaluate(None, None, run_dir)
+        evaluate(None, None, run_dir)
         print(f"results in {run_dir}")
 
 
@@ -153,7 +152,7 @@ def _use_snapshot(snapshot, options, dataset, evaluate):
         if not Gs.config.c_dim and dataset.labels.shape[1]:
             print(f"dataset {dataset.name}: its labels are not used, the snapshot was trained without them")
             dataset.labels = dataset.labels[:, :0]
-        if options.eval and evaluate is not None and not _images_dir(options):
+        if options.eval and not _images_dir(options):
             evaluate(Gs, snapshot.path, snapshot.run_dir)
         if options.vis:
             visualize.run(Gs, dataset, options, os.path.join(snapshot.run_dir, "visuals"), shown=_images_shown(snapshot.path))

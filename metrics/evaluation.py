@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 from dnnlib import UserError
 from metrics import feature_networks, images, results, weights
-from metrics.metric_base import PROTOCOLS, parse_names
+from metrics.metric_base import PROTOCOLS, REGISTRY, parse_names
 from metrics.progress import progress_bar
 from metrics.reference import ReferenceCache, reference_key
 
@@ -70,12 +70,17 @@ class Context:
     """One evaluation's images, feature networks, and what the metrics collected. A pass over images serves all metrics.
 
     Attributes:
-        Gs, dataset, options: as given to `evaluate`.
+        dataset, options: as given to `evaluate`.
         crop: crop rule of the protocol.
     """
 
-    def __init__(self, metrics, Gs, dataset, options):
-        self.Gs = Gs
+    def __init__(self, metrics, Gs, dataset, options, made):
+        """
+        Args:
+            metrics: list of Metric.
+            Gs, dataset, options: as given to `evaluate`.
+            made: dict of the sources whose images are evaluated, "fakes" and those that belong to one metric, by its name.
+        """
         self.dataset = dataset
         self.options = options
         self.crop = PROTOCOLS[options.protocol]
@@ -85,17 +90,17 @@ class Context:
         self._networks = {}
         self._fingerprint = None if options.images_dir else results.network_fingerprint(Gs)
         self._cache = ReferenceCache(options.cache_folder())
-        if options.images_dir:
-            fakes = images.ImageFolder(options.images_dir, dataset, self.crop)
-        else:
-            fakes = images.Generated(Gs, dataset, options.images_num, options.seed, options.batch_size, self.crop)
-        count = min(options.images_num, fakes.count)
+        count = min(options.images_num, made["fakes"].count)
         if options.protocol == "stylegan2":
             reals = images.Reals(dataset, count, True, options.mirror, options.seed, self.crop)
         else:
             reals = images.Reals(dataset, dataset.count, False, False, 0, self.crop)
-        self._sources = {"reals": reals, "fakes": fakes}
+        self._sources = dict(made, reals=reals)
         self._available = (reals.count, count)
+
+    def source(self, name):
+        """The source "reals", "fakes", or that of the metric of this name."""
+        return self._sources[name]
 
     def count(self, kind, metric):
         """Number of images of a kind ("reals" or "fakes") that a metric takes."""
@@ -232,6 +237,8 @@ class Context:
 def evaluate(names, Gs, dataset, options):
     """Evaluate metrics of a generator, or of the folder options.images_dir.
 
+    In a training of several workers all of them call this: worker 0 evaluates, and the generation is shared by all.
+
     Args:
         names: comma list or list of metric names, as `resolve` returned them.
         Gs: dnnlib.tflib.Network of the generator; None with options.images_dir.
@@ -240,24 +247,48 @@ def evaluate(names, Gs, dataset, options):
 
     Returns:
         List of Result in the order of the names, also appended to the files in options.run_dir. A metric that fails gives a Result with
-        `error` and one warning; it does not disturb the others.
+        `error` and one warning; it does not disturb the others. An empty list in workers other than 0.
 
     Raises:
         UserError: unknown names or option values, labels or an images_dir that do not fit the dataset.
     """
+    from dnnlib import tflib  # late: --help must not wait for TensorFlow
+    from metrics import sharing
+
     options.check()
     metrics = parse_names(names)
-    if not metrics:
+    if not metrics and tflib.workers().count == 1:
         return []
-    context = Context(metrics, Gs, dataset, options)
-    try:
-        evaluated = [_evaluate_one(metric, context) for metric in metrics]
-    finally:
-        context.close()
+    sources = _sources_made(Gs, dataset, options)
+    if not tflib.workers().leads:
+        sharing.assist(list(sources.values()))
+        return []
+    with sharing.shared(list(sources.values())) as made:
+        evaluated = _evaluate_all(metrics, Context(metrics, Gs, dataset, options, dict(zip(sources, made))))
     if options.run_dir:
         for result in evaluated:
             results.write(result, options.run_dir)
     return evaluated
+
+
+def _sources_made(Gs, dataset, options):
+    """Sources of what is evaluated: OrderedDict of "fakes" and, with a network, each metric's that has its own.
+
+    They do not depend on the metrics asked for: the workers of a training may have been given different ones.
+    """
+    crop = PROTOCOLS[options.protocol]
+    if options.images_dir:
+        return OrderedDict(fakes=images.ImageFolder(options.images_dir, dataset, crop))
+    sources = OrderedDict(fakes=images.Generated(Gs, dataset, options.images_num, options.seed, options.batch_size, crop))
+    sources.update((name, metric.source(Gs, dataset, options)) for name, metric in REGISTRY.items() if metric.needs_generator)
+    return sources
+
+
+def _evaluate_all(metrics, context):
+    try:
+        return [_evaluate_one(metric, context) for metric in metrics]
+    finally:
+        context.close()
 
 
 def _evaluate_one(metric, context):

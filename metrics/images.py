@@ -1,7 +1,7 @@
 """Where images come from: a generator, a dataset, a folder. All give uint8 [n, C, H, W] by position, the padding cut off.
 
-Every source has `count`, `shape` (C, H, W after the crop), `read(start, stop)`, `granule` (images best read at once), and `settings`, what
-a result must say about it.
+Every source has `count`, `shape` (C, H, W after the crop), `read(start, stop)`, `granule` (images best read at once), `ahead` (whether
+another thread may read it), and `settings`, what a result must say about it; those that a network makes have `dtype` too.
 """
 
 import concurrent.futures
@@ -95,6 +95,9 @@ def _check_pictures(config, dataset):
 class Generated:
     """Images of a generator: no truncation, image i from (seed, i) alone, labels drawn from the dataset's."""
 
+    ahead = False  # a session's calls stay on the thread that owns it
+    dtype = np.uint8
+
     def __init__(self, Gs, dataset, count, seed, batch_size, rule):
         """
         Args:
@@ -139,6 +142,7 @@ class Reals:
     """
 
     granule = 1
+    ahead = True
 
     def __init__(self, dataset, count, repeat, mirror, seed, rule):
         """
@@ -174,6 +178,7 @@ class ImageFolder:
     """Image files of a folder, by name: padded squares as the dataset stores them, or pictures already cut to its ratio."""
 
     granule = 1
+    ahead = True
 
     def __init__(self, folder, dataset, rule):
         """
@@ -224,16 +229,16 @@ def chunks(source, count):
     """Images of a source in blocks of a moderate number of pixels; files and records are read one block ahead.
 
     Args:
-        source: Generated, Reals or ImageFolder.
+        source: any.
         count: the first `count` images are read.
 
     Yields:
-        uint8 [n, C, H, W].
+        [n, ...], as the source gives them.
     """
-    _, height, width = source.shape
+    height, width = source.shape[-2:]
     size = max(1, min(CHUNK_IMAGES, CHUNK_PIXELS // (height * width)) // source.granule) * source.granule
     bounds = [(start, min(start + size, count)) for start in range(0, count, size)]
-    if isinstance(source, Generated):  # a session's calls stay on the thread that owns it
+    if not source.ahead:
         for start, stop in bounds:
             yield source.read(start, stop)
         return

@@ -64,6 +64,10 @@ class Metric:
         """How many of the available reals and fakes to take."""
         return reals, fakes
 
+    def source(self, Gs, dataset, options):
+        """Where a metric that `needs_generator` takes its images (see metrics.images), asked for by Context.source(its name)."""
+        raise NotImplementedError
+
     def collector(self, count, shape, options):
         """An object with `add(batch)` for `count` images, given in order.
 

@@ -9,8 +9,8 @@ from collections import OrderedDict
 
 import numpy as np
 
-from metrics.images import CHUNK_IMAGES, CHUNK_PIXELS, crop_rows, devices_of_session, draw_inputs
-from metrics.metric_base import Metric, register
+from metrics.images import chunks, crop_rows, devices_of_session, draw_inputs
+from metrics.metric_base import PROTOCOLS, Metric, register
 from metrics.progress import progress_bar
 from metrics.streams import numpy_stream
 
@@ -75,6 +75,60 @@ def prepare_images(images, face_crop):
     return (images + np.float32(1)) * np.float32(127.5)
 
 
+class PathPairs:
+    """A source (see metrics.images) of pairs of images at points ε apart on paths between latents: float32 [n, 2, C, h, w]."""
+
+    ahead = False  # a session's calls stay on the thread that owns it
+    dtype = np.float32
+
+    def __init__(self, metric, Gs, dataset, options):
+        """
+        Args:
+            metric: PerceptualPathLength, says where the paths lie.
+            Gs: dnnlib.tflib.Network of a generator.
+            dataset: training.dataset.Dataset, for the labels and the ratio.
+            options: Options.
+        """
+        channels, _, width = dataset.shape
+        self._metric = metric
+        self._Gs = Gs
+        self._labels = dataset.labels
+        self._seed = options.seed
+        self._rows = crop_rows(width, dataset.ratio, PROTOCOLS[options.protocol])
+        self._batches = {"batch_size": options.batch_size, "devices": devices_of_session()}
+        self.count = options.images_num
+        self.granule = options.batch_size * len(self._batches["devices"])
+        blank = np.zeros((1, channels, self._rows.stop - self._rows.start, width), np.float32)
+        self.shape = (2,) + prepare_images(blank, metric.face_crop).shape[1:]
+        self.settings = {}
+
+    def read(self, start, stop):
+        points, seeds = self.points(start, stop)
+        images = [self._Gs.run_part("synthesis", ws, noise_mode="random", seeds=seeds, **self._batches).images for ws in points]
+        return np.stack([prepare_images(one[:, :, self._rows], self._metric.face_crop) for one in images], axis=1)
+
+    def points(self, start, stop):
+        """Points ε apart: ws [2, n, ...], and the noise seeds [n] they share."""
+        z_from, classes, seeds = draw_inputs(self._Gs, self._labels, self._seed, "ppl-from", start, stop)
+        z_to, _, _ = draw_inputs(self._Gs, self._labels, self._seed, "ppl-to", start, stop)
+        places = np.zeros(stop - start)
+        if self._metric.sampling == "full":
+            places = np.array([numpy_stream(self._seed, "ppl-place", index).rand() for index in range(start, stop)])
+
+        def mapped(z):
+            z = np.asarray(z, np.float32)
+            return self._Gs.run_part("mapping", z, classes, truncation_psi=None, **self._batches).ws.astype(np.float64)
+
+        if self._metric.space == "z":
+            places = places.reshape((-1,) + (1,) * (z_from.ndim - 1))
+            points = [mapped(slerp(z_from.astype(np.float64), z_to.astype(np.float64), t)) for t in (places, places + EPSILON)]
+        else:
+            ends = mapped(z_from), mapped(z_to)
+            places = places.reshape((-1,) + (1,) * (ends[0].ndim - 1))
+            points = [ends[0] + (ends[1] - ends[0]) * t for t in (places, places + EPSILON)]
+        return np.asarray(points, np.float32), seeds
+
+
 class PerceptualPathLength(Metric):
     """Mean over pairs of latents; both images of a pair have the same noise and label."""
 
@@ -93,50 +147,17 @@ class PerceptualPathLength(Metric):
         distance = "LPIPS-like without learned weights"
         return {"distance": distance, "space": self.space, "sampling": self.sampling, "face_crop": self.face_crop, "epsilon": EPSILON}
 
-    @staticmethod
-    def _sharing(context):
-        return {"batch_size": context.options.batch_size, "devices": devices_of_session()}
-
-    def path_points(self, context, start, stop):
-        """Pairs of points ε apart: ws [2, n, ...], and the noise seeds [n] they share."""
-        Gs, seed, labels = context.Gs, context.options.seed, context.dataset.labels
-        z_from, classes, seeds = draw_inputs(Gs, labels, seed, "ppl-from", start, stop)
-        z_to, _, _ = draw_inputs(Gs, labels, seed, "ppl-to", start, stop)
-        places = np.zeros(stop - start)
-        if self.sampling == "full":
-            places = np.array([numpy_stream(seed, "ppl-place", index).rand() for index in range(start, stop)])
-
-        def mapped(z):
-            z = np.asarray(z, np.float32)
-            return Gs.run_part("mapping", z, classes, truncation_psi=None, **self._sharing(context)).ws.astype(np.float64)
-
-        if self.space == "z":
-            places = places.reshape((-1,) + (1,) * (z_from.ndim - 1))
-            points = [mapped(slerp(z_from.astype(np.float64), z_to.astype(np.float64), t)) for t in (places, places + EPSILON)]
-        else:
-            ends = mapped(z_from), mapped(z_to)
-            places = places.reshape((-1,) + (1,) * (ends[0].ndim - 1))
-            points = [ends[0] + (ends[1] - ends[0]) * t for t in (places, places + EPSILON)]
-        return np.asarray(points, np.float32), seeds
-
-    def images_at(self, context, ws, seeds):
-        """Images of points ws [n, ...] as the distance takes them."""
-        images = context.Gs.run_part("synthesis", ws, noise_mode="random", seeds=seeds, **self._sharing(context)).images
-        rows = crop_rows(images.shape[3], context.dataset.ratio, context.crop)
-        return prepare_images(images[:, :, rows], self.face_crop)
+    def source(self, Gs, dataset, options):
+        return PathPairs(self, Gs, dataset, options)
 
     def run(self, context):
         options = context.options
         network = context.feature_network(self.network)
-        size = max(1, min(CHUNK_IMAGES, CHUNK_PIXELS // int(np.prod(context.dataset.shape[1:]))))
         distances = []
         with progress_bar(f"metrics: {self.name}", options.images_num, options.progress) as progress:
-            for start in range(0, options.images_num, size):
-                stop = min(start + size, options.images_num)
-                points, seeds = self.path_points(context, start, stop)
-                pair = [self.images_at(context, ws, seeds) for ws in points]
-                distances.append(network.distances(*pair).astype(np.float64) / EPSILON**2)
-                progress(stop - start)
+            for pairs in chunks(context.source(self.name), options.images_num):
+                distances.append(network.distances(pairs[:, 0], pairs[:, 1]).astype(np.float64) / EPSILON**2)
+                progress(len(pairs))
         distances = np.concatenate(distances)
         if not np.isfinite(distances).all():
             raise ValueError("path lengths: got NaN or infinity, expected finite numbers")

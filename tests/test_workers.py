@@ -1,6 +1,7 @@
 """Training in several processes over TF_CONFIG: real processes on the loopback interface."""
 
 import glob
+import json
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.cli_helpers import SMALL, command, finish, free_ports, wait_for, worker_environment, write_raw_dataset
+from tests.metrics_standins import write_features_dir
 
 pytestmark = pytest.mark.slow
 FLAGS = [*SMALL, "--train", "--pathreg", "--mirror-augment", "--tick-kimg", "0.16", "--total-kimg", "0.96"]
@@ -37,6 +39,12 @@ def final_arrays(folder):
         return {name: file[name] for name in file.files if name not in ("sha256", "record")}
 
 
+def evaluations(folder):
+    """What a run's evaluations have found, in their order."""
+    with open(os.path.join(str(folder), "metrics.jsonl"), encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
     data = tmp_path_factory.mktemp("data")
@@ -44,13 +52,18 @@ def flags(tmp_path_factory):
     return [*FLAGS, "--data-dir", data, "--dataset", "blobs", "--result-dir", tmp_path_factory.mktemp("results")]
 
 
-def test_two_workers_and_their_deaths(flags):
+def test_two_workers_and_their_deaths(flags, tmp_path):
     """Two workers do what one process does; one that dies ends the other; stopped and started again they arrive at the same bits."""
     results = flags[-1]
     code, out, err = finish(*flags, "--expname", "alone")
     assert code == 0, err
-    both = end(start_both([*flags, "--expname", "both"]))
+    shared = ["--eval", "--metrics", "swd,ppl", "--features-dir", write_features_dir(tmp_path), "--eval-images-num", "45"]
+    both = end(start_both([*flags, *shared, "--expname", "both"]))
     assert [code for code, _ in both] == [0, 0], both
+    while_training, afterwards = evaluations(results / "both-000")[-4:-2], evaluations(results / "both-000")[-2:]
+    for one, other in zip(while_training, afterwards):  # all workers made the images of the first, worker 0 alone those of the second
+        assert one["error"] is None and one["settings"] == other["settings"]
+        assert one["values"] == pytest.approx(other["values"], rel=2e-3)
     alone, together = final_arrays(results / "alone-000"), final_arrays(results / "both-000")
     assert alone.keys() == together.keys()
     for name, array in alone.items():

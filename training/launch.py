@@ -123,8 +123,9 @@ def together():
     with contextlib.ExitStack() as stack:
         if not workers.leads:
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
-        stack.enter_context(workers.watched())
-        yield
+        with workers.watched():
+            yield
+        tflib.leave_workers()
 
 
 def _build_networks(plan, options, dataset):
@@ -156,7 +157,7 @@ def train(plan, options, dataset, devices, evaluate):
         options: training.command_line.Options.
         dataset: training.dataset.Dataset.
         devices: list of device strings.
-        evaluate: function (Gs, snapshot path, run folder) -> dict metric name -> number, or None.
+        evaluate: function (Gs, snapshot path, run folder) -> dict metric name -> number, called in all workers.
 
     Returns:
         Whether it came to its end, in the worker that writes the files; False in the others.
@@ -182,7 +183,7 @@ def train(plan, options, dataset, devices, evaluate):
             dataset=dataset,
             devices=devices,
             record=plan.record,
-            evaluate=evaluate if leads else None,
+            evaluate=evaluate,
             state=plan.state,
             show=_reporter(plan.run_dir, options, dataset) if leads else None,
         )

@@ -25,7 +25,8 @@ class TrainingLoop:
         dataset: training.dataset.Dataset.
         devices: list of device strings.
         record: JSON-ready dict stored in every training state: what the run was made from.
-        evaluate: function (Gs, snapshot path, run folder) -> dict metric name -> number, called with every snapshot; or None.
+        evaluate: function (Gs, snapshot path, run folder) -> dict metric name -> number, called with every snapshot, in all workers (the
+            path and the folder are None where nothing is written); or None.
         state: TrainingState to continue from, or None.
         show: function (Gs, images shown), called with every snapshot after `evaluate`; or None.
     """
@@ -69,8 +70,8 @@ class TrainingLoop:
             if self.progress.images == 0:
                 self._write_grid()
         with StopRequest() as stop:
-            finished = self._steps(stop) and stop.asked is None
-            if self._saved_images != self.progress.images:
+            finished = self._steps(stop) and not self._any(stop.asked is not None)
+            if self._any(self._saved_images != self.progress.images):
                 self.snapshot(evaluate=finished)
         self.status.close()
         if self._save_error:
@@ -84,7 +85,7 @@ class TrainingLoop:
         batches = self.dataset.batches(schedule_config.batch_size // workers.count, seed=self.config.seed, position=self.progress.images,
                                        shard=workers.rank, shards=workers.count)  # fmt: skip
         while self.progress.step < total:
-            if tflib.gather([stop.asked is not None]).any():
+            if self._any(stop.asked is not None):
                 return False
             before = schedule.tick_of(self.progress.images, schedule_config.tick_kimg)
             self._one_step(batches)
@@ -92,8 +93,13 @@ class TrainingLoop:
             if tick > before or self.progress.step == total:
                 self._record_tick(self.status.tick(tick, self.progress.images))
                 if tick // schedule_config.snapshot_ticks > before // schedule_config.snapshot_ticks:
-                    self.snapshot(evaluate=stop.asked is None)
+                    self.snapshot(evaluate=not self._any(stop.asked is not None))
         return True
+
+    @staticmethod
+    def _any(here):
+        """Whether something holds in any worker."""
+        return bool(tflib.gather([here]).any())
 
     def _one_step(self, batches):
         reals, labels = next(batches)
@@ -115,9 +121,19 @@ class TrainingLoop:
         images = self.progress.images
         state = training_state.capture(self.variables, self.progress, self.record)
         training_state.check_replicas(state)
+        path = self._save(state, images)
+        if evaluate and self.evaluate is not None:
+            results = self.evaluate(self.networks["Gs"], path, self.run_dir)
+            self.status.summary.scalars({f"Metrics/{name}": value for name, value in results.items()}, images)
+        if self.show is not None:
+            self.show(self.networks["Gs"], images)
+        self.status.pause(time.time() - start)
+
+    def _save(self, state, images):
+        """Write the files of a snapshot; returns the path of the networks, None in workers that write no files."""
         if not self.leads:
             self._saved_images = images
-            return
+            return None
         path = training_state.snapshot_path(self.run_dir, images)
         try:
             self._write_grid()
@@ -129,12 +145,7 @@ class TrainingLoop:
         except OSError as error:
             self._save_error = error
             print(f"warning: cannot save the snapshot of {images} images: {error}", flush=True)
-        if evaluate and self.evaluate is not None:
-            results = self.evaluate(self.networks["Gs"], path, self.run_dir)
-            self.status.summary.scalars({f"Metrics/{name}": value for name, value in results.items()}, images)
-        if self.show is not None:
-            self.show(self.networks["Gs"], images)
-        self.status.pause(time.time() - start)
+        return path
 
     def _record_tick(self, values):
         if not self.leads:

@@ -38,12 +38,15 @@ def broadcast(payload):
     padded = np.zeros(-(-size // 8), np.int64)
     if workers.leads:
         padded.view(np.uint8)[:size] = np.frombuffer(payload, np.uint8)
-    received = [_sum(padded[start : start + CHUNK]) for start in range(0, len(padded), CHUNK)]
-    return np.concatenate(received).tobytes()[:size] if received else b""
+    return _sum(padded).tobytes()[:size]
 
 
 def _sum(array):
     """Sum of an int64 array over the workers."""
+    return np.concatenate([_sum_chunk(array[start : start + CHUNK]) for start in range(0, len(array), CHUNK)] or [array])
+
+
+def _sum_chunk(array):
     graph = tf.get_default_graph()
     calls = getattr(graph, "_exchange_calls", {})
     if len(array) not in calls:

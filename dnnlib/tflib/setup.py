@@ -107,6 +107,13 @@ def workers():
     return _workers
 
 
+def leave_workers():
+    """Work alone from here on, in local sessions: the training with others is over."""
+    global _workers
+    close_session()
+    _workers = Workers()
+
+
 def run(fetches, feed_dict=None):
     """Evaluate tensors or operations in the current session."""
     return get_session().run(fetches, feed_dict=feed_dict)

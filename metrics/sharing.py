@@ -1,0 +1,82 @@
+"""Generation shared by the workers of a training: worker 0 evaluates and says which images it wants, all make a part of them."""
+
+import contextlib
+import sys
+
+import numpy as np
+
+from dnnlib import tflib
+
+END = [-1, 0, 0]
+
+
+class Shared:
+    """A source whose images all workers make together; read by worker 0 while the others `assist`."""
+
+    def __init__(self, number, source, workers):
+        """
+        Args:
+            number: place of the source among those given to `shared`.
+            source: Generated or PathPairs.
+            workers: how many there are.
+        """
+        self._number = number
+        self._source = source
+        self.count, self.shape, self.dtype, self.settings = source.count, source.shape, source.dtype, source.settings
+        self.granule = source.granule * workers
+        self.ahead = source.ahead
+
+    def read(self, start, stop):
+        tflib.gather([self._number, start, stop])
+        return _read_together(self._source, start, stop)
+
+
+@contextlib.contextmanager
+def shared(sources):
+    """Context in worker 0: the sources, made by all workers; as they are in a process that trains alone.
+
+    Args:
+        sources: list of Generated or PathPairs; the other workers give the same to `assist`.
+    """
+    count = tflib.workers().count
+    if count == 1:
+        yield sources
+        return
+    try:
+        yield [Shared(number, source, count) for number, source in enumerate(sources)]
+    finally:
+        tflib.gather(END)
+
+
+def assist(sources):
+    """Make what worker 0 asks for, until it leaves `shared`."""
+    while True:
+        number, start, stop = tflib.gather(np.zeros(3, np.int64))[0].tolist()
+        if number == END[0]:
+            return
+        try:
+            _read_together(sources[number], start, stop)
+        except Exception as error:  # worker 0's metric fails with it; the training goes on
+            print(f"warning: images {start} to {stop - 1} for the metrics: {error}", file=sys.stderr, flush=True)
+
+
+def _read_together(source, start, stop):
+    """Images start to stop - 1, each worker's part read by itself, in all workers."""
+    workers = tflib.workers()
+    share = -(-(stop - start) // workers.count)
+    first = min(start + workers.rank * share, stop)
+    last = min(first + share, stop)
+    size = share * int(np.prod(source.shape)) * np.dtype(source.dtype).itemsize
+    part = np.zeros(-(-size // 8), np.int64)
+    problem = None
+    try:
+        if last > first:
+            pixels = np.ascontiguousarray(source.read(first, last)).view(np.uint8).reshape(-1)
+            part.view(np.uint8)[: len(pixels)] = pixels
+    except Exception as error:  # told to all, or they would wait for it
+        problem = error
+    failed = np.flatnonzero(tflib.gather([problem is not None]))
+    if len(failed):
+        raise problem or RuntimeError(f"{workers.describe(int(failed[0]))} could not make its part (its own output says why)")
+    parts = tflib.gather(part).view(np.uint8)[:, :size]
+    return parts.reshape(-1).view(source.dtype).reshape((-1,) + tuple(source.shape))[: stop - start]
