@@ -1,8 +1,8 @@
 """Speed and memory of training and sampling: python -m benchmarks.step [--cases sample-64,train-64] [--output results.json]
 
 Every case runs in a process of its own and prints images/s, the arithmetic rate of its convolutions and matrix products, and that rate as
-a fraction of two ceilings measured in the same process: a large matrix product and a 3×3 convolution of 128 channels at 64×64. Peak memory
-is the process's largest resident size; start-up is import, graph building and initial values; first_run the first step.
+a fraction of ceilings measured in the same process: a large matrix product and a 3×3 convolution of 128 channels at 64×64, in the type that
+the case multiplies convolutions in. Peak memory is the process's largest resident size; start-up is import, graph building and initial values; first_run the first step.
 
 A training step is the generator's and the discriminator's update of training.step, without the lazy regularizers. The case overhead-64
 adds those, gradient accumulation and the moving average, as shares of the bare step at equal batch; loop-64 is what the training loop does
@@ -108,7 +108,7 @@ def measure(name, gpus):
         first = _seconds(run)
         seconds = min(_seconds(run) for _ in range(ROUNDS))
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    rates = ceilings()
+    rates = ceilings(tflib.half_type() if case.precision == "mixed" else tf.float32)
     rate = flops / seconds / 1e9
     return {
         "case": name,
@@ -278,8 +278,8 @@ def _op_multiply_adds(op, batch):
     return 0
 
 
-def ceilings():
-    """GFLOP/s of a large matrix product and of a 3×3 convolution (8 × 64 × 64 × 128 → 128), in the session's TensorFlow."""
+def ceilings(convolved):
+    """GFLOP/s of a large float32 matrix product and of a 3×3 convolution (8 × 64 × 64 × 128 → 128) of the type `convolved`."""
     import tensorflow.compat.v1 as tf
 
     from dnnlib import tflib
@@ -287,8 +287,8 @@ def ceilings():
     rng = np.random.RandomState(0)
     with tflib.session_scope():
         a = tf.Variable(rng.standard_normal((2048, 2048)).astype(np.float32))
-        x = tf.Variable(rng.standard_normal((8, 64, 64, 128)).astype(np.float32))
-        w = tf.Variable(rng.standard_normal((3, 3, 128, 128)).astype(np.float32))
+        x = tf.Variable(tf.cast(rng.standard_normal((8, 64, 64, 128)), convolved))
+        w = tf.Variable(tf.cast(rng.standard_normal((3, 3, 128, 128)), convolved))
         tflib.run(tf.global_variables_initializer())
         runs = {"matrix": tf.matmul(a, a).op, "convolution": tf.nn.conv2d(x, w, strides=[1, 1, 1, 1], padding="SAME").op}
         work = {"matrix": 2 * 2048**3, "convolution": 2 * 8 * 64 * 64 * 128 * 128 * 9}

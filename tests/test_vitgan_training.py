@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from dnnlib import UsageError, tflib
-from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import read_records
 from tests.training_standins import ArrayDataset, small_networks
 from training import command_line, configure, schedule, training_state
@@ -202,57 +201,3 @@ def test_augmentation_with_any_model_and_regularizer(kind):
     step, batches = make_step(config, small_networks())
     assert "after_update_D" not in [stage.name for stage in step.stages]
     assert all(np.isfinite(value) for value in run_steps(step, batches, 1)[0].values())
-
-
-def disks(count, resolution=32):
-    """Bright disks on dark grounds: uint8 [count, 3, S, S]."""
-    rng = np.random.RandomState(0)
-    rows, columns = np.mgrid[:resolution, :resolution]
-    pictures = np.zeros([count, 3, resolution, resolution], np.uint8)
-    for picture in pictures:
-        y, x = rng.uniform(0.3, 0.7, size=2) * resolution
-        inside = np.hypot(rows - y, columns - x) < rng.uniform(0.15, 0.25) * resolution
-        picture[:] = np.where(inside, rng.randint(150, 256, size=[3, 1, 1]), rng.randint(100, size=[3, 1, 1]))
-    return pictures
-
-
-def learning_networks(g_model, d_model):
-    vit = {"dim": 48, "heads": 4, "depth": 2}
-    conv = {"resolution": 32, "channel_base": 512, "channel_max": 64}
-    g_configs = {"ViTGAN": ViTGANGeneratorConfig(z_dim=64, mapping_num_layers=4, **vit),
-                 "StyleGAN2": GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=4, **conv)}  # fmt: skip
-    d_configs = {"ViTGAN": ViTGANDiscriminatorConfig(**vit), "StyleGAN2": DiscriminatorConfig(**conv)}
-    G, D = [tflib.Network(name, registry.find_for(config).name, config, seed=1)
-            for name, config in (("G", g_configs[g_model]), ("D", d_configs[d_model]))]  # fmt: skip
-    return {"G": G, "D": D, "Gs": G.clone("Gs")}
-
-
-def distance_of_means(fakes, reals):
-    """Mean squared difference of the mean pictures."""
-    return float(np.mean((np.clip(fakes, -1, 1).mean(axis=0) - reals.mean(axis=0)) ** 2))
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("graph")
-@pytest.mark.parametrize("g_model, d_model", [("ViTGAN", "ViTGAN"), ("ViTGAN", "StyleGAN2"), ("StyleGAN2", "ViTGAN")])
-def test_learning(g_model, d_model):
-    """In eighty steps the pictures come nearer to the data, and the generator's loss leaves ln 2, where a dead pair stays."""
-    steps, batch = 80, 16
-    pictures = disks(512)
-    networks = learning_networks(g_model, d_model)
-    loss = LossConfig(d_reg="non" if d_model == "ViTGAN" else "r1", gamma=0.1, bcr_real=0.2, bcr_fake=0.2)
-    schedule_config = ScheduleConfig(batch_size=batch, batch_gpu=batch, ema_kimg=0.1, ema_warmup=True)
-    config = TrainingConfig(seed=1, loss=loss, augment=AugmentConfig("diffaug"), schedule=schedule_config)
-    step = TrainingStep(networks["G"], networks["D"], networks["Gs"], config, np.zeros([512, 0]), ["/cpu:0"])
-    z = np.random.RandomState(5).standard_normal([128, 1, 64])
-
-    def distance():
-        return distance_of_means(networks["Gs"].run(z, batch_size=64, noise_mode="const").images, pictures / 127.5 - 1)
-
-    before, losses = distance(), []
-    order = np.random.RandomState(2)
-    for index in range(steps):
-        reals = pictures[order.randint(512, size=batch)]
-        losses.append(step.run(Batch(index * batch, reals, np.zeros([batch, 0])), index)["Loss/G"])
-    assert distance() < 0.75 * before
-    assert abs(np.mean(losses[steps // 2 :]) - np.log(2)) > 0.02
