@@ -2,7 +2,8 @@
 
 Every case runs in a process of its own and prints images/s, the arithmetic rate of its convolutions and matrix products, and that rate as
 a fraction of ceilings measured in the same process: a large matrix product and a 3×3 convolution of 128 channels at 64×64, in the type that
-the case multiplies convolutions in. Peak memory is the process's largest resident size; start-up is import, graph building and initial values; first_run the first step.
+the case multiplies convolutions in. Peak memory is the process's largest resident size; start-up is import, graph building and initial
+values; first_run the first step.
 
 A training step is the generator's and the discriminator's update of training.step, without the lazy regularizers. The case overhead-64
 adds those, gradient accumulation and the moving average, as shares of the bare step at equal batch; loop-64 is what the training loop does

@@ -27,6 +27,8 @@ SIZES = [
 ]  # fmt: skip
 FAST = ["--channel-max", "16", "--mapping-layersnum", "2", "--mapping-lrmul", "0.1", "--g-lr", "0.005", "--d-lr", "0.005"]
 GANFORMER = ["--ganformer-default", "--components-num", "4", "--latent-size", "64"]
+RATES = ["--g-lr", "0.004", "--d-lr", "0.004"]
+KGAN = ["--baseline", "kGAN", "--components-num", "2", "--latent-size", "32", "--labels", "False"]
 VITGAN = [
     "--baseline", "ViTGAN", "--latent-size", "32", "--mapping-layersnum", "2", "--mapping-lrmul", "0.1", "--vit-dim", "64",
     "--vit-heads", "4", "--vit-depth", "2", "--vit-patch", "8", "--bcr-real", "0.2", "--bcr-fake", "0.2", "--ema-kimg", "3",
@@ -47,10 +49,10 @@ MODELS = {
     "GANformer, conditional": Model([*GANFORMER, *FAST], dataset="shapes"),
     "StyleGAN2": Model(["--baseline", "StyleGAN2", "--latent-size", "32"], kimg=8),
     "GAN": Model(["--baseline", "GAN", "--latent-size", "32", *FAST]),
-    "kGAN": Model(["--baseline", "kGAN", "--components-num", "2", "--latent-size", "32", "--labels", "False", *FAST], dataset="shapes"),
+    "kGAN": Model([*KGAN, *FAST, *RATES, "--gamma", "1", "--ema-kimg", "1"], dataset="shapes", kimg=8),
     "ViTGAN": Model([*VITGAN, "--batch-size", "16", "--batch-gpu", "16", "--g-lr", "0.005", "--d-lr", "0.005"], kimg=15),
     "ViTGAN's G, StyleGAN2's D": Model([*VITGAN, "--d-model", "StyleGAN2", *FAST, "--gamma", "1"]),
-    "StyleGAN2's G, ViTGAN's D": Model([*VITGAN, "--g-model", "StyleGAN2", "--g-lr", "0.004", "--d-lr", "0.004"], kimg=10),
+    "StyleGAN2's G, ViTGAN's D": Model([*VITGAN, "--g-model", "StyleGAN2", *RATES, "--ema-kimg", "1"], kimg=12),
     "SAGAN": Model(["--baseline", "SAGAN", "--g-img2img", "4", "--latent-size", "32", *FAST]),
 }
 
