@@ -92,6 +92,7 @@ def _metric_options(options):
     return metrics.Options(
         images_num=options.eval_images_num,
         protocol=options.eval_protocol,
+        batch_size=options.batch_gpu,
         seed=options.seed,
         mirror=options.mirror_augment,
         features_dir=options.features_dir,
@@ -117,7 +118,8 @@ def _evaluator(names, options, dataset):
     """
 
     def evaluate(Gs, snapshot, run_dir):
-        settings = dataclasses.replace(options, snapshot=snapshot and os.path.basename(snapshot), run_dir=run_dir)
+        mirror = options.mirror or bool(snapshot) and run_record.mirrors(os.path.dirname(snapshot))
+        settings = dataclasses.replace(options, snapshot=snapshot and os.path.basename(snapshot), run_dir=run_dir, mirror=mirror)
         results = metrics.evaluate(names, Gs, dataset, settings)
         for result in results:
             numbers = "  ".join(f"{name} {value:.5g}" for name, value in result.values.items())
@@ -133,8 +135,9 @@ def _evaluate_folder(command, options, evaluate):
     run_dir = runs.latest_run(options.result_dir, options.expname) or runs.create_run(options.result_dir, options.expname)
     with log.tee(os.path.join(run_dir, "log.txt")):
         print(command)
-        evaluate(None, None, run_dir)
+        numbers = evaluate(None, None, run_dir)
         print(f"results in {run_dir}")
+    _require_numbers(numbers, options)
 
 
 def _use_snapshot(snapshot, options, dataset, evaluate):
@@ -152,11 +155,19 @@ def _use_snapshot(snapshot, options, dataset, evaluate):
         if not Gs.config.c_dim and dataset.labels.shape[1]:
             print(f"dataset {dataset.name}: its labels are not used, the snapshot was trained without them")
             dataset.labels = dataset.labels[:, :0]
-        if options.eval and not _images_dir(options):
-            evaluate(Gs, snapshot.path, snapshot.run_dir)
+        asked = options.eval and not _images_dir(options)
+        numbers = evaluate(Gs, snapshot.path, snapshot.run_dir) if asked else {}
         if options.vis:
             visualize.run(Gs, dataset, options, os.path.join(snapshot.run_dir, "visuals"), shown=_images_shown(snapshot.path))
     print(f"report {report.write(snapshot.run_dir)}")
+    if asked:
+        _require_numbers(numbers, options)
+
+
+def _require_numbers(numbers, options):
+    """Raise UserError where every metric that was asked for has failed."""
+    if not numbers and options.metrics not in ((), ("none",)):
+        raise UserError(f"--metrics {','.join(options.metrics)}: none of them could be computed, see the warnings")
 
 
 def _images_shown(path):

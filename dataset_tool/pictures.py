@@ -77,7 +77,7 @@ def to_pixels(image, form):
         PictureError: pixels of a kind that has no meaning here.
     """
     notes = []
-    if image.getexif().get(_ORIENTATION, 1) != 1:
+    if _orientation(image) != 1:
         image = ImageOps.exif_transpose(image)
         notes.append("turned as EXIF says")
     image = _convert(image, MODES[form.channels], notes)
@@ -90,6 +90,14 @@ def to_pixels(image, form):
     pixels = np.zeros([form.resolution, form.resolution, form.channels], np.uint8)                # [H, W, C]
     pixels[top:bottom, left:right] = np.asarray(image).reshape(bottom - top, right - left, form.channels)
     return pixels, notes
+
+
+def _orientation(image):
+    """How the picture is to be turned, 1 for not at all; metadata that cannot be read says nothing."""
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Pillow raises SyntaxError, struct.error and others
+        return 1
 
 
 def _convert(image, mode, notes):

@@ -163,6 +163,7 @@ def _write_shards(partial, plan, source, num_workers, allow_skips):
     total = sum(bounds[number + 1] - bounds[number] for number in missing)
     if total < plan.count:
         print(f"{partial}: continuing, {plan.shards - len(missing)} of {plan.shards} shards are finished")
+    _check_skips(partial, plan.count, finished, allow_skips)
     workers = num_workers if total > 32 else 1     # starting processes takes longer than so few pictures
     converted = convert_all(entries, source.loader, plan.form, workers)
     with contextlib.closing(converted), tqdm(total=total, unit=" images", desc=plan.name, disable=None) as progress:

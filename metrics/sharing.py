@@ -10,6 +10,10 @@ from dnnlib import tflib
 END = [-1, 0, 0]
 
 
+class PartFailed(Exception):
+    """A worker could not make its part of the images."""
+
+
 class Shared:
     """A source whose images all workers make together; read by worker 0 while the others `assist`."""
 
@@ -56,7 +60,7 @@ def assist(sources):
             return
         try:
             _read_together(sources[number], start, stop)
-        except Exception as error:  # worker 0's metric fails with it; the training goes on
+        except PartFailed as error:  # worker 0's metric fails with it; the training goes on
             print(f"warning: images {start} to {stop - 1} for the metrics: {error}", file=sys.stderr, flush=True)
 
 
@@ -67,16 +71,16 @@ def _read_together(source, start, stop):
     first = min(start + workers.rank * share, stop)
     last = min(first + share, stop)
     size = share * int(np.prod(source.shape)) * np.dtype(source.dtype).itemsize
-    part = np.zeros(-(-size // 8), np.int64)
     problem = None
     try:
+        part = np.zeros(-(-size // 8), np.int64)
         if last > first:
             pixels = np.ascontiguousarray(source.read(first, last)).view(np.uint8).reshape(-1)
             part.view(np.uint8)[: len(pixels)] = pixels
     except Exception as error:  # told to all, or they would wait for it
-        problem = error
+        problem = f"{type(error).__name__}: {error}"
     failed = np.flatnonzero(tflib.gather([problem is not None]))
     if len(failed):
-        raise problem or RuntimeError(f"{workers.describe(int(failed[0]))} could not make its part (its own output says why)")
+        raise PartFailed(problem or f"{workers.describe(int(failed[0]))} could not make its part (its own output says why)")
     parts = tflib.gather(part).view(np.uint8)[:, :size]
     return parts.reshape(-1).view(source.dtype).reshape((-1,) + tuple(source.shape))[: stop - start]

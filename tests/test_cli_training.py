@@ -112,3 +112,16 @@ def test_evaluation_reads_the_architecture_from_the_snapshot(folders):
     assert (results / "seen-000" / "metric-swd.txt").exists()
     pictures = [name for _, _, names in os.walk(str(results / "seen-000" / "visuals")) for name in names]
     assert {"000000.png", "000001.png", "000002.png"} <= set(pictures)
+
+
+def test_continuing_from_a_snapshot_of_another_architecture(folders):
+    """--pretrained-pkl brings its architecture into the run's record, so that the same command continues the run."""
+    flags, results = [*folders, *SMALL, "--train"], folders[-1]
+    code, _, err = finish(*flags, "--expname", "first", "--total-kimg", "0.032", "--transformer", "--components-num", "2", "--kmeans")
+    assert code == 0, err
+    tuned = [*flags, "--expname", "tuned", "--pretrained-pkl", results / "first-000" / "network-snapshot-000000.pkl"]
+    for kimg, message in (("0.032", "with its architecture"), ("0.064", "continuing")):
+        code, out, err = finish(*tuned, "--total-kimg", kimg)
+        assert code == 0, err
+        assert message in out
+    assert json.loads((results / "tuned-000" / "config.json").read_text())["generator"]["components_num"] == 2

@@ -9,6 +9,7 @@ from dnnlib import UsageError
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
 from training import command_line, presets
 from training.command_line import parse_given, resolve
+from training.networks.config import DiscriminatorConfig
 
 
 def resolved(text, **settings):
@@ -110,8 +111,9 @@ def test_stored_options_lie_below_what_is_given():
     ("--transformer --components-num 3", "--latent-size 512: expected a multiple of --components-num 3"),
     ("--components-num 2", "needs --transformer or --kgan"),
     ("--transformer --kgan --components-num 2", "only one"),
-    ("--batch-size 30", "--batch-size 30: expected a multiple of --batch-gpu 4"),
-    ("--batch-size 12 --gpus 0,1", "--batch-gpu 4 x 2"),
+    ("--train --batch-size 30", "--batch-size 30: expected a multiple of --batch-gpu 4"),
+    ("--train --batch-size 24 --batch-gpu 6", "--batch-gpu 6: expected a multiple of 4, or less"),
+    ("--dry-run --batch-size 12 --gpus 0,1", "--batch-gpu 4 x 2"),
     ("--last-snapshots 0", "--last-snapshots"),
     ("--resolution 100", "--resolution: got 100"),
     ("--precision mixed --baseline ViTGAN", "--precision mixed: ViTGAN"),
@@ -120,6 +122,13 @@ def test_refused(text, message):
     with pytest.raises(UsageError) as caught:
         resolved(text)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_batch_arithmetic_is_for_trainings():
+    assert resolved("--eval --gpus 0,1,2").batch_size == 32
+    assert resolved("--train --batch-size 9 --batch-gpu 3").batch_gpu == 3
+    assert resolved("--train --batch-size 24 --batch-gpu 6 --baseline ViTGAN").batch_gpu == 6
+    assert DiscriminatorConfig().mbstd_group_size == command_line.GROUP
 
 
 def test_the_table_is_sound():

@@ -41,7 +41,7 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GANFORMER_CACHE", str(folder / "cache"))
         code, _, err = finish("--data-dir", folder / "data", "--dataset", "blobs", "--result-dir", folder / "results", *SMALL, "--train",
-                              "--total-kimg", "0.032")  # fmt: skip
+                              "--mirror-augment", "--total-kimg", "0.032")  # fmt: skip
         assert code == 0, err
         yield folder
 
@@ -94,6 +94,8 @@ def test_unlike_settings_are_recorded_and_not_compared(place):
         code, _, err = finish(*flags(place, "--expname", name, "--metrics", "fid", "--pretrained-pkl", snapshot, *more))
         assert code == 0, err
     assert stored(place / "results" / "clean-000")["fid"]["settings"]["resize"] == "clean"
+    mirrored = [stored(place / "results" / f"{name}-000")["fid"]["settings"]["mirror"] for name in ("plain", "older")]
+    assert mirrored == [False, True]  # as the run was trained; the full protocol takes each real once
     for other, message in (("clean", "resize 'tf1' against 'clean'"), ("older", "protocol 'full' against 'stylegan2'")):
         runs = [str(place / "results" / f"{name}-000") for name in ("plain", other)]
         done = subprocess.run([sys.executable, "-m", "metrics.compare", *runs], cwd=ROOT, capture_output=True, text=True)
@@ -186,6 +188,15 @@ def test_bad_requests_are_one_line(place, more, code, message):
     got, _, err = finish(*flags(place, *more))
     assert got == code, err
     assert message in one_error(err)
+
+
+def test_no_number_at_all_is_an_error(place, tmp_path):
+    for index in range(8):
+        shutil.copy(str(place / "pictures" / f"{index:03d}.png"), str(tmp_path))
+    (tmp_path / "007.png").write_bytes(b"no picture")
+    code, out, err = finish(*flags(place, "--images-dir", tmp_path, "--metrics", "swd"))
+    assert code == 1 and "metric swd failed" in err
+    assert one_error(err) == "error: --metrics swd: none of them could be computed, see the warnings"
 
 
 def test_vis_and_a_folder_together(place):

@@ -66,6 +66,14 @@ def test_exif_rotation_is_applied_and_reported(tmp_path):
         assert notes == (["turned as EXIF says"] if orientation != 1 else [])
 
 
+def test_damaged_exif_says_nothing(tmp_path):
+    pixels = smooth_picture(8, 8)
+    Image.fromarray(pixels).save(str(tmp_path / "a.png"), exif=b"no TIFF structure")
+    stored, notes = _stored(pictures.open_picture(str(tmp_path / "a.png")))
+    np.testing.assert_array_equal(stored, pixels)
+    assert not notes
+
+
 def test_floating_point_and_32_bit_pixels_are_refused():
     for image in (Image.fromarray(np.zeros([8, 8], np.float32)), Image.fromarray(np.full([8, 8], 70000, np.int32))):
         with pytest.raises(pictures.PictureError, match="accepted: 1, 8 or 16 bits"):
@@ -115,6 +123,8 @@ def test_more_than_one_percent_of_bad_files_stops_unless_allowed(tmp_path, capsy
     code, _, err = prepare(capsys, *arguments)
     assert code == 1 and "1 of 20 pictures cannot be used, first 0007.png (not an image)" in error_line(err)
     assert not (tmp_path / "own").exists()
+    code, _, err = prepare(capsys, *arguments)  # its shards are finished, but not allowed
+    assert code == 1 and "1 of 20 pictures cannot be used" in error_line(err)
     code, out, _ = prepare(capsys, *arguments, "--allow-skips")
     assert code == 0 and Dataset(str(tmp_path / "own")).count == 19
     for number in range(20):

@@ -9,6 +9,7 @@ import math
 import re
 
 from dnnlib import UsageError
+from training import schedule
 from training.presets import BASELINE_DISCRIMINATORS, BASELINES, GANFORMER_DEFAULT, GANFORMER_TASKS, OPTION_GROUPS, OPTIONS, PRESET_LAYERS
 
 Options = dataclasses.make_dataclass("Options", [(o.name, o.kind, dataclasses.field(default=o.default)) for o in OPTIONS], frozen=True)
@@ -32,6 +33,8 @@ class _Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(unknown.group(1), self._option_string_actions, n=1)
             message += f" (did you mean {near[0]}?)" if near else " (--help lists all)"
         raise UsageError(message)
+
+GROUP = 4  # images that StyleGAN2's discriminator compares (DiscriminatorConfig.mbstd_group_size)
 
 
 def _parse_bool(text):
@@ -203,9 +206,11 @@ def _check_combinations(options):
         raise UsageError(f"--images-dir {o.images_dir}: expected with --eval and without --train, or with --prepare")
     if o.last_snapshots == 0:
         raise UsageError("--last-snapshots: got 0, expected 1 or more, or -1 for all")
-    devices = len(o.gpus.split(","))
-    if o.batch_size % (o.batch_gpu * devices):
-        raise UsageError(f"--batch-size {o.batch_size}: expected a multiple of --batch-gpu {o.batch_gpu} x {devices} device(s)")
+    if o.train or o.dry_run:
+        schedule.rounds_per_step(o.batch_size, o.batch_gpu, len(o.gpus.split(",")))
+        if o.d_model == "StyleGAN2" and o.batch_gpu % min(o.batch_gpu, GROUP):
+            raise UsageError(f"--batch-gpu {o.batch_gpu}: expected a multiple of {GROUP}, or less (the discriminator compares "
+                             f"{GROUP} images at a time)")  # fmt: skip
 
 
 def _check_layers(options, resolution_log2):

@@ -8,12 +8,15 @@ import json
 import os
 from typing import NamedTuple
 
+import tensorflow.compat.v1 as tf
+
 import ops
 from dnnlib import UsageError, UserError, runs, tflib
 from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
 from training import configure, report, run_record, schedule, training_state
-from training.config import OutputConfig, TrainingConfig
+from training.config import OutputConfig, TrainingConfig, differences
+from training.networks.vitgan.config import TransformerConfig
 from training.run_record import HARMLESS_NETWORK_FIELDS
 from training.training_loop import TrainingLoop
 from training.visualize import showcase
@@ -49,7 +52,8 @@ def init_devices(options):
     if options.gpus != "cpu" and devices[0].startswith("/cpu"):
         print("no GPU: using CPU")
     print(ops.set_implementation(options.ops))
-    schedule.rounds_per_step(options.batch_size, options.batch_gpu, len(devices) * tflib.workers().count)
+    if options.train:
+        schedule.rounds_per_step(options.batch_size, options.batch_gpu, len(devices) * tflib.workers().count)
     return devices
 
 
@@ -77,11 +81,13 @@ def plan_training(options, dataset, devices):
     pretrained = None
     if options.pretrained_pkl != "None":
         pretrained = read_records(local_path(options.pretrained_pkl))
+        generator = _pretrained_config(pretrained[0], generator, options, dataset)
+        discriminator = _pretrained_config(pretrained[1], discriminator, options, dataset)
     config = configure.training_config(options)
     record = run_record.make_record(options, config, generator, discriminator, dataset)
     run_dir, state = _choose_run(options, record) if tflib.workers().leads else (None, None)
     with tflib.session_scope():
-        _check_workers(record)
+        _check_workers(record, devices)
         state = training_state.share(state)
     return TrainingPlan(run_dir, config, record, generator, discriminator, state, pretrained if state is None else None)
 
@@ -104,14 +110,16 @@ def _choose_run(options, record):
     return run_dir, state
 
 
-def _check_workers(record):
-    """Compare this worker's record with that of worker 0.
+def _check_workers(record, devices):
+    """Compare this worker's record, devices and versions with those of worker 0.
 
     Raises:
         UsageError: they differ; names what.
     """
-    leading = json.loads(tflib.broadcast(json.dumps(record).encode()).decode())
-    found = [f"{name} {own}, worker 0 has {other}" for name, other, own in run_record.compare(leading, record)]
+    own = {"record": record, "machine": {"devices": devices, "tensorflow": record["versions"]["tensorflow"], "code": record["git"]}}
+    leading = json.loads(tflib.broadcast(json.dumps(own).encode()).decode())
+    unlike = differences(leading["machine"], own["machine"]) + run_record.compare(leading["record"], record)
+    found = [f"{name} {here}, worker 0 has {there}" for name, there, here in unlike]
     if found:
         raise UsageError(f"worker {tflib.workers().rank} was started with other options or data than worker 0: {'; '.join(found[:4])}")
 
@@ -125,26 +133,38 @@ def together():
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         with workers.watched():
             yield
+            with tflib.session_scope():
+                tflib.gather([0])  # nobody leaves before worker 0 has written everything
         tflib.leave_workers()
 
 
-def _build_networks(plan, options, dataset):
+def _pretrained_config(record, asked, options, dataset):
+    """Configuration of a network to start from: the snapshot's architecture, with those of the options that no variable depends on.
+
+    Raises:
+        UserError: it makes or takes pictures of another form than the dataset's, or cannot compute in the precision asked for.
+    """
+    _, parse = registry.find_parser(record.build_func_name)
+    stored = parse(record.static_kwargs)[0]
+    for field in ("resolution", "num_channels", "c_dim"):
+        if getattr(stored, field) != getattr(asked, field):
+            raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: its {field} is {getattr(stored, field)}, "
+                            f"dataset {dataset.name} has {getattr(asked, field)}")  # fmt: skip
+    if options.precision == "mixed" and isinstance(stored, TransformerConfig):
+        raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: a ViTGAN, which computes in fp32; --precision mixed was asked for")
+    known = [field for field in HARMLESS_NETWORK_FIELDS if hasattr(asked, field) and hasattr(stored, field)]
+    return dataclasses.replace(stored, **{field: getattr(asked, field) for field in known})
+
+
+def _build_networks(plan, options):
     """G, D and Gs, with the values of the snapshot to start from if there is one."""
     if plan.pretrained is None:
         G = tflib.Network("G", registry.find_for(plan.generator).name, plan.generator, seed=options.seed)
         D = tflib.Network("D", registry.find_for(plan.discriminator).name, plan.discriminator, seed=options.seed)
         return {"G": G, "D": D, "Gs": G.clone("Gs")}
-    networks = {}
-    for name, record, asked in zip(("G", "D", "Gs"), plan.pretrained, (plan.generator, plan.discriminator, plan.generator)):
-        network = build_network(record, name)
-        for field in ("resolution", "num_channels", "c_dim"):
-            if getattr(network.config, field) != getattr(asked, field):
-                raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: its {field} is {getattr(network.config, field)}, "
-                                f"dataset {dataset.name} has {getattr(asked, field)}")  # fmt: skip
-        known = [field for field in HARMLESS_NETWORK_FIELDS if hasattr(asked, field) and hasattr(network.config, field)]
-        freely = {field: getattr(asked, field) for field in known}
-        network.config = dataclasses.replace(network.config, **freely)
-        networks[name] = network
+    networks = {name: build_network(record, name) for name, record in zip(("G", "D", "Gs"), plan.pretrained)}
+    for name, network in networks.items():
+        network.config = plan.discriminator if name == "D" else plan.generator
     print(f"starting from {options.pretrained_pkl}, with its architecture")
     return networks
 
@@ -170,7 +190,7 @@ def train(plan, options, dataset, devices, evaluate):
         last_snapshots=options.last_snapshots,
     )
     with tflib.session_scope():
-        networks = _build_networks(plan, options, dataset)
+        networks = _build_networks(plan, options)
         if plan.config.precision == "mixed":
             print(f"mixed precision: {tflib.half_type().name} at the four highest resolutions")
         counts = "  ".join(f"{name} {networks[name].parameter_count()[0]:,}" for name in ("G", "D"))
@@ -187,7 +207,10 @@ def train(plan, options, dataset, devices, evaluate):
             state=plan.state,
             show=_reporter(plan.run_dir, options, dataset) if leads else None,
         )
-        return loop.run() and leads
+        try:
+            return loop.run() and leads
+        except tf.errors.ResourceExhaustedError as error:
+            raise UserError(f"out of memory, try less than --batch-gpu {options.batch_gpu} ({str(error).splitlines()[0]})") from None
 
 
 def _reporter(run_dir, options, dataset):
@@ -197,8 +220,8 @@ def _reporter(run_dir, options, dataset):
         try:
             showcase.run(Gs, dataset, options, run_dir, shown)
             report.write(run_dir)
-        except (OSError, UserError) as error:
-            print(f"warning: report.html is not up to date: {error}", flush=True)
+        except (OSError, UserError, tf.errors.ResourceExhaustedError) as error:
+            print(f"warning: report.html is not up to date: {str(error).splitlines()[0]}", flush=True)
 
     return show
 

@@ -78,6 +78,11 @@ def read_record(run_dir):
         raise UserError(f"{path}: cannot be read ({error})") from None
 
 
+def mirrors(run_dir):
+    """Whether a run trains with mirrored images, where the folder is a run's."""
+    return os.path.isfile(os.path.join(run_dir, FILE_NAME)) and bool(read_record(run_dir)["training"]["mirror_augment"])
+
+
 def check_ratio(run_dir, dataset):
     """Compare a dataset's ratio with the one that a run was trained with, where the folder is a run's.
 

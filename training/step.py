@@ -48,6 +48,15 @@ class _Phase(NamedTuple):
     finish: tuple
 
 
+def _constant_table(values):
+    """An array in the machine's memory that the graph can read: as a constant, it would be part of the graph, of 2 GB at most."""
+    with tf.device("/cpu:0"):
+        given = tf.placeholder(tf.float32, np.shape(values))
+        table = tf.Variable(given, trainable=False, collections=[], name="labels_of_dataset")
+    tflib.run(table.initializer, {given: values})
+    return table
+
+
 class TrainingStep:
     """Graph, optimizers and stages of a training.
 
@@ -71,8 +80,8 @@ class TrainingStep:
         self._half = {"half": tflib.half_type()} if config.precision == "mixed" else {}  # not every architecture knows it
         self.part_size = config.schedule.batch_gpu
         self.rounds = schedule.rounds_per_step(config.schedule.batch_size, self.part_size, len(devices) * tflib.workers().count)
-        self._label_table = label_table
         self._make_inputs()
+        self._label_table = _constant_table(label_table) if G.input_shapes[1][0] else None
         self._make_optimizers()
         self.stages = self._make_stages()
 
@@ -210,9 +219,9 @@ class TrainingStep:
         latent_shape, label_shape = self.G.input_shapes
         z = streams.normal("z", [count, *latent_shape])  # [n, K, z_dim]
         if label_shape[0]:
-            table = tf.constant(self._label_table, tf.float32)
-            chosen = tf.cast(streams.uniform("labels", [count]) * len(self._label_table), tf.int32)
-            labels = tf.gather(table, tf.minimum(chosen, len(self._label_table) - 1))
+            rows = self._label_table.shape.as_list()[0]
+            chosen = tf.cast(streams.uniform("labels", [count]) * rows, tf.int32)
+            labels = tf.gather(self._label_table, tf.minimum(chosen, rows - 1))
         else:
             labels = tf.zeros([count, 0])
         return z, labels

@@ -17,6 +17,7 @@ tf.enable_resource_variables()  # disable_v2_behavior turned them off, so this c
 
 from dnnlib.tflib.workers import Workers  # noqa: E402
 
+_shown_gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
 _cpu_replicas = 1
 _workers = Workers()
 
@@ -33,10 +34,10 @@ def init_tf(gpus="0", cpu_replicas=1, together=None):
         The device strings that training replicates over.
 
     Raises:
-        UserError: a GPU was asked for that is not there, while others are.
+        UserError: a GPU was asked for that is not there, while others are, or that CUDA_VISIBLE_DEVICES hides.
     """
     global _cpu_replicas, _workers
-    os.environ["CUDA_VISIBLE_DEVICES"] = "" if gpus == "cpu" else gpus
+    os.environ["CUDA_VISIBLE_DEVICES"] = _cuda_devices(gpus)
     _cpu_replicas = cpu_replicas
     if together is not None:
         _workers = together
@@ -46,6 +47,16 @@ def init_tf(gpus="0", cpu_replicas=1, together=None):
     if gpus != "cpu" and names[0].startswith("/gpu") and len(names) < asked:
         raise UserError(f"--gpus {gpus}: {asked} GPUs asked for, TensorFlow sees {len(names)}")
     return names
+
+
+def _cuda_devices(gpus):
+    """CUDA_VISIBLE_DEVICES for a choice of GPUs: their numbers count among those that the environment shows this process."""
+    if gpus == "cpu" or not _shown_gpus:
+        return "" if gpus == "cpu" or _shown_gpus == "" else gpus
+    shown = _shown_gpus.split(",")
+    if max(int(number) for number in gpus.split(",")) >= len(shown):
+        raise UserError(f"--gpus {gpus}: CUDA_VISIBLE_DEVICES={_shown_gpus} shows {len(shown)}, accepted: 0 to {len(shown) - 1}")
+    return ",".join(shown[int(number)] for number in gpus.split(","))
 
 
 def _session_config(optimize):

@@ -12,6 +12,7 @@ import shlex
 
 import numpy as np
 
+import ops
 from dnnlib import UsageError, UserError, atomic_output, tflib
 from dnnlib.tflib import numpy_stream
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
@@ -43,6 +44,7 @@ def run(options, seeds, label, argv, perceptual=None):
     devices = tflib.init_tf(options["gpus"])
     if options["gpus"] != "cpu" and devices[0].startswith("/cpu"):
         print("no GPU: using CPU")
+    print(ops.set_implementation("auto"))
     with tflib.session_scope():
         sampler = sampling.Sampler(
             build_network(record, "Gs"),
