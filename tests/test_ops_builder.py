@@ -151,7 +151,12 @@ def test_interrupt_stops_the_compilers_and_cleans_up(machine):
     pid_file = machine / "pid"
     install(machine, "g++", ANY_VERSION + f'echo $$ > {pid_file}.part; cat {pid_file}.part > {pid_file}; sleep 60\n')
     what = builder.plan(cuda=False)
-    child = in_child(lambda: builder.build(what))
+
+    def interrupted():
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+        builder.build(what)
+
+    child = in_child(interrupted)
     deadline = time.monotonic() + 20
     while not (pid_file.exists() and pid_file.read_text().strip()) and time.monotonic() < deadline:
         time.sleep(0.05)
