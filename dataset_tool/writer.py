@@ -159,7 +159,7 @@ def _write_shards(partial, plan, source, num_workers, allow_skips):
     files = [manifests.shard_name(plan.name, plan.form.resolution, number, plan.shards) for number in range(1, plan.shards + 1)]
     finished = [_load_done(partial, file) for file in files]
     missing = [number for number, done in enumerate(finished) if done is None]
-    entries = itertools.chain.from_iterable(source.iterate(bounds[number], bounds[number + 1]) for number in missing)
+    entries = itertools.chain.from_iterable(source.iterate(start, stop) for start, stop in ranges_of(bounds, missing))
     total = sum(bounds[number + 1] - bounds[number] for number in missing)
     if total < plan.count:
         print(f"{partial}: continuing, {plan.shards - len(missing)} of {plan.shards} shards are finished")
@@ -172,6 +172,22 @@ def _write_shards(partial, plan, source, num_workers, allow_skips):
             finished[number] = _write_shard(partial, files[number], bounds[number], part, source, progress)
             _check_skips(partial, plan.count, finished, allow_skips)
     return finished
+
+
+def ranges_of(bounds, shards):
+    """The entries of some shards as ranges (first, end), neighbours joined: some sources read from their beginning for every range.
+
+    Args:
+        bounds: the entries' numbers at which shards begin, and the end of the last.
+        shards: numbers of shards, ascending.
+    """
+    ranges = []
+    for shard in shards:
+        start, stop = bounds[shard], bounds[shard + 1]
+        if ranges and ranges[-1][1] == start:
+            start = ranges.pop()[0]
+        ranges.append((start, stop))
+    return ranges
 
 
 def _write_shard(partial, name, first, converted, source, progress):

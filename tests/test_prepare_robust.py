@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from dataset_tool.writer import ranges_of
 from tests.conftest import ROOT
 from tests.dataset_helpers import error_line, folder_bytes, noise, prepare, prepare_process, write_pngs
 from training.dataset import Dataset
@@ -169,3 +170,11 @@ def test_too_little_space_is_seen_before_starting(tmp_path, capsys, monkeypatch)
     code, _, err = prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 10)
     assert code == 1 and "dataset scenes needs about 0.0 GB" in error_line(err)
     assert not (tmp_path / "scenes.partial").exists()
+
+
+def test_neighbouring_shards_are_read_in_one_go():
+    """A source that starts again for every range would be read as often as there are shards."""
+    bounds = [0, 10, 20, 30, 40]
+    assert ranges_of(bounds, [0, 1, 2, 3]) == [(0, 40)]
+    assert ranges_of(bounds, [0, 2, 3]) == [(0, 10), (20, 40)]
+    assert ranges_of(bounds, []) == []

@@ -1,7 +1,7 @@
 """One training step as a list of named stages over a graph that is built once.
 
 A stage runs its rounds (gradient accumulation) and then its update. A batch's images are split over the workers, the rounds and the
-devices; every part draws its random numbers from the global index of its first image, so that they depend on none of these numbers.
+devices; every part (--batch-gpu images) draws its random numbers from the global index of its first image, whoever computes it.
 Letters: n images of one device in one round, C H W image, K latents, L layers.
 """
 
