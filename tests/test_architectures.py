@@ -1,6 +1,5 @@
 """Options of the networks, alone and in random combinations: they build, learn, save and load; impossible ones are refused."""
 
-
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
