@@ -54,13 +54,13 @@ def main(argv):
         if not finished:
             return 0
     if _images_dir(options):
-        _evaluate_folder(command, options, _evaluator(metric_names, metric_options, dataset))
+        _evaluate_folder(command, options, dataset, metric_names, metric_options)
     if _needs_snapshot(options):
         snapshot = launch.choose_snapshot(options)
         with log.tee(os.path.join(snapshot.run_dir, "log.txt")):
             if not (options.train or _images_dir(options)):
                 print(command)
-            _use_snapshot(snapshot, options, dataset, _evaluator(metric_names, metric_options, dataset))
+            _use_snapshot(snapshot, options, dataset, metric_names, metric_options)
     return 0
 
 
@@ -118,8 +118,7 @@ def _evaluator(names, options, dataset):
     """
 
     def evaluate(Gs, snapshot, run_dir):
-        mirror = options.mirror or bool(snapshot) and run_record.mirrors(os.path.dirname(snapshot))
-        settings = dataclasses.replace(options, snapshot=snapshot and os.path.basename(snapshot), run_dir=run_dir, mirror=mirror)
+        settings = dataclasses.replace(options, snapshot=snapshot and os.path.basename(snapshot), run_dir=run_dir)
         results = metrics.evaluate(names, Gs, dataset, settings)
         for result in results:
             numbers = "  ".join(f"{name} {value:.5g}" for name, value in result.values.items())
@@ -130,24 +129,27 @@ def _evaluator(names, options, dataset):
     return evaluate
 
 
-def _evaluate_folder(command, options, evaluate):
+def _evaluate_folder(command, options, dataset, metric_names, metric_options):
     """--eval --images-dir: results go to the latest run of the name, or to a new one."""
     run_dir = runs.latest_run(options.result_dir, options.expname) or runs.create_run(options.result_dir, options.expname)
     with log.tee(os.path.join(run_dir, "log.txt")):
         print(command)
-        numbers = evaluate(None, None, run_dir)
+        numbers = _evaluator(metric_names, metric_options, dataset)(None, None, run_dir)
         print(f"results in {run_dir}")
-    _require_numbers(numbers, options)
+    _require_numbers(metric_names, numbers)
 
 
-def _use_snapshot(snapshot, options, dataset, evaluate):
+def _use_snapshot(snapshot, options, dataset, metric_names, metric_options):
     """--eval and --vis of a snapshot."""
     from dnnlib import tflib
     from training import launch, visualize
 
     print(f"snapshot {snapshot.path}")
+    trained_in = os.path.dirname(snapshot.path)
+    evaluated = metric_names if options.eval and not _images_dir(options) else []
+    metric_options = dataclasses.replace(metric_options, mirror=metric_options.mirror or run_record.mirrors(trained_in))
     if options.eval:
-        run_record.check_ratio(os.path.dirname(snapshot.path), dataset)
+        run_record.check_ratio(trained_in, dataset)
     if options.vis:
         visualize.check(snapshot.records[2], dataset, options)
     with tflib.session_scope():
@@ -155,19 +157,17 @@ def _use_snapshot(snapshot, options, dataset, evaluate):
         if not Gs.config.c_dim and dataset.labels.shape[1]:
             print(f"dataset {dataset.name}: its labels are not used, the snapshot was trained without them")
             dataset.labels = dataset.labels[:, :0]
-        asked = options.eval and not _images_dir(options)
-        numbers = evaluate(Gs, snapshot.path, snapshot.run_dir) if asked else {}
+        numbers = _evaluator(evaluated, metric_options, dataset)(Gs, snapshot.path, snapshot.run_dir)
         if options.vis:
             visualize.run(Gs, dataset, options, os.path.join(snapshot.run_dir, "visuals"), shown=_images_shown(snapshot.path))
     print(f"report {report.write(snapshot.run_dir)}")
-    if asked:
-        _require_numbers(numbers, options)
+    _require_numbers(evaluated, numbers)
 
 
-def _require_numbers(numbers, options):
-    """Raise UserError where every metric that was asked for has failed."""
-    if not numbers and options.metrics not in ((), ("none",)):
-        raise UserError(f"--metrics {','.join(options.metrics)}: none of them could be computed, see the warnings")
+def _require_numbers(metric_names, numbers):
+    """Raise UserError where every metric that was evaluated has failed."""
+    if metric_names and not numbers:
+        raise UserError(f"--metrics {','.join(metric_names)}: none of them could be computed, see the warnings")
 
 
 def _images_shown(path):

@@ -261,10 +261,10 @@ def evaluate(names, Gs, dataset, options):
         return []
     sources = _sources_made(Gs, dataset, options)
     if not tflib.workers().leads:
-        sharing.assist(list(sources.values()))
+        sharing.assist(sources)
         return []
-    with sharing.shared(list(sources.values())) as made:
-        evaluated = _evaluate_all(metrics, Context(metrics, Gs, dataset, options, dict(zip(sources, made))))
+    with sharing.shared(sources) as made:
+        evaluated = _evaluate_all(metrics, Context(metrics, Gs, dataset, options, made))
     if options.run_dir:
         for result in evaluated:
             results.write(result, options.run_dir)

@@ -40,26 +40,26 @@ def shared(sources):
     """Context in worker 0: the sources, made by all workers; as they are in a process that trains alone.
 
     Args:
-        sources: list of Generated or PathPairs; the other workers give the same to `assist`.
+        sources: dict name -> Generated or PathPairs; the other workers give the same to `assist`.
     """
     count = tflib.workers().count
     if count == 1:
         yield sources
         return
     try:
-        yield [Shared(number, source, count) for number, source in enumerate(sources)]
+        yield {name: Shared(number, source, count) for number, (name, source) in enumerate(sources.items())}
     finally:
         tflib.gather(END)
 
 
 def assist(sources):
-    """Make what worker 0 asks for, until it leaves `shared`."""
+    """Make what worker 0 asks for of the sources (see `shared`), until it leaves `shared`."""
     while True:
         number, start, stop = tflib.gather(np.zeros(3, np.int64))[0].tolist()
         if number == END[0]:
             return
         try:
-            _read_together(sources[number], start, stop)
+            _read_together(list(sources.values())[number], start, stop)
         except PartFailed as error:  # worker 0's metric fails with it; the training goes on
             print(f"warning: images {start} to {stop - 1} for the metrics: {error}", file=sys.stderr, flush=True)
 

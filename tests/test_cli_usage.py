@@ -7,7 +7,7 @@ import pytest
 
 from dnnlib import UsageError
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
-from training import command_line, presets
+from training import command_line, presets, schedule
 from training.command_line import parse_given, resolve
 from training.networks.config import DiscriminatorConfig
 
@@ -128,7 +128,7 @@ def test_batch_arithmetic_is_for_trainings():
     assert resolved("--eval --gpus 0,1,2").batch_size == 32
     assert resolved("--train --batch-size 9 --batch-gpu 3").batch_gpu == 3
     assert resolved("--train --batch-size 24 --batch-gpu 6 --baseline ViTGAN").batch_gpu == 6
-    assert DiscriminatorConfig().mbstd_group_size == command_line.GROUP
+    assert DiscriminatorConfig().mbstd_group_size == schedule.STATISTICS_GROUP
 
 
 def test_the_table_is_sound():

@@ -104,8 +104,7 @@ def test_learns(data_dir, tmp_path, name):
     """The sliced Wasserstein distance falls below half of the untrained network's; every variable has moved along a gradient.
 
     ViTGAN's discriminator takes longer to get there than a test can wait: it has to come most of the way. The generator's loss leaves
-    ln 2, where it stays when the scores do not depend on the pictures. The best of three evaluations counts: such short trainings with
-    high learning rates swing, and roundings decide how they end.
+    ln 2, where it stays when the scores do not depend on the pictures.
     """
     model = MODELS[name]
     if "mixed" in model.options and tflib.half_type() == tf.float16:
@@ -113,22 +112,22 @@ def test_learns(data_dir, tmp_path, name):
     if name in LONG and tf.__version__.startswith("1."):
         pytest.skip("trained on TensorFlow 2 alone: it takes twice as long on TensorFlow 1.15")
     run = ["run_network.py", "--train", "--gpus", "cpu", "--dataset", model.dataset, "--data-dir", data_dir, "--result-dir", str(tmp_path)]
-    command(*run, "--total-kimg", str(model.kimg), "--tick-kimg", str(model.kimg / 9), *SIZES, *model.options)
+    command(*run, "--total-kimg", str(model.kimg), "--tick-kimg", str(model.kimg), *SIZES, *model.options)
     folder = os.path.join(str(tmp_path), "exp-000")
     with open(os.path.join(folder, "metrics.jsonl"), encoding="utf-8") as file:
-        trained = [json.loads(line)["values"]["swd"] for line in file]
+        (trained,) = [json.loads(line)["values"]["swd"] for line in file]
 
     with open(os.path.join(folder, "stats.jsonl"), encoding="utf-8") as file:
         losses = [json.loads(line)["Loss/G"] for line in file]
-    assert abs(np.mean(losses) - np.log(2)) > 0.02
+    assert abs(losses[-1] - np.log(2)) > 0.02
 
     state = load_latest(folder)[0]
     with tflib.session_scope():
         snapshot = sorted(glob.glob(os.path.join(folder, "network-snapshot-*.pkl")))[-1]
         G, D, _ = tflib.load_snapshot(snapshot)
         untrained = distance(tflib.Network("untrained", G.arch_name, G.config, seed=1), Dataset(os.path.join(data_dir, model.dataset)))
-        print(f"{name}: swd {untrained:.1f} -> {trained}")
-        assert min(trained) < model.share * untrained
+        print(f"{name}: swd {untrained:.1f} -> {trained:.1f}")
+        assert trained < model.share * untrained
         for network, reasons in ((G, unused_in_generator), (D, unused_in_discriminator)):
             has_unused = isinstance(network.config, (GeneratorConfig, DiscriminatorConfig))
             for variable in network.trainables:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import run_network
+from dnnlib import UserError
 from tests.cli_helpers import ROOT, SMALL, finish, start, write_raw_dataset
 from tests.metrics_standins import inception_standin, write_features_dir
 from training.dataset import Dataset
@@ -197,6 +199,12 @@ def test_no_number_at_all_is_an_error(place, tmp_path):
     code, out, err = finish(*flags(place, "--images-dir", tmp_path, "--metrics", "swd"))
     assert code == 1 and "metric swd failed" in err
     assert one_error(err) == "error: --metrics swd: none of them could be computed, see the warnings"
+
+
+def test_metrics_disabled_at_the_start_do_not_count_as_failed():
+    run_network._require_numbers([], {})
+    with pytest.raises(UserError, match="--metrics fid,kid: none of them could be computed"):
+        run_network._require_numbers(["fid", "kid"], {})
 
 
 def test_vis_and_a_folder_together(place):

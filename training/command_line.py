@@ -34,8 +34,6 @@ class _Parser(argparse.ArgumentParser):
             message += f" (did you mean {near[0]}?)" if near else " (--help lists all)"
         raise UsageError(message)
 
-GROUP = 4  # images that StyleGAN2's discriminator compares (DiscriminatorConfig.mbstd_group_size)
-
 
 def _parse_bool(text):
     lowered = text.lower()
@@ -208,9 +206,9 @@ def _check_combinations(options):
         raise UsageError("--last-snapshots: got 0, expected 1 or more, or -1 for all")
     if o.train or o.dry_run:
         schedule.rounds_per_step(o.batch_size, o.batch_gpu, len(o.gpus.split(",")))
-        if o.d_model == "StyleGAN2" and o.batch_gpu % min(o.batch_gpu, GROUP):
-            raise UsageError(f"--batch-gpu {o.batch_gpu}: expected a multiple of {GROUP}, or less (the discriminator compares "
-                             f"{GROUP} images at a time)")  # fmt: skip
+        group = schedule.STATISTICS_GROUP
+        if o.d_model == "StyleGAN2" and o.batch_gpu % min(o.batch_gpu, group):
+            raise UsageError(f"--batch-gpu {o.batch_gpu}: expected a multiple of {group}, or less (the discriminator compares so many)")
 
 
 def _check_layers(options, resolution_log2):

@@ -133,8 +133,6 @@ def together():
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w", encoding="utf-8"))))
         with workers.watched():
             yield
-            with tflib.session_scope():
-                tflib.gather([0])  # nobody leaves before worker 0 has written everything
         tflib.leave_workers()
 
 

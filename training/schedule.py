@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dnnlib import UsageError
 
+STATISTICS_GROUP = 4  # images that StyleGAN2's discriminator compares; what one device takes is a multiple of it, or less
+
 
 def automatic_tick_kimg(total_kimg, batch_size):
     """Tick length (kimg) where none is given: 8, or a ninth of a short run, so that it too has three snapshots; at least 8 steps."""

@@ -76,6 +76,7 @@ class TrainingLoop:
         self.status.close()
         if self._save_error:
             raise UserError(f"the last state was not saved: {self._save_error}")
+        self._any(False)  # no worker leaves before worker 0 has written everything
         return finished
 
     def _steps(self, stop):

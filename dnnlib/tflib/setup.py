@@ -51,8 +51,10 @@ def init_tf(gpus="0", cpu_replicas=1, together=None):
 
 def _cuda_devices(gpus):
     """CUDA_VISIBLE_DEVICES for a choice of GPUs: their numbers count among those that the environment shows this process."""
-    if gpus == "cpu" or not _shown_gpus:
-        return "" if gpus == "cpu" or _shown_gpus == "" else gpus
+    if gpus == "cpu" or _shown_gpus == "":
+        return ""
+    if _shown_gpus is None:
+        return gpus
     shown = _shown_gpus.split(",")
     if max(int(number) for number in gpus.split(",")) >= len(shown):
         raise UserError(f"--gpus {gpus}: CUDA_VISIBLE_DEVICES={_shown_gpus} shows {len(shown)}, accepted: 0 to {len(shown) - 1}")

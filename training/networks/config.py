@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dnnlib.errors import UserError
+from training.schedule import STATISTICS_GROUP
 
 CROP_RATIO = 0.5  # pictures of at most this height/width ratio ...
 CROP_ABOVE = 256  # ... and of a larger width are computed without their padding
@@ -243,7 +244,7 @@ class DiscriminatorConfig(PictureConfig):
     """Arguments of the discriminator."""
 
     architecture: str = "resnet"
-    mbstd_group_size: int = 4
+    mbstd_group_size: int = STATISTICS_GROUP
     transformer: bool = False
     a_dim: int = 32  # width of an aggregator
     ltnt2img: bool = False
