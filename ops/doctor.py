@@ -12,7 +12,7 @@ import sys
 import tensorflow.compat.v1 as tf
 
 import ops
-from dnnlib import UserError, run_main, tflib
+from dnnlib import UserError, gpus, run_main, tflib
 from ops import builder, implementation, toolchain
 from ops.toolchain import BuildError
 
@@ -42,13 +42,13 @@ def tensorflow_sees_gpu():
 
 def findings(on_gpu):
     """(name, text) of everything found, missing things included."""
-    gpus = toolchain.visible_gpus()
+    visible = gpus.visible_gpus()
     found = [
         ("Python", platform.python_version()),
         ("TensorFlow", f"{tf.version.VERSION}, {'made' if tf.test.is_built_with_cuda() else 'not made'} for CUDA{_built_for()}"),
         ("TensorFlow's devices", "GPU" if on_gpu else "CPU only"),
         ("driver", driver_version()),
-        ("GPUs", ", ".join(f"{gpu.name} (compute capability {gpu.capability / 10})" for gpu in gpus) or "none"),
+        ("GPUs", ", ".join(f"{gpu.name} (compute capability {gpu.capability / 10})" for gpu in visible) or "none"),
         ("C++ compiler", attempt(lambda: "{0.path}: {0.version}".format(toolchain.find_host_compiler()))),
         ("nvcc", attempt(lambda: "{0.path}: CUDA {0.release[0]}.{0.release[1]}".format(toolchain.find_nvcc()))),
         ("nvcc makes code for", attempt(lambda: ", ".join(str(number / 10) for number in toolchain.find_nvcc().capabilities))),
@@ -78,12 +78,11 @@ def attempt(look):
 
 def driver_version():
     """The newest CUDA release that the NVIDIA driver supports."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
+    library = gpus.driver()
+    if library is None:
         return "none (no libcuda.so.1)"
     version = ctypes.c_int()
-    code = driver.cuInit(0) or driver.cuDriverGetVersion(ctypes.byref(version))
+    code = library.cuInit(0) or library.cuDriverGetVersion(ctypes.byref(version))
     if code:
         return f"does not start (error {code}); try nvidia-smi"
     return f"supports CUDA {version.value // 1000}.{version.value % 1000 // 10}"
@@ -102,7 +101,7 @@ def cache_state():
 def problems(on_gpu):
     """What keeps the GPU or the compiled ops from being used, each with what to do: list of lines."""
     lines = []
-    if toolchain.visible_gpus() and not on_gpu:
+    if gpus.visible_gpus() and not on_gpu:
         lines.append("there is a GPU and TensorFlow does not see it: install a TensorFlow with CUDA (pip install tensorflow[and-cuda], or "
                      "tensorflow-gpu 1.15) whose CUDA release the driver supports")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import glob
 import os
 import re
@@ -11,6 +10,8 @@ import subprocess
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
+
+from dnnlib.gpus import visible_gpus
 
 # Compute capabilities of nvcc releases too old to list them: release -> the ones they added, until one lists itself.
 OLD_NVCC = {
@@ -44,13 +45,6 @@ class Nvcc(NamedTuple):
     release: tuple[int, int]
     capabilities: list[int]    # that it makes code for, ascending: 75 for 7.5
     include: str               # folder of cuda_runtime.h
-
-
-class Gpu(NamedTuple):
-    """A visible GPU, as the driver describes it."""
-
-    name: str
-    capability: int            # 90 for 9.0
 
 
 def query(command):
@@ -122,26 +116,6 @@ def _cuda_include(path):
         if os.path.isfile(os.path.join(folder, "cuda_runtime.h")):
             return os.path.normpath(folder)
     raise BuildError(f"{path}: no cuda_runtime.h in {', '.join(folders)} (the CUDA toolkit is incomplete)")
-
-
-def visible_gpus():
-    """The GPUs that the driver shows to this process, CUDA_VISIBLE_DEVICES considered: list of Gpu, empty without a driver."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return []
-    count = ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
-        return []
-    gpus = []
-    for index in range(count.value):
-        device, major, minor, name = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(128)
-        driver.cuDeviceGet(ctypes.byref(device), index)
-        driver.cuDeviceGetName(name, 128, device)
-        driver.cuDeviceGetAttribute(ctypes.byref(major), 75, device)  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR
-        driver.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
-        gpus.append(Gpu(name.value.decode(), 10 * major.value + minor.value))
-    return gpus
 
 
 def wanted_capabilities():

@@ -12,7 +12,7 @@ import time
 import pytest
 
 import ops
-from dnnlib import UserError, tflib
+from dnnlib import UserError, gpus, tflib
 from ops import builder, doctor, implementation, toolchain
 from ops.toolchain import BuildError
 
@@ -246,7 +246,7 @@ def test_broken_nvcc_on_a_gpu(machine, monkeypatch, capsys):
     (machine / "include" / "cuda_runtime.h").write_text("")
     install(machine, "nvcc", nvcc_script("12.4", "compute_75\\n", machine / "include") + "echo unsupported GNU version; exit 2\n")
     monkeypatch.setattr(tflib, "devices", lambda: ["/gpu:0"])
-    monkeypatch.setattr(toolchain, "visible_gpus", lambda: [toolchain.Gpu("T4", 75)])
+    monkeypatch.setattr(toolchain, "visible_gpus", lambda: [gpus.Gpu("T4", 75)])
     assert "reference" in ops.set_implementation("auto")
     complaint = capsys.readouterr().err
     assert complaint.count("warning:") == 1 and "nvcc failed with code 2 (log: " in complaint
@@ -263,7 +263,7 @@ def test_doctor_names_what_is_missing_and_what_will_be_used(machine, monkeypatch
         install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
         assert doctor.main([]) == 0
         assert f"cache:                 {machine}/cache/ops (writable, 0 libraries)" in capsys.readouterr().out
-        monkeypatch.setattr(toolchain, "visible_gpus", lambda: [toolchain.Gpu("T4", 75)])
+        monkeypatch.setattr(gpus, "visible_gpus", lambda: [gpus.Gpu("T4", 75)])
         assert doctor.main([]) == 1
         text = capsys.readouterr().out
     assert "T4 (compute capability 7.5)" in text and "problem: there is a GPU and TensorFlow does not see it" in text

@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 
 import ops
 from dnnlib import tflib
+from dnnlib.gpus import visible_gpus
 from ops import builder, implementation, toolchain
 from tests import cuda_grid
 from tests.cuda_harness import ACTIVATIONS
@@ -22,7 +23,7 @@ def library(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("GANFORMER_CACHE", str(tmp_path_factory.mktemp("cache")))
     patch.setattr(builder, "HOST_FLAGS", ("-O1",) + builder.HOST_FLAGS[1:])
-    if shutil.which("nvcc") and not toolchain.visible_gpus():
+    if shutil.which("nvcc") and not visible_gpus():
         patch.setenv("GANFORMER_CUDA_ARCH", str(toolchain.find_nvcc().capabilities[0] / 10))
     with tflib.session_scope():
         assert "reference" not in ops.set_implementation("cuda")
@@ -78,7 +79,7 @@ def test_cpu_kernels_agree_with_numpy(library):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not toolchain.visible_gpus(), reason="needs a CUDA device")
+@pytest.mark.skipif(not visible_gpus(), reason="needs a CUDA device")
 def test_gpu_kernels_agree_with_numpy(library):
     if not tf.test.is_built_with_cuda() or not tflib.devices()[0].startswith("/gpu"):
         pytest.skip("this TensorFlow does not see the GPU")

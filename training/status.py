@@ -8,6 +8,7 @@ import time
 
 from tqdm import tqdm
 
+from dnnlib import gpus
 from dnnlib.log import format_time
 from dnnlib.tflib.autosummary import Autosummary
 
@@ -16,7 +17,7 @@ SHOWN = (("Loss/G", "G"), ("Loss/D", "D"), ("Regularizer/r1", "R1"), ("Regulariz
 
 
 def peak_memory_gb():
-    """Largest resident memory of this process so far, in GB (2^30 bytes)."""
+    """Largest resident memory of this process so far (the host's, see dnnlib.gpus for the GPUs'), in GB (2^30 bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2 ** (30 if sys.platform == "darwin" else 20)  # bytes there, KiB elsewhere
 
@@ -77,15 +78,18 @@ class Status:
         training = max(time.time() - self._tick_start - (self._paused - self._tick_paused), 1e-9)
         rate = shown / training
         left = max(self._total_images - images, 0) / rate
-        memory = peak_memory_gb()
+        memory = {"Resources/peak_memory_gb": peak_memory_gb()}
+        gpu_memory = gpus.memory_used_gb()
+        if gpu_memory is not None:
+            memory["Resources/gpu_memory_gb"] = gpu_memory
         timing = {"Progress/tick": number, "Progress/kimg": images / 1000, "Timing/images_per_second": rate,
-                  "Timing/seconds_per_kimg": 1000 / rate, "Timing/total_hours": self.seconds / 3600,
-                  "Resources/peak_memory_gb": memory, **self._rates}  # fmt: skip
+                  "Timing/seconds_per_kimg": 1000 / rate, "Timing/total_hours": self.seconds / 3600, **memory, **self._rates}  # fmt: skip
         means = self.summary.report(images, timing)
         losses = "  ".join(f"{label} {means[name]:.4g}" for name, label in SHOWN if name in means)
         print(
             f"tick {number}  kimg {images / 1000:.3f}  {losses}  time {format_time(self.seconds)}  left {format_time(left)}  "
-            f"sec/kimg {1000 / rate:.1f}  images/s {rate:.1f}  memory {memory:.2f} GB",
+            f"sec/kimg {1000 / rate:.1f}  images/s {rate:.1f}  "
+            f"memory {' + '.join(f'{gb:.2f}' for gb in memory.values())} GB",
             flush=True,
         )
         self._begin_tick(images)

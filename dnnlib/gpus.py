@@ -1,0 +1,81 @@
+"""What the NVIDIA driver says about the GPUs that this process may use."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import NamedTuple
+
+CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
+
+
+class Gpu(NamedTuple):
+    """A visible GPU, as the driver describes it."""
+
+    name: str
+    capability: int            # 90 for 9.0
+
+
+def driver():
+    """The driver's library, or None where there is none."""
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+
+
+def visible_gpus():
+    """The GPUs that the driver shows to this process, CUDA_VISIBLE_DEVICES considered: list of Gpu, empty without a driver."""
+    library = driver()
+    return [_describe(library, device) for device in _devices(library)]
+
+
+def memory_used_gb():
+    """Memory in use on the fullest GPU that this process computes on, by whatever process, in GB (2^30 bytes).
+
+    TensorFlow keeps what it has once taken, so in a process that has the GPU to itself this is the peak.
+
+    Returns:
+        float, or None where this process computes on no GPU.
+    """
+    library = driver()
+    used = [_memory_used(library, device) for device in _devices(library) if _is_active(library, device)]
+    return max(used) / 2**30 if used else None
+
+
+def _devices(library):
+    """Handles of the visible GPUs."""
+    count = ctypes.c_int()
+    if library is None or library.cuInit(0) or library.cuDeviceGetCount(ctypes.byref(count)):
+        return []
+    devices = [ctypes.c_int() for _ in range(count.value)]
+    for index, device in enumerate(devices):
+        library.cuDeviceGet(ctypes.byref(device), index)
+    return devices
+
+
+def _describe(library, device):
+    major, minor, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(128)
+    library.cuDeviceGetName(name, 128, device)
+    library.cuDeviceGetAttribute(ctypes.byref(major), CAPABILITY_MAJOR, device)
+    library.cuDeviceGetAttribute(ctypes.byref(minor), CAPABILITY_MINOR, device)
+    return Gpu(name.value.decode(), 10 * major.value + minor.value)
+
+
+def _is_active(library, device):
+    """Whether this process has a context on the GPU; asking for its memory would make one."""
+    flags, active = ctypes.c_uint(), ctypes.c_int()
+    return not library.cuDevicePrimaryCtxGetState(device, ctypes.byref(flags), ctypes.byref(active)) and bool(active.value)
+
+
+def _memory_used(library, device):
+    """Bytes in use on a GPU; 0 where the driver does not say."""
+    context, free, total = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
+    if library.cuDevicePrimaryCtxRetain(ctypes.byref(context), device):
+        return 0
+    try:
+        library.cuCtxPushCurrent_v2(context)
+        library.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
+        library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+    finally:
+        library.cuDevicePrimaryCtxRelease_v2(device)
+    return total.value - free.value
