@@ -6,16 +6,33 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 
-from tests.cli_helpers import SMALL, command, finish, free_ports, wait_for, worker_environment, write_raw_dataset
+from tests.cli_helpers import ROOT, SMALL, command, finish, free_ports, wait_for, worker_environment, write_raw_dataset
 from tests.metrics_standins import write_features_dir
 
 pytestmark = pytest.mark.slow
 FLAGS = [*SMALL, "--train", "--pathreg", "--mirror-augment", "--tick-kimg", "0.16", "--total-kimg", "0.96"]
+
+
+SLOW_DISK = """
+import sys, time
+import run_network
+from dnnlib import run_main
+from training import training_state
+
+def save_slowly(*arguments):
+    time.sleep(8)
+    save(*arguments)
+
+sys.modules["dnnlib.tflib.workers"].LOOK_SECONDS = 0.2
+save, training_state.save = training_state.save, save_slowly
+sys.exit(run_main(run_network.main))
+"""
 
 
 def start_worker(rank, ports, flags):
@@ -90,6 +107,18 @@ def test_two_workers_and_their_deaths(flags, tmp_path):
     resumed = final_arrays(results / "disturbed-000")
     assert not [name for name in together if not np.array_equal(together[name], resumed[name])]
     assert sorted(os.listdir(str(results))) == ["alone-000", "both-000", "disturbed-000"]
+
+
+def test_the_others_stay_while_worker_0_writes(flags):
+    """A stopped training whose last files take longer to write than a worker that is gone is waited for ends well all the same."""
+    ports, flags = free_ports(2), [*map(str, flags), "--total-kimg", "100", "--expname", "slow"]
+    first, second = [subprocess.Popen([sys.executable, "-c", SLOW_DISK, *flags], cwd=ROOT, env=worker_environment(rank, ports), text=True,
+                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for rank in range(2)]  # fmt: skip
+    wait_for(first, "tick")
+    second.send_signal(signal.SIGTERM)
+    ended = end([first, second])
+    assert [code for code, _ in ended] == [0, 0], ended
+    assert "saved" in ended[0][1]
 
 
 def test_workers_of_other_options_are_refused(flags):
