@@ -26,7 +26,7 @@ demo: $(READY)
 	@$(VENV)/bin/python -m examples.demo
 
 test: $(READY)
-	@$(VENV)/bin/python -m pytest -n $(JOBS) $(TESTS)
+	@$(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
 
 test-all:
 	@$(MAKE) --no-print-directory test
