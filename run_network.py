@@ -53,6 +53,7 @@ def main(argv):
                 finished = launch.train(plan, options, dataset, devices, _evaluator(metric_names, metric_options, dataset))
         if not finished:
             return 0
+        options = dataclasses.replace(options, pretrained_pkl="None")  # what follows is about the networks just trained
     if _images_dir(options):
         _evaluate_folder(command, options, dataset, metric_names, metric_options)
     if _needs_snapshot(options):
@@ -195,8 +196,11 @@ def _stored_options(given):
     if folder is None:
         raise UserError(f"--reload: there is no run {expname} in {result_dir}")
     stored = dict(run_record.read_record(folder)["options"])
-    for verb in ("train", "eval", "vis", "report", "prepare", "images_dir", "restart", "reload", "dry_run", "debug", "accept_changes"):
-        stored.pop(verb, None)  # what to do now is for this command line to say
+    verbs = ("train", "eval", "vis", "report", "prepare", "images_dir", "restart", "reload", "dry_run", "debug", "accept_changes")
+    for name in (*verbs, "result_dir", "expname"):
+        stored.pop(name, None)  # what to do now, and where, is for this command line to say
+    if not given.get("train"):
+        stored.pop("pretrained_pkl", None)  # what the run started from is not what it arrived at
     return stored
 
 
@@ -238,6 +242,7 @@ def _prepare(options):
 
 def _dry_run(options, dataset):
     """--dry-run: the resolved configuration, and what the training would need."""
+    from dnnlib import tflib
     from training import configure, estimate, launch
     from training.config import describe
 
@@ -246,7 +251,7 @@ def _dry_run(options, dataset):
     training = configure.training_config(options)
     for title, config in (("options", options), ("generator", generator), ("discriminator", discriminator), ("training", training)):
         print(f"{title}:\n{describe(config)}\n")
-    print("\n".join(["estimate:", *estimate.lines(generator, discriminator, training, devices)]))
+    print("\n".join(["estimate:", *estimate.lines(generator, discriminator, training, devices, tflib.Workers.from_environment().count)]))
     return 0
 
 

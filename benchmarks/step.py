@@ -157,11 +157,12 @@ def _sampling(case):
 
 
 def _training_step(case, networks, rounds=1, **loss):
-    from training.config import LossConfig, ScheduleConfig, TrainingConfig
+    from training.config import AugmentConfig, LossConfig, ScheduleConfig, TrainingConfig
     from training.step import TrainingStep
 
     schedule = ScheduleConfig(batch_size=case.batch * rounds, batch_gpu=case.batch)
-    config = TrainingConfig(loss=LossConfig(**loss), schedule=schedule, precision=case.precision)
+    augment = AugmentConfig("diffaug" if case.model == "ViTGAN" else "none")
+    config = TrainingConfig(loss=LossConfig(**loss), augment=augment, schedule=schedule, precision=case.precision)
     return TrainingStep(*networks, config, np.zeros([1, 0], np.float32), [_device()])
 
 
@@ -185,7 +186,8 @@ def _training(case):
 
     G, D = _networks(case)
     before = set(tf.get_default_graph().get_operations())
-    step = _training_step(case, (G, D, G), d_reg="non")
+    consistent = {"bcr_real": 10.0, "bcr_fake": 10.0} if case.model == "ViTGAN" else {}
+    step = _training_step(case, (G, D, G), d_reg="non", **consistent)
     operations = set(tf.get_default_graph().get_operations()) - before
     stages = [stage for stage in step.stages if stage.name != "moving_average"]
     batch = _batch(case)

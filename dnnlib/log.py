@@ -4,8 +4,28 @@ import contextlib
 import sys
 
 
+class _LogFile:
+    """The end of a text file, written at once. What a full disk refuses is lost, with one warning: a log must not end a training.
+
+    Args:
+        file: binary file without a buffer.
+        warn: stream for the warning.
+    """
+
+    def __init__(self, file, warn):
+        self._file, self._warn, self._warned = file, warn, False
+
+    def write(self, text):
+        try:
+            self._file.write(text.encode("utf-8", "backslashreplace"))
+        except OSError as error:
+            if not self._warned:
+                self._warn.write(f"warning: {self._file.name}: {error.strerror}, some lines are missing there\n")
+            self._warned = True
+
+
 class _Tee:
-    """A text stream that writes to a terminal stream and to the log file, which is flushed line by line."""
+    """A text stream that writes to a terminal stream and to the log file."""
 
     def __init__(self, stream, file):
         self._stream = stream
@@ -21,7 +41,6 @@ class _Tee:
 
     def flush(self):
         self._stream.flush()
-        self._file.flush()
 
     def isatty(self):
         return self._stream.isatty()
@@ -38,8 +57,9 @@ class _Tee:
 def tee(path):
     """Append what the block prints (stdout and stderr) to the file `path` as well."""
     stdout, stderr = sys.stdout, sys.stderr
-    with open(path, "a", encoding="utf-8") as file:
-        sys.stdout, sys.stderr = _Tee(stdout, file), _Tee(stderr, file)
+    with open(path, "ab", buffering=0) as file:
+        log = _LogFile(file, warn=stderr)
+        sys.stdout, sys.stderr = _Tee(stdout, log), _Tee(stderr, log)
         try:
             yield
         finally:

@@ -79,7 +79,8 @@ def numbered_files(folder, prefix, suffix):
 
 
 def clear_partials(folder):
-    """Remove what writes of killed processes left behind (`atomic_output`'s temporary files)."""
-    for entry in os.listdir(folder):
-        if entry.startswith(".") and entry.endswith(".partial"):
-            os.remove(os.path.join(folder, entry))
+    """Remove what writes of killed processes left behind (`atomic_output`'s temporary files), in the folder and in those inside."""
+    for place, _, entries in os.walk(folder):
+        for entry in entries:
+            if entry.startswith(".") and entry.endswith(".partial"):
+                os.remove(os.path.join(place, entry))

@@ -5,10 +5,15 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from dnnlib import UserError
+from dnnlib.signals import stop_asked
 from metrics import feature_networks, images, results, weights
 from metrics.metric_base import PROTOCOLS, REGISTRY, parse_names
 from metrics.progress import progress_bar
 from metrics.reference import ReferenceCache, reference_key
+
+
+class EvaluationStopped(Exception):
+    """A signal has asked the training around this evaluation to stop."""
 
 
 def resolve(names, options, dataset):
@@ -170,6 +175,8 @@ class Context:
         with progress_bar(f"metrics: {kind}", total, self.options.progress) as progress, ThreadPoolExecutor(1) as collecting:
             given = []
             for batch in images.chunks(self._sources[kind], total):
+                if stop_asked():
+                    raise EvaluationStopped(f"stopped by {stop_asked()}")
                 parts = [part for network in networks_of(metrics) for part in self._outputs(kind, network, metrics, batch, position)]
                 wait(given)
                 given = [collecting.submit(self._attempt, kind, [metric], self._give, metric, part) for metric, part in parts]
@@ -265,9 +272,11 @@ def evaluate(names, Gs, dataset, options):
         return []
     with sharing.shared(sources) as made:
         evaluated = _evaluate_all(metrics, Context(metrics, Gs, dataset, options, made))
-    if options.run_dir:
-        for result in evaluated:
+    for result in evaluated if options.run_dir else []:
+        try:
             results.write(result, options.run_dir)
+        except OSError as error:  # a full disk must not end a training run
+            results.warn(f"metric {result.metric}: its result is not recorded ({error.strerror})")
     return evaluated
 
 

@@ -35,16 +35,21 @@ def check_file(path):
     Raises:
         Unsupported: no check here fits the arrays.
     """
+    compared, tolerance = results(path)
+    if not compared:
+        raise Unsupported("no result is in the file")
+    return max(_error(name, *pair) for name, pair in compared.items()), tolerance
+
+
+def results(path):
+    """(dict name -> (value, expected) of what a golden file allows to compare, tolerance)."""
     with np.load(path, allow_pickle=False) as file:
         data = dict(file)
     meta = json.loads(str(data.pop("meta")))
     for marker, check, tolerance in CHECKS:
         if any(re.fullmatch(marker, name) for name in data):
             with tflib.session_scope():
-                compared = check(data, meta)
-            if not compared:
-                raise Unsupported("no result is in the file")
-            return max(_error(name, *pair) for name, pair in compared.items()), tolerance
+                return check(data, meta), tolerance
     raise Unsupported(f"arrays {', '.join(sorted(data))} belong to no known kind")
 
 

@@ -3,12 +3,15 @@
 import json
 import os
 import re
+import resource
 import signal
+import subprocess
 
 import numpy as np
 import pytest
 
-from tests.cli_helpers import SMALL, finish, start, wait_for, write_raw_dataset
+from tests.cli_helpers import SMALL, command, finish, free_ports, start, wait_for, worker_environment, write_raw_dataset
+from tests.metrics_standins import write_features_dir
 
 pytestmark = pytest.mark.slow
 
@@ -60,11 +63,11 @@ def test_kill_stop_and_continue(folders):
     process = start(*flags)
     assert "continuing" in "".join(wait_for(process, "tick"))
     process.send_signal(signal.SIGINT)
-    process.communicate()
-    assert process.returncode == 0
+    rest, _ = process.communicate()
+    assert process.returncode == 0 and "stopped at kimg " in rest.splitlines()[-1]
 
     code, out, err = finish(*flags)
-    assert code == 0, err
+    assert code == 0 and out.splitlines()[-1] == "training complete: kimg 2.000", err
     progress, arrays = load(results / "parts-000" / "training-state-000002.npz")
     expected_progress, expected = load(results / "whole-000" / "training-state-000002.npz")
     assert progress == expected_progress and progress["step"] == 125
@@ -120,8 +123,78 @@ def test_continuing_from_a_snapshot_of_another_architecture(folders):
     code, _, err = finish(*flags, "--expname", "first", "--total-kimg", "0.032", "--transformer", "--components-num", "2", "--kmeans")
     assert code == 0, err
     tuned = [*flags, "--expname", "tuned", "--pretrained-pkl", results / "first-000" / "network-snapshot-000000.pkl"]
-    for kimg, message in (("0.032", "with its architecture"), ("0.064", "continuing")):
-        code, out, err = finish(*tuned, "--total-kimg", kimg)
+    scored = ["--eval", "--metrics", "swd", "--eval-images-num", "32"]
+    for kimg, message in (("0.032", "with its architecture"), ("1.008", "continuing")):
+        code, out, err = finish(*tuned, *scored, "--total-kimg", kimg)
         assert code == 0, err
         assert message in out
     assert json.loads((results / "tuned-000" / "config.json").read_text())["generator"]["components_num"] == 2
+    reloaded = [*folders, "--gpus", "cpu", "--expname", "tuned", "--reload", *scored]
+    code, out, err = finish(*reloaded)
+    assert code == 0, err
+    lines = [json.loads(line) for line in (results / "tuned-000" / "metrics.jsonl").read_text().splitlines()]
+    assert len(lines) == 5  # twice in a training, twice after it, and reloaded: of the networks just trained, not of those it began with
+    assert [line["settings"]["snapshot"][-5:-4] for line in lines] == ["0", "0", "1", "1", "1"]
+    assert len({line["settings"]["network_fingerprint"] for line in lines}) == 2
+
+
+def test_another_batch_size_trains_the_same_number_of_images(folders):
+    flags, folder = [*folders, *SMALL, "--train", "--expname", "batches", "--baseline", "GAN"], folders[-1] / "batches-000"
+    assert finish(*flags, "--total-kimg", "0.064")[0] == 0
+    larger = [*flags, "--batch-size", "32", "--total-kimg", "1.024"]
+    code, _, err = finish(*larger)
+    assert code == 2 and "batch_size" in err and "--accept-changes" in err
+    code, _, err = finish(*larger, "--accept-changes")
+    assert code == 0, err
+    progress, _ = load(folder / states(folder)[-1])
+    assert progress["images"] == 1024 and progress["step"] == 4 + 30
+
+
+def test_a_damaged_newest_state_costs_only_its_own_part(folders):
+    results = folders[-1]
+    flags = [*folders, *SMALL, "--train", "--baseline", "GAN", "--tick-kimg", "0.512"]
+    assert finish(*flags, "--expname", "sound", "--total-kimg", "3.072")[0] == 0
+    assert finish(*flags, "--expname", "hurt", "--total-kimg", "2.048")[0] == 0
+    newest = results / "hurt-000" / states(results / "hurt-000")[-1]
+    content = bytearray(newest.read_bytes())
+    content[content.rindex(b"PK\x01\x02") + 8] ^= 1  # the bit that says: encrypted
+    newest.write_bytes(content)
+    code, out, err = finish(*flags, "--expname", "hurt", "--total-kimg", "3.072")
+    assert code == 0 and f"warning: training state {newest}: cannot be read" in out and "continuing" in out, err
+    (_, expected), (_, arrays) = [load(results / f"{name}-000" / "training-state-000003.npz") for name in ("sound", "hurt")]
+    assert not [name for name in expected if not np.array_equal(arrays[name], expected[name])]
+
+
+def test_a_full_disk_loses_nothing_that_was_there(folders):
+    """Files may grow to 40 kB only (a limit of the process), and the log is on a full disk."""
+    results = folders[-1]
+    flags = [*folders, *SMALL, "--train", "--baseline", "GAN", "--expname", "full", "--summarize", "False"]
+    assert finish(*flags, "--total-kimg", "0.064")[0] == 0
+    state = results / "full-000" / states(results / "full-000")[-1]
+    before = state.read_bytes()
+    (results / "full-000" / "log.txt").unlink()
+    (results / "full-000" / "log.txt").symlink_to("/dev/full")
+    done = subprocess.run(command(*flags, "--total-kimg", "1.6"), capture_output=True, text=True,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (40000, 40000)))  # fmt: skip
+    assert done.returncode == 1 and "warning: cannot save the snapshot" in done.stdout, done.stderr
+    assert done.stderr.count("some lines are missing there") == 1 and "error: the last state was not saved" in done.stderr
+    assert "Traceback" not in done.stderr and state.read_bytes() == before
+    assert not [name for _, _, names in os.walk(str(results / "full-000")) for name in names if name.endswith(".partial")]
+    code, out, err = finish(*flags, "--total-kimg", "1.6")
+    assert code == 0 and "continuing" in out and "kimg 0.064" in out, err
+
+
+def test_a_signal_ends_an_evaluation(folders, tmp_path):
+    flags = [*folders, *SMALL, "--train", "--baseline", "GAN", "--expname", "scored", "--features-dir", write_features_dir(tmp_path)]
+    flags[flags.index("none")] = "fid"
+    process = start(*flags, "--total-kimg", "0.032", "--eval-images-num", "1000000")
+    wait_for(process, "saved")
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "metric fid failed: EvaluationStopped: stopped by SIGTERM" in rest, rest
+
+
+def test_a_dry_run_waits_for_no_workers(folders):
+    done = subprocess.run(command(*folders, *SMALL, "--train", "--dry-run"), env=worker_environment(0, free_ports(2)), text=True,
+                          capture_output=True, timeout=120)  # fmt: skip
+    assert done.returncode == 0 and "time            about" in done.stdout and "waiting" not in done.stdout, done.stderr

@@ -13,7 +13,7 @@ from tests.cli_helpers import SMALL, finish, write_raw_dataset
 from tests.test_training_loop import assert_same_state, train
 from tests.training_standins import GANFORMER, small_training
 from training import training_state
-from training.networks import DiscriminatorConfig, GeneratorConfig
+from training.networks import DiscriminatorConfig, GeneratorConfig, layers
 
 HALVES = [tf.float16] if tf.__version__.startswith("1.") else [tf.bfloat16, tf.float16]
 PICTURES = {"resolution": 64, "channel_base": 512, "channel_max": 32}
@@ -46,6 +46,16 @@ def test_outputs_are_close_to_float32(architecture, half):
         images, mixed_images, scores, mixed_scores = tflib.run([images, mixed_images, scores, mixed_scores])
     assert 0 < relative_rms(mixed_images, images) < 0.02
     assert 0 < relative_rms(mixed_scores, scores) < 0.03
+
+
+def test_only_float16_is_clamped():
+    """At 256: float16 ends at 65504. bfloat16 has the range of float32."""
+    with tflib.session_scope():
+        for dtype, limit in ((tf.float16, 256), (tf.bfloat16, 1000), (tf.float32, 1000)):
+            with tf.variable_scope(dtype.name):
+                high = layers.bias_act(tf.fill([1, 2, 2, 3], tf.cast(1000, dtype)), "linear")
+            tflib.run(tf.global_variables_initializer())
+            assert tflib.run(tf.reduce_max(tf.cast(high, tf.float32))) == limit
 
 
 @pytest.mark.parametrize("half", HALVES, ids=lambda half: half.name)

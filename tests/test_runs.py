@@ -50,6 +50,22 @@ def test_log_takes_what_is_printed(tmp_path, capsys):
     assert capsys.readouterr().out == "one\ntwo\noutside\n"
 
 
+def test_a_full_disk_does_not_stop_what_is_printed(capsys):
+    with log.tee("/dev/full"):
+        print("one")
+        print("two")
+    out, err = capsys.readouterr()
+    assert out == "one\ntwo\n" and err == "warning: /dev/full: No space left on device, some lines are missing there\n"
+
+
+def test_left_over_files_are_found_in_every_folder(tmp_path):
+    (tmp_path / "visuals" / "a").mkdir(parents=True)
+    for place in (".state.npz.partial", "visuals/a/.1.png.partial", "visuals/a/kept.png", ".other"):
+        (tmp_path / place).write_text("")
+    runs.clear_partials(str(tmp_path))
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == [".other", "visuals/a/kept.png"]
+
+
 @pytest.mark.parametrize("seconds, text", [(4.6, "5s"), (65, "1m 05s"), (7500, "2h 05m"), (100000, "1d 03h")])
 def test_times(seconds, text):
     assert log.format_time(seconds) == text

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 
-from dnnlib import tflib
+from dnnlib import UserError, tflib
 from tests.training_standins import GANFORMER, ArrayDataset, small_networks, small_training
+from training import step as training_step
 from training.step import Batch, TrainingStep
 
 
@@ -128,3 +130,50 @@ def test_mirroring_changes_half_of_the_reals():
         flipped = np.array([np.allclose(a, b[:, :, ::-1], atol=1e-5) for a, b in zip(seen, reals)])
         assert np.all(same ^ flipped)
         assert 6 <= flipped.sum() <= 26
+
+
+def test_a_skipped_update_leaves_no_trace():
+    """Weights that are not finite for one step: what moves along with the updates (means, averages) is not spoilt for good."""
+    with tflib.session_scope():
+        step, dataset = make_step(small_training(), generator={**GANFORMER, "norm": "batch"})
+        step.run(batch_at(dataset, 0), 0)
+        good, mean = step.G.get_values(), step.path_length_mean
+        name = next(name for name in step.G.trainables if name.endswith("weight"))
+        step.G.set_values({name: np.full_like(good[name], np.nan)})
+        stages = {stage.name: stage for stage in step.stages}
+        assert stages["generator"].run(batch_at(dataset, 8)) == {"Skipped/G": 1}
+        assert stages["path_length"].run(batch_at(dataset, 8)) == {"Skipped/G": 2, "Path/mean": mean}
+        step.G.set_values({name: good[name]})
+        for key, value in step.G.get_values().items():
+            np.testing.assert_array_equal(value, good[key], err_msg=key)
+        statistics = {**stages["generator"].run(batch_at(dataset, 16)), **stages["path_length"].run(batch_at(dataset, 16))}
+        assert statistics["Skipped/G"] == 2 and np.isfinite(list(statistics.values())).all() and step.path_length_mean != mean
+
+
+def test_a_loss_that_is_never_finite_ends_the_training(monkeypatch, capsys):
+    """Counted for each loss: the good updates of the discriminator between them do not hide the regularizer's bad ones."""
+    monkeypatch.setattr(training_step.loss, "squared_gradient", lambda scores, images: tf.reduce_sum(scores) * [np.float32(np.nan)])
+    monkeypatch.setattr(training_step, "SKIPS_IN_ROW", 3)
+    with tflib.session_scope():
+        step, dataset = make_step(small_training(pathreg=False, d_reg_interval=1))
+        for index in range(2):
+            assert step.run(batch_at(dataset, 8 * index), index)["Skipped/D"] == index + 1
+        assert capsys.readouterr().out.count("D_r1: update skipped, non-finite gradient in ") == 2
+        with pytest.raises(UserError, match="D_r1: 3 updates in a row had non-finite gradients, first in .*; the last good snapshot"):
+            step.run(batch_at(dataset, 16), 2)
+
+
+def test_the_weights_of_the_regularizers():
+    """Lazy regularization multiplies by its interval; R1 has γ / 2, the path length 2 × --g-reg-weight (specification of the training)."""
+    config = small_training(gamma=6.0, g_reg_weight=3.0, g_reg_interval=4, d_reg_interval=16)
+    with tflib.session_scope():
+        step, dataset = make_step(config)
+        feed = step._feed(batch_at(dataset, 0), 0)
+        part = step._part(0)
+        (r1, r1_shown, _), (path, path_shown, _) = step._discriminator_penalty(part), step._path_length_penalty(part)
+        values = tflib.run([r1, r1_shown["Regularizer/r1"], path, path_shown["Regularizer/path_length"]], feed)
+        images = step._augment(part.reals, part.streams)
+        scores = step._scores(images, part.labels, part.streams.child("r1").child("discriminator"))
+        squares = tflib.run(tf.reduce_sum(tf.square(tf.gradients(tf.reduce_sum(scores), images)[0]), axis=[1, 2, 3]), feed)
+    assert values[0] == pytest.approx(16 * 6.0 / 2 * squares.mean(), rel=1e-4)
+    assert values[2] == pytest.approx(2 * 3.0 * 4 * values[3], rel=1e-5) and values[3] > 0

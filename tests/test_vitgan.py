@@ -1,20 +1,24 @@
 """ViTGAN's networks: golden files, sizes, snapshots, and the mistakes that public code has made."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from dnnlib import UserError, tflib
 from dnnlib.tflib import registry, variables
+from dnnlib.tflib.snapshot import read_records
 from tests import golden_vitgan
 from tests.conftest import golden_path
+from training import loss
 from training.networks import ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
 from training.networks.vitgan import attention, layers, patches, siren, spectral
 from training.networks.vitgan.config import default_depth, default_patch
 from training.networks.vitgan.generator import mapping
 
-FILES = ("attention_dot", "attention_l2", "discriminator_full", "fourier", "generator_full", "isn", "losses", "mapping", "modulated_linear",
-         "patches", "siren_head", "sln")  # fmt: skip
+FILES = ("attention_dot", "attention_l2", "diffaug", "discriminator_full", "fourier", "generator_full", "isn", "losses", "mapping",
+         "modulated_linear", "patches", "siren_head", "sln")  # fmt: skip
 SMALL = {"resolution": 16, "dim": 24, "heads": 3, "depth": 2, "patch": 4}
 
 
@@ -32,8 +36,18 @@ def normal(*shape):
 
 @pytest.mark.parametrize("name", FILES)
 def test_golden(name):
-    error, tolerance = golden_vitgan.check_file(golden_path("vitgan", f"{name}.npz"))
+    path = golden_path("vitgan", f"{name}.npz")
+    error, tolerance = golden_vitgan.check_file(path)
     assert error <= tolerance
+    with np.load(path, allow_pickle=False) as file:
+        gradients = {array for array in file.files if "grad_" in array or re.match(r"(\w+_)?g:", array)}
+    assert gradients <= set(golden_vitgan.results(path)[0])  # none was left out for its name
+
+
+def test_scores_of_other_shapes_are_no_consistency():
+    """[N] against [N, 1] would broadcast to [N, N] and pull all scores to one constant."""
+    with pytest.raises(ValueError, match=r"shapes \[4\] and \[4, 1\]"):
+        loss.consistency(tf.zeros([4]), tf.zeros([4, 1]))
 
 
 @pytest.mark.parametrize("resolution, generator, discriminator", [(32, 11.43, 6.58), (64, 16.15, 10.05)])
@@ -63,6 +77,7 @@ def test_initial_scales_at_the_default_width():
 @pytest.mark.usefixtures("graph")
 def test_snapshot_round_trip(tmp_path):
     G, D = small_generator(seed=1), small_discriminator(seed=2, l2_mode="kim_dh")
+    D.set_values({name: 3 * value for name, value in D.get_values().items() if name.endswith("weight")})  # σ(W) is not σ(W_init) now
     tflib.run(D.after_update_op())
     Gs = small_generator("Gs", seed=3, demodulate=True, siren_layers=3)
     path = str(tmp_path / "network-snapshot-000000.pkl")
@@ -78,7 +93,9 @@ def test_snapshot_round_trip(tmp_path):
         np.testing.assert_array_equal(value, expected)
     for name, value in D.get_values().items():
         np.testing.assert_array_equal(states[name], value)
-    assert sum(name.endswith("_sigma") for name in states) == sum(name.endswith("_u") for name in states) == 2 * 5 + 2
+    stored = read_records(path)[1].values
+    assert stored.keys() == D.variables.keys()
+    assert sum(name.endswith("_sigma") for name in stored) == sum(name.endswith("_u") for name in stored) == 2 * 5 + 2
 
 
 @pytest.mark.usefixtures("graph")

@@ -153,16 +153,23 @@ def options_of(*argv):
 
 def test_preset():
     options = options_of("--baseline", "ViTGAN")
+    assert options.labels is False
     dataset = ArrayDataset(resolution=32)
-    assert configure.generator_config(options, dataset) == ViTGANGeneratorConfig()
-    assert configure.discriminator_config(options, dataset) == ViTGANDiscriminatorConfig()
+    generator, discriminator = configure.generator_config(options, dataset), configure.discriminator_config(options, dataset)
+    for network in (generator, discriminator):
+        shape = (network.depth, network.dim, network.mlp_ratio * network.dim, network.heads, network.patch)
+        assert shape == (4, 384, 1536, 6, 4) and network.positions == "fourier"
+    assert (generator.z_dim, generator.mapping_num_layers, generator.mapping_lrmul) == (512, 8, 0.01)
+    assert (generator.siren_layers, generator.siren_w0, generator.style, generator.demodulate) == (2, 30, "affine", False)
+    assert (discriminator.l2_mode, discriminator.windows**2) == ("paper", 64)
     config = configure.training_config(options)
     assert config.augment == AugmentConfig("diffaug", 0.8, 0.125, 0.5)
     assert (config.loss.d_reg, config.loss.bcr_real, config.loss.bcr_fake, config.loss.pathreg) == ("non", 10, 10, False)
     assert (config.schedule.batch_size, config.schedule.ema_kimg, config.schedule.ema_warmup) == (128, 1000, True)
     assert (config.g_adam.learning_rate, config.g_adam.beta1, config.g_adam.beta2) == (0.002, 0, 0.99)
-    large = configure.generator_config(options, ArrayDataset(resolution=64, count=1))
-    assert (large.depth, large.patch) == (6, 8)
+    for build in (configure.generator_config, configure.discriminator_config):
+        large = build(options, ArrayDataset(resolution=64, count=1))
+        assert (large.depth, large.patch, large.grid**2) == (6, 8, 64)
 
 
 def test_hybrids():
@@ -177,6 +184,27 @@ def test_hybrids():
     assert options_of("--augment", "diffaug", "--bcr-real", "1").bcr_real == 1  # for every model
 
 
+@pytest.mark.parametrize("argv, expected", [
+    (["--d-model", "ViTGAN"], ("non", 10)),
+    (["--baseline", "StyleGAN2", "--d-model", "ViTGAN"], ("non", 10)),
+    (["--g-model", "ViTGAN"], ("r1", 0.1)),
+    (["--baseline", "ViTGAN", "--d-reg", "r1", "--gamma", "3"], ("r1", 3)),
+    (["--baseline", "StyleGAN2"], ("r1", 10)),
+])  # fmt: skip
+def test_the_regularizer_follows_from_the_models(argv, expected):
+    """R1 cripples the transformer (paper, section 3.2), and StyleGAN2's discriminator needs it, however they were asked for."""
+    options = options_of(*argv)
+    assert (options.d_reg, options.gamma) == expected
+
+
+def test_the_regularizer_follows_a_changed_model_of_a_stored_run():
+    stored = dataclasses.asdict(options_of("--baseline", "ViTGAN"))
+    options = command_line.resolve(command_line.parse_given(["--reload", "--d-model", "StyleGAN2"]), stored)[0]
+    assert (options.g_model, options.d_reg, options.gamma) == ("ViTGAN", "r1", 0.1)
+    kept = command_line.resolve(command_line.parse_given(["--reload"]), {**stored, "d_reg": "gp"})[0]
+    assert kept.d_reg == "gp"
+
+
 def test_flags_are_typed():
     options = options_of("--baseline", "ViTGAN", "--ema-warmup", "False", "--vit-pad", "False", "--siren-demodulate")
     assert options.ema_warmup is False and options.vit_pad is False and options.siren_demodulate is True
@@ -188,10 +216,18 @@ def test_flags_are_typed():
     (["--bcr-real", "1"], "--augment diffaug"), (["--l2-mode", "cosine"], "--l2-mode: got 'cosine', expected one of paper"),
     (["--g-model", "ViTGAN", "--transformer"], "--g-model StyleGAN2"), (["--d-model", "ViTGAN", "--d-transformer"], "--d-model StyleGAN2"),
     (["--augment-p", "1.5"], "--augment-p: got 1.5"),
+    (["--baseline", "ViTGAN", "--vit-dim", "100"], "--vit-heads 6: expected a divisor of --vit-dim 100"),
 ])  # fmt: skip
 def test_impossible_options(argv, message):
     with pytest.raises(UsageError, match=message):
         options_of(*argv)
+
+
+@pytest.mark.parametrize("patch", ["5", "64", "1"])
+def test_patches_have_to_fit_the_dataset(patch):
+    given = command_line.parse_given(["--baseline", "ViTGAN", "--vit-patch", patch])
+    with pytest.raises(UsageError, match=f"--vit-patch {patch}: expected an even divisor of the dataset's width 32"):
+        command_line.resolve(given, resolution_log2=5)
 
 
 @pytest.mark.usefixtures("graph")

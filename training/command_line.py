@@ -10,7 +10,7 @@ import re
 
 from dnnlib import UsageError
 from training import schedule
-from training.presets import BASELINE_DISCRIMINATORS, BASELINES, GANFORMER_DEFAULT, GANFORMER_TASKS, OPTION_GROUPS, OPTIONS, PRESET_LAYERS
+from training.presets import BASELINES, GANFORMER_DEFAULT, GANFORMER_TASKS, MODEL_VALUES, OPTION_GROUPS, OPTIONS, PRESET_LAYERS
 
 Options = dataclasses.make_dataclass("Options", [(o.name, o.kind, dataclasses.field(default=o.default)) for o in OPTIONS], frozen=True)
 Options.__doc__ = "Every option of run_network.py, resolved; one field a row of training.presets.OPTIONS."
@@ -139,8 +139,14 @@ def preset_values(given):
         raise UsageError(f"--ganformer-default and --baseline {given['baseline']}: give only one of them")
     if given.get("ganformer_default"):
         return {**GANFORMER_DEFAULT, **GANFORMER_TASKS.get(given.get("dataset"), {})}
-    baseline = given.get("baseline")
-    return {**BASELINES.get(baseline, {}), **BASELINE_DISCRIMINATORS.get(baseline, {}).get(given.get("d_model"), {})}
+    return dict(BASELINES.get(given.get("baseline"), {}))
+
+
+def _model_values(values, chosen):
+    """What follows from the models, where one of them is among the chosen names: dict option name -> value."""
+    if not {"g_model", "d_model"} & set(chosen):
+        return {}
+    return MODEL_VALUES.get(tuple(values.get(name, _ROWS[name].default) for name in ("g_model", "d_model")), {})
 
 
 def resolve(given, stored=None, resolution_log2=None):
@@ -165,6 +171,7 @@ def resolve(given, stored=None, resolution_log2=None):
             preset[name] = resolution_log2
     known = {name: value for name, value in (stored or {}).items() if name in _ROWS}
     values = {**known, **preset, **given}
+    values = {**values, **_model_values(values, chosen=[*preset, *given]), **given}
     values = {name: tuple(value) if _ROWS[name].kind is list else value for name, value in values.items()}
     options = Options(**values)
     _check_combinations(options)
@@ -194,6 +201,8 @@ def _check_combinations(options):
         raise UsageError("--g-model ViTGAN: --transformer and --kgan need --g-model StyleGAN2")
     if o.d_model == "ViTGAN" and o.d_transformer:
         raise UsageError("--d-model ViTGAN: --d-transformer needs --d-model StyleGAN2")
+    if "ViTGAN" in (o.g_model, o.d_model) and o.vit_dim % o.vit_heads:
+        raise UsageError(f"--vit-heads {o.vit_heads}: expected a divisor of --vit-dim {o.vit_dim}")
     if o.precision == "mixed" and "ViTGAN" in (o.g_model, o.d_model):
         raise UsageError("--precision mixed: ViTGAN computes in fp32")
     if o.augment == "none" and (o.bcr_real or o.bcr_fake):
@@ -218,6 +227,9 @@ def _check_layers(options, resolution_log2):
         if value > resolution_log2:
             last = f"{resolution_log2} ({2 ** resolution_log2} pixels)"
             raise UsageError(f"{_ROWS[name].flag} {value}: the last resolution of this dataset is {last}")
+    patch, width = options.vit_patch or 2, 2**resolution_log2
+    if "ViTGAN" in (options.g_model, options.d_model) and (width % patch or patch % 2):
+        raise UsageError(f"--vit-patch {patch}: expected an even divisor of the dataset's width {width}")
 
 
 def options_document():
@@ -237,6 +249,7 @@ def options_document():
     presets = [("--ganformer-default", GANFORMER_DEFAULT)]
     presets += [(f"--ganformer-default, dataset {task}", values) for task, values in GANFORMER_TASKS.items()]
     presets += [(f"--baseline {name}", values) for name, values in BASELINES.items()]
+    presets += [(f"--g-model {g_model} --d-model {d_model}", values) for (g_model, d_model), values in MODEL_VALUES.items()]
     for name, values in presets:
         words = " ".join(f"{_ROWS[option].flag} {value}" for option, value in values.items())
         lines.append(f"* `{name}`: {f'`{words}`' if words else 'the defaults'}")

@@ -13,9 +13,11 @@ from dnnlib.log import format_time
 from dnnlib.tflib import registry
 
 # Forward passes per image and step, a backward pass counted as two (one for D under G, whose weights stand still): G's loss runs G and D
-# forward and backward, D's loss runs G forward and D forward and backward on fakes and reals.
+# forward and backward, D's loss runs G forward and D forward and backward on fakes and reals, and again on those without augmentation
+# where they have to be consistent.
 G_PASSES = 4
-D_PASSES = 8
+D_PASSES_UNDER_G = 2
+D_PASSES_PER_BATCH = 3
 STATE_COPIES = 5  # value, gradient, two Adam moments, accumulated gradient
 
 
@@ -77,20 +79,22 @@ def measured_speed(device, size=64, channels=128, batch=8, repeats=3):
         return 3 * repeats * batch * size * size * 9 * channels * channels / (time.time() - begin)
 
 
-def lines(generator, discriminator, config, devices):
+def lines(generator, discriminator, config, devices, workers=1):
     """The estimate as text.
 
     Args:
         generator, discriminator: configurations of the networks.
         config: TrainingConfig.
         devices: list of device strings.
+        workers: processes that train together, each on as many devices.
     """
     G, D = network_cost(generator), network_cost(discriminator)
     sizes = config.schedule
     weights = 4 * (STATE_COPIES * (G.parameters + D.parameters) + G.parameters)
-    memory = weights + 2 * sizes.batch_gpu * (G.activation_bytes + 2 * D.activation_bytes)
-    per_image = G_PASSES * G.multiply_adds + D_PASSES * D.multiply_adds
-    rate = len(devices) * measured_speed(devices[0]) / per_image
+    batches = 2 + (config.loss.bcr_real > 0) + (config.loss.bcr_fake > 0)  # that D's loss scores
+    memory = weights + 2 * sizes.batch_gpu * (G.activation_bytes + batches * D.activation_bytes)
+    per_image = G_PASSES * G.multiply_adds + (D_PASSES_UNDER_G + batches * D_PASSES_PER_BATCH) * D.multiply_adds
+    rate = workers * len(devices) * measured_speed(devices[0]) / per_image
     length = format_time(sizes.total_kimg * 1000 / rate)
     return [
         f"parameters      G {G.parameters:,}  D {D.parameters:,}",

@@ -48,12 +48,14 @@ def init_devices(options):
     Returns:
         list of device strings.
     """
-    devices = tflib.init_tf(options.gpus, together=tflib.Workers.from_environment() if options.train else None)
+    together = tflib.Workers.from_environment() if options.train and not options.dry_run else None
+    devices = tflib.init_tf(options.gpus, together=together)
     if options.gpus != "cpu" and devices[0].startswith("/cpu"):
         print("no GPU: using CPU")
     print(ops.set_implementation(options.ops))
     if options.train:
-        schedule.rounds_per_step(options.batch_size, options.batch_gpu, len(devices) * tflib.workers().count)
+        workers = tflib.Workers.from_environment().count
+        schedule.rounds_per_step(options.batch_size, options.batch_gpu, len(devices) * workers)
     return devices
 
 
@@ -218,8 +220,8 @@ def _reporter(run_dir, options, dataset):
         try:
             showcase.run(Gs, dataset, options, run_dir, shown)
             report.write(run_dir)
-        except (OSError, UserError, tf.errors.ResourceExhaustedError) as error:
-            print(f"warning: report.html is not up to date: {str(error).splitlines()[0]}", flush=True)
+        except Exception as error:
+            print(f"warning: report.html is not up to date: {type(error).__name__}: {error}".splitlines()[0], flush=True)
 
     return show
 

@@ -247,11 +247,15 @@ BASELINES = {
     "kGAN": {"kgan": True, "merge_layer": 5, "merge_type": "softmax", "components_num": 8},
     "ViTGAN": {
         "g_model": "ViTGAN", "d_model": "ViTGAN", "batch_size": 128, "batch_gpu": 32, "augment": "diffaug",
-        "bcr_real": 10.0, "bcr_fake": 10.0, "d_reg": "non", "ema_kimg": 1000.0, "ema_warmup": True,
+        "bcr_real": 10.0, "bcr_fake": 10.0, "ema_kimg": 1000.0, "ema_warmup": True, "labels": False,
     },
 }
-# What a baseline's values become when another discriminator is asked for: R1 cripples the transformer, StyleGAN2's needs it.
-BASELINE_DISCRIMINATORS = {"ViTGAN": {"StyleGAN2": {"d_reg": "r1", "gamma": 0.1}}}
+# What follows from --g-model and --d-model, in this order, where one of them is chosen: R1 cripples the transformer, StyleGAN2's needs it.
+MODEL_VALUES = {
+    ("ViTGAN", "ViTGAN"): {"d_reg": "non"},
+    ("StyleGAN2", "ViTGAN"): {"d_reg": "non"},
+    ("ViTGAN", "StyleGAN2"): {"d_reg": "r1", "gamma": 0.1},
+}
 # Presets may name a resolution that a small dataset does not have: these are lowered to the last one there is.
 PRESET_LAYERS = ("g_img2img", "merge_layer")
 # Heights / widths of the published datasets, for those prepared without a stored ratio.

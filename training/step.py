@@ -7,18 +7,20 @@ Letters: n images of one device in one round, C H W image, K latents, L layers.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from typing import Callable, NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dnnlib import EasyDict, tflib
+from dnnlib import EasyDict, UserError, tflib
 from dnnlib.tflib.optimizer import Optimizer
 from training import loss, schedule
 from training.augment import augment
 
 PATH_LENGTH_DECAY = 0.01  # Karras et al. 2020, appendix B
+SKIPS_IN_ROW = 100  # of one loss, after which the training ends
 
 
 class Batch(NamedTuple):
@@ -77,6 +79,7 @@ class TrainingStep:
         self.config = config
         self.devices = devices
         self.path_length_mean = 0.0
+        self._skipped_in_row = Counter()  # by the label of the loss
         self._half = {"half": tflib.half_type()} if config.precision == "mixed" else {}  # not every architecture knows it
         self.part_size = config.schedule.batch_gpu
         self.rounds = schedule.rounds_per_step(config.schedule.batch_size, self.part_size, len(devices) * tflib.workers().count)
@@ -182,15 +185,32 @@ class TrainingStep:
         once = phase.accumulate is None
         per_round = ([*phase.means.values()], [*phase.updates.values()], phase.finish if once else phase.accumulate)
         results = [tflib.run(per_round, self._feed(batch, index)) for index in range(self.rounds)]
-        norm, squares, skipped = results[0][2] if once else tflib.run(phase.finish)
+        norm, squares, skipped, total = results[0][2] if once else tflib.run(phase.finish)
+        counted = {f"Skipped/{phase.network}": float(total)}
+        if skipped:
+            self._skipped(phase, squares)
+            return counted
+        self._skipped_in_row[phase.label] = 0
         if phase.updates:
             next_values = [np.mean(values, axis=0) for values in zip(*(r[1] for r in results))]
             tflib.variables.assign(dict(zip(phase.updates, next_values)))
-        note = self.optimizers[phase.network].check(squares, int(skipped))
-        if note:
-            print(note)
         means = np.mean([r[0] for r in results], axis=0)
-        return {f"Gradients/{phase.label}": float(norm), **{name: float(value) for name, value in zip(phase.means, means)}}
+        shown = {name: float(value) for name, value in zip(phase.means, means)}
+        return {f"Gradients/{phase.label}": float(norm), **shown, **counted}
+
+    def _skipped(self, phase, squares):
+        """Say that an update was skipped: its gradients were not finite, so neither may be what would have moved with it.
+
+        Raises:
+            UserError: it is the hundredth time in a row for this loss.
+        """
+        variable = self.optimizers[phase.network].first_bad(squares)
+        self._skipped_in_row[phase.label] += 1
+        count = self._skipped_in_row[phase.label]
+        if count == SKIPS_IN_ROW:
+            raise UserError(f"{phase.label}: {count} updates in a row had non-finite gradients, first in {variable}; "
+                            "the last good snapshot is kept")  # fmt: skip
+        print(f"{phase.label}: update skipped, non-finite gradient in {variable}")
 
     def _feed(self, batch, round_index):
         images = self.part_size * len(self.devices)
@@ -255,7 +275,8 @@ class TrainingStep:
         return penalty * weight, {"Regularizer/path_length": penalty, "Path/length": tf.reduce_mean(lengths)}, []
 
     def _track_path_length(self, statistics):
-        self.path_length_mean += PATH_LENGTH_DECAY * (statistics["Path/length"] - self.path_length_mean)
+        if "Path/length" in statistics:  # not of a skipped update
+            self.path_length_mean += PATH_LENGTH_DECAY * (statistics["Path/length"] - self.path_length_mean)
         return dict(statistics, **{"Path/mean": self.path_length_mean})
 
     def _discriminator_loss(self, part):

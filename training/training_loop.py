@@ -65,10 +65,7 @@ class TrainingLoop:
             UserError: gradients stay non-finite, workers hold different weights, or the last state could not be saved.
         """
         if self.leads:
-            clear_partials(self.run_dir)
-            self.samples.write_reals()
-            if self.progress.images == 0:
-                self._write_grid()
+            self._begin_files()
         with StopRequest() as stop:
             finished = self._steps(stop) and not self._any(stop.asked is not None)
             if self._any(self._saved_images != self.progress.images):
@@ -76,22 +73,34 @@ class TrainingLoop:
         self.status.close()
         if self._save_error:
             raise UserError(f"the last state was not saved: {self._save_error}")
+        kimg = self.progress.images / 1000
+        print(f"training complete: kimg {kimg:.3f}" if finished else f"stopped at kimg {kimg:.3f}: the same command continues", flush=True)
         self._any(False)  # no worker leaves before worker 0 has written everything
         return finished
+
+    def _begin_files(self):
+        """What a session writes before its first step."""
+        clear_partials(self.run_dir)
+        try:
+            self.samples.write_reals()
+            if self.progress.images == 0:
+                self._write_grid()
+        except OSError as error:
+            print(f"warning: the first pictures are not written: {error}", flush=True)
 
     def _steps(self, stop):
         """Train until the end (returns True) or until any worker was asked to stop (False)."""
         schedule_config, workers = self.config.schedule, tflib.workers()
-        total = schedule.steps_of(schedule_config.total_kimg, schedule_config.batch_size)
+        total = schedule.steps_of(schedule_config.total_kimg, schedule_config.batch_size) * schedule_config.batch_size  # images
         batches = self.dataset.batches(schedule_config.batch_size // workers.count, seed=self.config.seed, position=self.progress.images,
                                        shard=workers.rank, shards=workers.count)  # fmt: skip
-        while self.progress.step < total:
+        while self.progress.images < total:
             if self._any(stop.asked is not None):
                 return False
             before = schedule.tick_of(self.progress.images, schedule_config.tick_kimg)
             self._one_step(batches)
             tick = schedule.tick_of(self.progress.images, schedule_config.tick_kimg)
-            if tick > before or self.progress.step == total:
+            if tick > before or self.progress.images >= total:
                 self._record_tick(self.status.tick(tick, self.progress.images))
                 if tick // schedule_config.snapshot_ticks > before // schedule_config.snapshot_ticks:
                     self.snapshot(evaluate=not self._any(stop.asked is not None))
@@ -140,8 +149,8 @@ class TrainingLoop:
             self._write_grid()
             tflib.save_snapshot(path, tuple(self.networks[name] for name in ("G", "D", "Gs")))
             training_state.save(training_state.state_path(self.run_dir, images), state)
-            training_state.remove_old(self.run_dir, self.outputs.last_snapshots)
             self._save_error, self._saved_images = None, images
+            training_state.remove_old(self.run_dir, self.outputs.last_snapshots)
             print(f"saved {path}", flush=True)
         except OSError as error:
             self._save_error = error

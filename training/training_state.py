@@ -11,6 +11,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -130,6 +131,10 @@ def _write(file, state):
     np.savez(file, **entries)
 
 
+# What NumPy and zipfile raise for damaged files: a flipped bit may ask for encryption, for another version or for too much memory.
+DAMAGED = (OSError, ValueError, LookupError, EOFError, RuntimeError, MemoryError, OverflowError, zipfile.BadZipFile, zlib.error)
+
+
 def load(path):
     """Read and check a state.
 
@@ -143,7 +148,7 @@ def load(path):
         with np.load(path, allow_pickle=False) as file:
             entries = {name: file[name] for name in file.files}
         expected = entries.pop("sha256").tobytes()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise UserError(f"training state {path}: cannot be read ({error or type(error).__name__})") from None
     if digest(entries) != expected:
         raise UserError(f"training state {path}: damaged (its checksum does not fit)")
@@ -194,9 +199,12 @@ def snapshots(run_dir):
 
 
 def remove_old(run_dir, keep):
-    """Delete all but the newest `keep` snapshots and states (-1: none)."""
+    """Delete all but the newest `keep` snapshots and states (-1: none). One that cannot be deleted stays, with a warning."""
     if keep < 0:
         return
     for prefix, suffix in ((PREFIX, ".npz"), (SNAPSHOT_PREFIX, ".pkl")):
         for _, path in numbered_files(run_dir, prefix, suffix)[:-keep]:
-            os.remove(path)
+            try:
+                os.remove(path)
+            except OSError as error:
+                print(f"warning: {path} stays: {error.strerror}")

@@ -10,7 +10,6 @@ import collections
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dnnlib import UserError
 from dnnlib.tflib import setup
 from dnnlib.tflib import variables as tflib_variables
 
@@ -75,7 +74,8 @@ class Optimizer:
 
         Returns:
             (round_op, finish_op): run `round_op` once a round, then `finish_op`, which applies the averaged gradients and evaluates to
-            (gradient norm, squared norms by variable [V], skipped updates in a row). With one round, `round_op` is None.
+            (gradient norm, squared norms by variable [V], skipped updates in a row, skipped updates in all). With one round, `round_op` is
+            None.
         """
         gradients = self._gradients(losses, devices)
         with tf.device(devices[0]), tf.name_scope(self.name):
@@ -113,7 +113,7 @@ class Optimizer:
         norm = tf.sqrt(tf.reduce_sum(squares))
         update = tf.cond(tf.is_finite(norm), lambda: self._update(gradients, norm), self._skip)
         with tf.control_dependencies([update]):
-            return tf.identity(norm), tf.identity(squares), self._skipped_in_row.read_value()
+            return tf.identity(norm), tf.identity(squares), self._skipped_in_row.read_value(), self._skipped.read_value()
 
     def _update(self, gradients, norm):
         if self.clip_norm is not None:
@@ -144,27 +144,9 @@ class Optimizer:
         with tf.control_dependencies(steps):
             return tf.constant(False)
 
-    def check(self, squares, skipped_in_row, limit=100):
-        """Look at what `finish_op` evaluated to.
-
-        Args:
-            squares: array [V], squared gradient norms by variable.
-            skipped_in_row: int, updates skipped since the last good one.
-            limit: number of skipped updates in a row that ends the training.
-
-        Returns:
-            None, or a line for the user when the update was skipped.
-
-        Raises:
-            UserError: the limit is reached; names the first variable with a non-finite gradient.
-        """
-        if not skipped_in_row:
-            return None
-        name = list(self.variables)[int(np.argmax(~np.isfinite(squares)))]
-        if skipped_in_row >= limit:
-            bad = f"{skipped_in_row} updates in a row had non-finite gradients, first in {name}"
-            raise UserError(f"{self.name}: {bad}; the last good snapshot is kept")
-        return f"{self.name}: update skipped, non-finite gradient in {name}"
+    def first_bad(self, squares):
+        """Name of the first variable whose squared gradient norm, of the array [V], is not finite."""
+        return list(self.variables)[int(np.argmax(~np.isfinite(squares)))]
 
 
 def _zeros(name, shape, dtype=tf.float32):

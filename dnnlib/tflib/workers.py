@@ -12,6 +12,7 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.ops import collective_ops
@@ -137,21 +138,27 @@ class Workers:
         except tf.errors.OpError:
             time.sleep(MISSED_LOOKS * (LOOK_SECONDS + CONNECT_SECONDS))  # a lost peer, most likely: the watch will name it
             raise
-        self._watched.clear()
+        finally:
+            self._watched.clear()
         time.sleep(LEAVING_SECONDS)
 
     def _watch(self):
+        others = [rank for rank in range(self.count) if rank != self.rank]
         missed = [0] * self.count
-        while self._watched.is_set():
-            for rank in range(self.count):
-                absence = _absence(self.addresses[rank]) if rank != self.rank else None
-                missed[rank] = missed[rank] + 1 if absence else 0
-                if missed[rank] >= MISSED_LOOKS and self._watched.is_set():
-                    line = f"error: {self.describe(rank)} is gone ({absence}); start all workers again to continue from the last snapshot"
-                    print(line, file=sys.stderr, flush=True)
-                    sys.stdout.flush()
-                    os._exit(1)  # the main thread waits inside a sum that will never come
-            time.sleep(LOOK_SECONDS)
+        with ThreadPoolExecutor(len(others)) as looking:  # at the same time: several hosts may be silent
+            while self._watched.is_set():
+                for rank, absence in zip(others, looking.map(_absence, [self.addresses[rank] for rank in others])):
+                    missed[rank] = missed[rank] + 1 if absence else 0
+                    if missed[rank] >= MISSED_LOOKS and self._watched.is_set():
+                        self._end(rank, absence)
+                time.sleep(LOOK_SECONDS)
+
+    def _end(self, rank, absence):
+        """End this process because another worker is gone; the main thread may be waiting inside a sum that will never come."""
+        line = f"error: {self.describe(rank)} is gone ({absence}); start all workers again to continue from the last snapshot"
+        print(line, file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(1)
 
     def sum(self, tensor, device):
         """Sum of a tensor over all workers, on a device of this one; the tensor itself in a process that trains alone.
