@@ -124,18 +124,23 @@ def test_continuing_from_a_snapshot_of_another_architecture(folders):
     assert code == 0, err
     tuned = [*flags, "--expname", "tuned", "--pretrained-pkl", results / "first-000" / "network-snapshot-000000.pkl"]
     scored = ["--eval", "--metrics", "swd", "--eval-images-num", "32"]
+
+    def networks_scored(last=2):
+        """Of the last evaluations: at the end of the training, after it, reloaded. All are of the networks just trained."""
+        lines = [json.loads(line)["settings"] for line in (results / "tuned-000" / "metrics.jsonl").read_text().splitlines()]
+        return {(line["snapshot"], line["network_fingerprint"]) for line in lines[-last:]}
+
     for kimg, message in (("0.032", "with its architecture"), ("1.008", "continuing")):
         code, out, err = finish(*tuned, *scored, "--total-kimg", kimg)
         assert code == 0, err
         assert message in out
+        assert len(networks_scored()) == 1
     assert json.loads((results / "tuned-000" / "config.json").read_text())["generator"]["components_num"] == 2
     reloaded = [*folders, "--gpus", "cpu", "--expname", "tuned", "--reload", *scored]
     code, out, err = finish(*reloaded)
     assert code == 0, err
-    lines = [json.loads(line) for line in (results / "tuned-000" / "metrics.jsonl").read_text().splitlines()]
-    assert len(lines) == 5  # twice in a training, twice after it, and reloaded: of the networks just trained, not of those it began with
-    assert [line["settings"]["snapshot"][-5:-4] for line in lines] == ["0", "0", "1", "1", "1"]
-    assert len({line["settings"]["network_fingerprint"] for line in lines}) == 2
+    ((snapshot, _),) = networks_scored(3)
+    assert snapshot == "network-snapshot-000001.pkl"
 
 
 def test_another_batch_size_trains_the_same_number_of_images(folders):
@@ -198,3 +203,21 @@ def test_a_dry_run_waits_for_no_workers(folders):
     done = subprocess.run(command(*folders, *SMALL, "--train", "--dry-run"), env=worker_environment(0, free_ports(2)), text=True,
                           capture_output=True, timeout=120)  # fmt: skip
     assert done.returncode == 0 and "time            about" in done.stdout and "waiting" not in done.stdout, done.stderr
+
+
+def test_vitgan_trains_continues_evaluates_and_samples_like_the_others(folders, tmp_path):
+    results, scored = folders[-1], ["--metrics", "swd,ppl", "--eval-images-num", "32", "--features-dir", write_features_dir(tmp_path)]
+    model = ["--baseline", "ViTGAN", "--vit-dim", "16", "--vit-heads", "2", "--vit-depth", "1", "--latent-size", "16"]
+    sizes = ["--mapping-layersnum", "2", "--batch-size", "16", "--batch-gpu", "8", "--tick-kimg", "0.512"]
+    flags = [*folders, "--gpus", "cpu", "--train", *model, *sizes, *scored]
+    for name, kimgs in (("vit-whole", ["2.048"]), ("vit-parts", ["1.024", "2.048"])):
+        for kimg in kimgs:
+            code, out, err = finish(*flags, "--expname", name, "--total-kimg", kimg)
+            assert code == 0 and "metric ppl: ppl " in out, err
+    (_, expected), (_, arrays) = [load(results / f"{name}-000" / "training-state-000002.npz") for name in ("vit-whole", "vit-parts")]
+    assert expected.keys() == arrays.keys() and not [name for name in expected if not np.array_equal(arrays[name], expected[name])]
+    code, out, err = finish(*folders, "--gpus", "cpu", "--expname", "vit-parts", "--eval", *scored)
+    assert code == 0 and re.search(r"metric swd: swd \d", out) and "metric ppl: ppl " in out, err
+    snapshot = results / "vit-parts-000" / "network-snapshot-000002.pkl"
+    code, _, err = finish("--model", snapshot, "--gpus", "cpu", "--seeds", "1-3", "--output-dir", tmp_path / "images", script="generate.py")
+    assert code == 0 and len(list((tmp_path / "images").glob("*.png"))) == 3, err

@@ -1,14 +1,17 @@
 """ViTGAN in the training step, the loop and the command line; hybrids; learning."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
 
 from dnnlib import UsageError, tflib
+from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import read_records
+from tests.conftest import ROOT
 from tests.training_standins import ArrayDataset, small_networks
-from training import command_line, configure, schedule, training_state
+from training import command_line, configure, presets, schedule, training_state
 from training.config import AugmentConfig, LossConfig, OutputConfig, ScheduleConfig, TrainingConfig
 from training.networks import DiscriminatorConfig, GeneratorConfig, ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
 from training.step import Batch, TrainingStep
@@ -17,9 +20,17 @@ from training.training_loop import TrainingLoop
 TINY = {"resolution": 8, "dim": 12, "heads": 2, "depth": 1, "patch": 2}
 
 
-def tiny_networks(l2_mode="paper"):
-    G = tflib.Network("G", "ViTGANGenerator", ViTGANGeneratorConfig(z_dim=6, mapping_num_layers=2, **TINY))
-    D = tflib.Network("D", "ViTGANDiscriminator", ViTGANDiscriminatorConfig(l2_mode=l2_mode, **TINY))
+STYLEGAN = {"resolution": 8, "channel_base": 32, "channel_max": 8}
+
+
+def tiny_networks(kind="ViTGAN"):
+    """Both networks ViTGAN's, or only one ("G", "D"), the other StyleGAN2's."""
+    generator, discriminator = ViTGANGeneratorConfig(z_dim=6, mapping_num_layers=2, **TINY), ViTGANDiscriminatorConfig(**TINY)
+    if kind == "D":
+        generator = GeneratorConfig(z_dim=8, w_dim=8, mapping_num_layers=2, style_mixing=0.9, **STYLEGAN)
+    if kind == "G":
+        discriminator = DiscriminatorConfig(**STYLEGAN)
+    G, D = (tflib.Network(name, registry.find_for(config).name, config) for name, config in (("G", generator), ("D", discriminator)))
     return {"G": G, "D": D, "Gs": G.clone("Gs")}
 
 
@@ -32,10 +43,10 @@ def tiny_training(rounds=1, bcr=10.0, probability=0.8, total_kimg=0.032):
     )
 
 
-def make_step(config, networks=None):
+def make_step(config, networks=None, devices=("/cpu:0",)):
     networks = networks or tiny_networks()
     dataset = ArrayDataset()
-    step = TrainingStep(networks["G"], networks["D"], networks["Gs"], config, dataset.labels, ["/cpu:0"])
+    step = TrainingStep(networks["G"], networks["D"], networks["Gs"], config, dataset.labels, list(devices))
     return step, dataset.batches(config.schedule.batch_size, seed=0, position=0)
 
 
@@ -69,6 +80,23 @@ def test_power_iteration_is_written_back_once_a_step(rounds):
             np.testing.assert_allclose(after[name], expected / np.linalg.norm(expected), atol=1e-5)
         else:
             np.testing.assert_array_equal(after[name], trained[name])
+
+
+def test_two_devices_do_what_one_does():
+    """Consistency, augmentation and the power iteration included."""
+    tflib.init_tf("cpu", cpu_replicas=2)
+    try:
+        ends = []
+        for devices in (["/cpu:0"], ["/cpu:0", "/cpu:1"]):  # two rounds, one round
+            with tflib.session_scope():
+                step, batches = make_step(tiny_training(rounds=2), devices=devices)
+                run_steps(step, batches, 2)
+                ends.append({f"{network.name}/{key}": value for network in (step.G, step.D) for key, value in network.get_values().items()})
+    finally:
+        tflib.init_tf("cpu")
+    assert ends[0].keys() == ends[1].keys()
+    for name, value in ends[0].items():
+        np.testing.assert_allclose(ends[1][name], value, rtol=2e-3, atol=2e-4, err_msg=name)
 
 
 @pytest.mark.usefixtures("graph")
@@ -118,7 +146,7 @@ def test_warm_up_ends_at_the_half_life():
     assert schedule.moving_average_beta(128, 1000, warmup_step=10**6) == schedule.moving_average_beta(128, 1000) == 0.5 ** (128 / 1e6)
 
 
-def train(folder, config, state=None):
+def train(folder, config, state=None, kind="ViTGAN"):
     """One session of a run; the values of all variables at its end, and the states it saved."""
     saved = []
     folder.mkdir(exist_ok=True)
@@ -129,18 +157,19 @@ def train(folder, config, state=None):
 
     with tflib.session_scope():
         outputs = OutputConfig(summarize=False)
-        loop = TrainingLoop(str(folder), tiny_networks(), config, outputs, ArrayDataset(), ["/cpu:0"], {"made": "here"}, keep, state)
+        loop = TrainingLoop(str(folder), tiny_networks(kind), config, outputs, ArrayDataset(), ["/cpu:0"], {"made": "here"}, keep, state)
         loop.run()
         return training_state.capture(loop.variables, loop.progress, {}), saved
 
 
-def test_exact_continuation(tmp_path):
+@pytest.mark.parametrize("kind", ["ViTGAN", "G", "D"])
+def test_exact_continuation(tmp_path, kind):
     config = tiny_training(rounds=2)
     config = dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, snapshot_ticks=2))
-    whole, states = train(tmp_path / "whole", config)
+    whole, states = train(tmp_path / "whole", config, kind=kind)
     assert [state.progress.step for state in states] == [2, 4]
-    assert any(name.endswith("_sigma") for name in states[0].arrays)
-    parts, _ = train(tmp_path / "parts", config, states[0])
+    assert any(name.endswith("_sigma") for name in states[0].arrays) == (kind != "G")
+    parts, _ = train(tmp_path / "parts", config, states[0], kind)
     different = [name for name in whole.arrays if not np.array_equal(whole.arrays[name], parts.arrays[name])]
     assert whole.arrays.keys() == parts.arrays.keys() and not different
     record = read_records(training_state.snapshots(str(tmp_path / "whole"))[-1])[1]
@@ -237,3 +266,10 @@ def test_augmentation_with_any_model_and_regularizer(kind):
     step, batches = make_step(config, small_networks())
     assert "after_update_D" not in [stage.name for stage in step.stages]
     assert all(np.isfinite(value) for value in run_steps(step, batches, 1)[0].values())
+
+
+def test_the_guide_names_every_option_of_the_family():
+    with open(os.path.join(ROOT, "docs", "vitgan.md"), encoding="utf-8") as file:
+        text = file.read()
+    missing = [option.flag for option in presets.VITGAN if option.flag not in text]
+    assert missing == []
