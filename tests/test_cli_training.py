@@ -1,11 +1,16 @@
 """run_network.py in real processes: a run that is killed, stopped and continued equals the undisturbed one."""
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
 import re
 import resource
 import signal
+import struct
 import subprocess
+import termios
 
 import numpy as np
 import pytest
@@ -197,6 +202,29 @@ def test_a_signal_ends_an_evaluation(folders, tmp_path):
     process.send_signal(signal.SIGTERM)
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and "metric fid failed: EvaluationStopped: stopped by SIGTERM" in rest, rest
+
+
+def test_on_a_terminal_and_beside_a_run_of_a_longer_name(folders):
+    """The bar is on the terminal and not in the log; of the files only the newest stay; "a" does not continue "a-b"."""
+    results = folders[-1]
+    flags = [*folders, *SMALL, "--train", "--baseline", "GAN", "--tick-kimg", "0.512", "--last-snapshots", "1", "--keep-samples", "False"]
+    assert finish(*flags, "--expname", "a-b", "--total-kimg", "0.016")[0] == 0
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("4H", 24, 120, 0, 0))
+    process = subprocess.Popen(command(*flags, "--expname", "a", "--total-kimg", "3.072"), stdout=subprocess.DEVNULL, stderr=follower)
+    os.close(follower)
+    shown = b""
+    with contextlib.suppress(OSError):  # how the end of a terminal reads
+        while True:
+            shown += os.read(leader, 1 << 16)
+    assert process.wait() == 0, shown
+    assert re.search(rb"\r +\d+%\|.*/512 .*img/s", shown), shown[-2000:]
+    log = (results / "a-000" / "log.txt").read_text()
+    assert "\r" not in log and log.count("\ntick ") == 6 and log.count("\nsaved ") == 2
+    assert states(results / "a-000") == ["training-state-000003.npz"]
+    assert [path.name for path in (results / "a-000").glob("network-snapshot-*")] == ["network-snapshot-000003.pkl"]
+    assert len(list((results / "a-000" / "visuals" / "images").rglob("*.png"))) == 1
+    assert len(states(results / "a-b-000")) == 1 and not (results / "a-b-001").exists()
 
 
 def test_a_dry_run_waits_for_no_workers(folders):

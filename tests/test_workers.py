@@ -1,12 +1,15 @@
 """Training in several processes over TF_CONFIG: real processes on the loopback interface."""
 
 import glob
+import importlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -33,6 +36,22 @@ sys.modules["dnnlib.tflib.workers"].LOOK_SECONDS = 0.2
 save, training_state.save = training_state.save, save_slowly
 sys.exit(run_main(run_network.main))
 """
+STRANGER = """
+import json, os, sys
+import run_network
+from dnnlib import run_main
+from training import training_state
+
+def capture_another(*arguments):
+    state = capture(*arguments)
+    if json.loads(os.environ["TF_CONFIG"])["task"]["index"] == 1:
+        name = sorted(name for name in state.arrays if name.startswith("D/"))[0]
+        state.arrays[name] = state.arrays[name] + 1e-6
+    return state
+
+capture, training_state.capture = training_state.capture, capture_another
+sys.exit(run_main(run_network.main))
+"""
 
 
 def start_worker(rank, ports, flags):
@@ -43,6 +62,13 @@ def start_worker(rank, ports, flags):
 def start_both(flags):
     ports = free_ports(2)
     return [start_worker(rank, ports, flags) for rank in range(2)]
+
+
+def start_scripts(script, flags):
+    """Two workers that run a script of Python in place of run_network.py."""
+    words, ports = [sys.executable, "-c", script, *map(str, flags)], free_ports(2)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return [subprocess.Popen(words, cwd=ROOT, env=worker_environment(rank, ports), **pipes) for rank in range(2)]
 
 
 def end(processes, timeout=300):
@@ -111,14 +137,41 @@ def test_two_workers_and_their_deaths(flags, tmp_path):
 
 def test_the_others_stay_while_worker_0_writes(flags):
     """A stopped training whose last files take longer to write than a worker that is gone is waited for ends well all the same."""
-    ports, flags = free_ports(2), [*map(str, flags), "--total-kimg", "100", "--expname", "slow"]
-    first, second = [subprocess.Popen([sys.executable, "-c", SLOW_DISK, *flags], cwd=ROOT, env=worker_environment(rank, ports), text=True,
-                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for rank in range(2)]  # fmt: skip
+    first, second = start_scripts(SLOW_DISK, [*flags, "--total-kimg", "100", "--expname", "slow"])
     wait_for(first, "tick")
     second.send_signal(signal.SIGTERM)
     ended = end([first, second])
     assert [code for code, _ in ended] == [0, 0], ended
     assert "saved" in ended[0][1]
+
+
+def test_workers_that_hold_different_weights_are_stopped(flags):
+    ended = end(start_scripts(STRANGER, [*flags, "--total-kimg", "0.032", "--expname", "strange"]))
+    assert [code for code, _ in ended] == [1, 1], ended
+    for _, output in ended:
+        assert re.search(r"error: worker 1 \(127.0.0.1:\d+\) and worker 0 \(127.0.0.1:\d+\) hold different weights", output)
+
+
+def test_silent_workers_are_looked_at_at_the_same_time(monkeypatch):
+    """A look at a host that is off takes ten seconds: one after the other, several would take more than the minute."""
+    module = importlib.import_module("dnnlib.tflib.workers")
+    at_once, gone = threading.Barrier(2), []
+
+    def time_out(address):
+        at_once.wait(timeout=30)
+        return "timed out"
+
+    def remember(rank, absence):
+        gone.append((rank, absence))
+        workers._watched.clear()
+
+    workers = module.Workers(("a:1", "b:1", "c:1"), rank=0)
+    monkeypatch.setattr(module, "_absence", time_out)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(workers, "_end", remember)
+    workers._watched.set()
+    workers._watch()
+    assert gone == [(1, "timed out")]
 
 
 def test_workers_of_other_options_are_refused(flags):

@@ -188,7 +188,7 @@ class TrainingStep:
         norm, squares, skipped, total = results[0][2] if once else tflib.run(phase.finish)
         counted = {f"Skipped/{phase.network}": float(total)}
         if skipped:
-            self._skipped(phase, squares)
+            self._report_skip(phase, squares)
             return counted
         self._skipped_in_row[phase.label] = 0
         if phase.updates:
@@ -198,7 +198,7 @@ class TrainingStep:
         shown = {name: float(value) for name, value in zip(phase.means, means)}
         return {f"Gradients/{phase.label}": float(norm), **shown, **counted}
 
-    def _skipped(self, phase, squares):
+    def _report_skip(self, phase, squares):
         """Say that an update was skipped: its gradients were not finite, so neither may be what would have moved with it.
 
         Raises:
