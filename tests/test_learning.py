@@ -34,7 +34,7 @@ VITGAN = [
     "--vit-heads", "4", "--vit-depth", "2", "--vit-patch", "8", "--bcr-real", "0.2", "--bcr-fake", "0.2", "--ema-kimg", "3",
 ]  # fmt: skip
 CONSISTENT = ["--bcr-real", "1", "--bcr-fake", "1", "--g-lr", "0.003", "--d-lr", "0.006", "--ema-kimg", "1"]
-LONG = ("ViTGAN", "StyleGAN2's G, ViTGAN's D")
+LONG = ("ViTGAN", "StyleGAN2's G, ViTGAN's D", "ViTGAN's G, StyleGAN2's D, objects")
 
 
 class Model(NamedTuple):
