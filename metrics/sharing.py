@@ -54,12 +54,13 @@ def shared(sources):
 
 def assist(sources):
     """Make what worker 0 asks for of the sources (see `shared`), until it leaves `shared`."""
+    sources = list(sources.values())
     while True:
         number, start, stop = tflib.gather(np.zeros(3, np.int64))[0].tolist()
         if number == END[0]:
             return
         try:
-            _read_together(list(sources.values())[number], start, stop)
+            _read_together(sources[number], start, stop)
         except PartFailed as error:  # worker 0's metric fails with it; the training goes on
             print(f"warning: images {start} to {stop - 1} for the metrics: {error}", file=sys.stderr, flush=True)
 

@@ -295,7 +295,10 @@ def check_losses(data, meta):
     adversarial = tf.reduce_mean(loss.discriminator_loss("logistic", fake, real))
     consistency = [tf.reduce_mean(loss.consistency(augmented, double(data[clean])))
                    for augmented, clean in ((real, "real_clean"), (fake, "fake_clean"))]  # fmt: skip
+    beta = double(data["ema_beta"])
     return compare(data, {
         "d_adv": adversarial, "bcr_real": consistency[0], "bcr_fake": consistency[1],
+        "d_total": adversarial + 10 * consistency[0] + 10 * consistency[1],
         "g_loss": tf.reduce_mean(loss.generator_loss("logistic_ns", fake)),
+        "ema_next": double(data["param"]) + (double(data["ema"]) - double(data["param"])) * beta,
     })  # fmt: skip

@@ -48,14 +48,13 @@ def init_devices(options):
     Returns:
         list of device strings.
     """
-    together = tflib.Workers.from_environment() if options.train and not options.dry_run else None
-    devices = tflib.init_tf(options.gpus, together=together)
+    workers = tflib.Workers.from_environment() if options.train else None
+    devices = tflib.init_tf(options.gpus, together=None if options.dry_run else workers)
     if options.gpus != "cpu" and devices[0].startswith("/cpu"):
         print("no GPU: using CPU")
     print(ops.set_implementation(options.ops))
     if options.train:
-        workers = tflib.Workers.from_environment().count
-        schedule.rounds_per_step(options.batch_size, options.batch_gpu, len(devices) * workers)
+        schedule.rounds_per_step(options.batch_size, options.batch_gpu, len(devices) * workers.count)
     return devices
 
 
