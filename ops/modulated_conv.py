@@ -12,6 +12,18 @@ def modulated_conv_2d(x, w, s, demodulate=True, up=False, taps=None, fused=False
     """Convolve each sample with its own scaled weights w·s, normalised per output channel if asked.
 
     Args:
+        as of modulated_conv_2d_in_parts.
+
+    Returns:
+        Tensor [N, H, W, O], or twice the size.
+    """
+    return scale_channels(*modulated_conv_2d_in_parts(x, w, s, demodulate, up, taps, fused))
+
+
+def modulated_conv_2d_in_parts(x, w, s, demodulate=True, up=False, taps=None, fused=False):
+    """The same without its last multiplication, for a caller that can do it in passing (scaled_bias_act).
+
+    Args:
         x: tensor [N, H, W, I].
         w: tensor [k, k, I, O].
         s: tensor [N, I], scales of the input channels.
@@ -21,18 +33,20 @@ def modulated_conv_2d(x, w, s, demodulate=True, up=False, taps=None, fused=False
         fused: one grouped convolution with per-sample weights instead of scaling before and after (equal in value; GPUs only).
 
     Returns:
-        Tensor [N, H, W, O], or twice the size.
+        (tensor [N, H, W, O], or twice the size; [N, O] that it is still to be multiplied by, or None).
     """
     if demodulate and x.dtype == tf.float16:
         s = s / (tf.reduce_max(tf.abs(s), axis=1, keepdims=True) + 1e-8)  # [N, I], demodulation takes the size out again
     scale = _demodulation(w, s) if demodulate else None  # [N, O]
     if fused and not up:
-        return _grouped(x, w, s, scale)
-    x = x * tf.cast(s[:, tf.newaxis, tf.newaxis, :], x.dtype)  # [N, H, W, I]
-    y = upsample_conv_2d(x, w, taps) if up else conv_2d(x, w)  # [N, H, W, O]
-    if scale is not None:
-        y = y * tf.cast(scale[:, tf.newaxis, tf.newaxis, :], x.dtype)  # [N, H, W, O]
-    return y
+        return _grouped(x, w, s, scale), None
+    x = scale_channels(x, s)  # [N, H, W, I]
+    return upsample_conv_2d(x, w, taps) if up else conv_2d(x, w), scale
+
+
+def scale_channels(x, scale):
+    """x [N, H, W, C] times scale [N, C]; None for 1."""
+    return x if scale is None else x * tf.cast(scale[:, tf.newaxis, tf.newaxis, :], x.dtype)
 
 
 def _demodulation(w, s):

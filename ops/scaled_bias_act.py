@@ -7,6 +7,7 @@ import tensorflow.compat.v1 as tf
 
 from ops import compiled, implementation
 from ops.fused_bias_act import ACTIVATIONS, fused_bias_act
+from ops.modulated_conv import scale_channels
 
 
 def scaled_bias_act(x, b=None, scale=None, residual=None, noise=None, act="linear", gain=None, clamp=None, alpha=None, impl=None):
@@ -30,8 +31,7 @@ def scaled_bias_act(x, b=None, scale=None, residual=None, noise=None, act="linea
     if library is not None and compiled.can_bias_act(x, act, True, impl) and act in compiled.PIECEWISE_LINEAR:
         gain, alpha = [default if given is None else given for given, default in ((gain, spec.gain), (alpha, spec.alpha))]
         return compiled.bias_act(library, x, b, act, alpha, gain, clamp, True, scale, residual, noise)
-    if scale is not None:
-        x = x * tf.cast(scale[:, tf.newaxis, tf.newaxis, :], x.dtype)  # [N, H, W, C]
+    x = scale_channels(x, scale)
     for term in (residual, noise):
         if term is not None:
             x = x + tf.cast(term, x.dtype)  # [N, H, W, C]

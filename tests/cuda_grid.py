@@ -52,6 +52,19 @@ def upfirdn2d(x, f, up, down, pad, flip=False, channels_last=True):
     return np.moveaxis(out, 1, 3) if channels_last else out
 
 
+def upfirdn2d_by_axes(x, fy, fx, up, down, pad):
+    """upfirdn2d of channels-last pictures and a separable filter, for large ones: scipy's upfirdn along one axis after the other."""
+    for axis, f, u, d, (before, after) in ((1, fy, up[1], down[1], pad[2:]), (2, fx, up[0], down[0], pad[:2])):
+        full = scipy.signal.upfirdn(f, x, up=u, axis=axis)  # of zeros beyond both ends, length (size - 1)·up + taps
+        wanted = x.shape[axis] * u + before + after - len(f) + 1
+        start = len(f) - 1 - before
+        index = np.arange(start, start + wanted, d)
+        inside = (index >= 0) & (index < full.shape[axis])
+        x = np.take(full, np.clip(index, 0, full.shape[axis] - 1), axis=axis)
+        x = x * inside.reshape([-1 if a == axis else 1 for a in range(4)])
+    return x
+
+
 def stored(values, dtype):
     """Values as they are after rounding to `dtype`."""
     return decode(encode(values, dtype), dtype)

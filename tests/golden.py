@@ -118,10 +118,8 @@ def check_metrics(path):
 
 def check_vitgan(path):
     """Compare the ViTGAN building blocks with a golden file; see tests.golden_vitgan."""
-    try:
-        from tests import golden_vitgan
-    except ImportError:
-        raise Unsupported("ViTGAN is not there yet") from None
+    from tests import golden_vitgan
+
     return golden_vitgan.check_file(path)
 
 

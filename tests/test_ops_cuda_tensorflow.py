@@ -10,8 +10,10 @@ import ops
 from dnnlib import tflib
 from dnnlib.gpus import visible_gpus
 from ops import builder, implementation, toolchain
-from tests import cuda_grid
+from tests import cuda_grid, golden
+from tests.conftest import golden_path
 from tests.cuda_harness import ACTIVATIONS
+from training.networks import GeneratorConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("g++"), reason="no g++")]
 FIR = np.array([1.0, 3.0, 2.0, 0.5])  # asymmetric: a forgotten flip shows
@@ -76,6 +78,21 @@ def run_grid(kernels, cases):
 
 def test_cpu_kernels_agree_with_numpy(library):
     run_grid(TensorFlowKernels(library, "/cpu:0"), range(1000, 1120))
+
+
+@pytest.mark.parametrize("options", [{"up": (2, 2), "pad": (2, 1, 2, 1)}, {"down": (2, 2), "pad": (1, 1, 1, 1)}, {"pad": (-3, 2, 1, -1)}])
+@pytest.mark.parametrize("channels, taps, dtype", [(64, 4, "float32"), (520, 4, "float32"), (37, 4, "float32"), (64, 7, "float32"),
+                                                   (64, 4, "bfloat16")])
+def test_cpu_kernel_for_many_channels_agrees_with_numpy(library, options, channels, taps, dtype):
+    """Sizes that the random grid does not reach: rows in several tiles, several tasks an image, results written past the caches."""
+    random = np.random.RandomState(channels)
+    x = cuda_grid.stored(random.randn(2, 71, 131, channels), dtype)
+    fy, fx = (cuda_grid.stored(random.randn(taps), "float32") for _ in range(2))
+    got = TensorFlowKernels(library, "/cpu:0").upfirdn2d(x, fy, fx, dtype=dtype, **options)
+    options = {"up": (1, 1), "down": (1, 1), **options}
+    expected = cuda_grid.upfirdn2d_by_axes(x, fy, fx, **options)
+    magnitude = cuda_grid.upfirdn2d_by_axes(np.abs(x), np.abs(fy), np.abs(fx), **options)
+    cuda_grid.assert_close(got, expected, magnitude, dtype)
 
 
 @pytest.mark.gpu
@@ -179,6 +196,48 @@ def test_scaled_bias_act_agrees_with_its_reference_to_second_order(library, act)
             results.append([y] + first + second)
         for got, expected in zip(*tflib.run(results)):
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=2e-4)
+
+
+@pytest.fixture
+def compiled(library, monkeypatch):
+    """The compiled ops everywhere, as --ops cuda chooses them."""
+    monkeypatch.setattr(implementation._state, "active", True)
+
+
+def kinds_of_ops():
+    return {op.type for op in tf.get_default_graph().get_operations() if op.type.startswith("Ganformer")}
+
+
+@pytest.mark.parametrize("name", ["ganformer_default", "ganformer_res_range_skip", "v1_stylegan2", "d_resnet", "d_skip"])
+def test_networks_of_compiled_ops_agree_with_golden_files(compiled, monkeypatch, name):
+    used = set()
+    run = tflib.Network.run
+    monkeypatch.setattr(tflib.Network, "run", lambda *args, **kwargs: (run(*args, **kwargs), used.update(kinds_of_ops()))[0])
+    error, _ = golden.check_network(golden_path("networks", f"{name}.npz"))
+    assert error < 5e-5
+    assert used == {"GanformerBiasAct", "GanformerUpfirdn2d"}
+
+
+@pytest.mark.parametrize("architecture", ["resnet", "skip"])
+def test_network_gradients_of_compiled_ops_agree_with_the_reference(library, monkeypatch, architecture):
+    """What path-length regularization takes: the gradient of the squared gradient of the images by the latents, by every variable."""
+    sizes = {"resolution": 16, "z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 16, "mapping_num_layers": 2}
+    config = GeneratorConfig(architecture=architecture, **sizes)
+    z = np.random.RandomState(0).randn(2, 1, 8)
+    values = []
+    for active in (True, False):
+        monkeypatch.setattr(implementation._state, "active", active)
+        with tflib.session_scope():
+            G = tflib.Network("G", "Generator", config, seed=3)
+            tensor = tf.constant(z, tf.float32)
+            images = G.get_output_for(tensor, tf.zeros([2, 0]), noise_mode="const").images
+            (slope,) = tf.gradients(tf.reduce_sum(tf.sin(images)), tensor)
+            gradients = tf.gradients(tf.reduce_sum(tf.square(slope)), list(G.trainables.values()))
+            assert bool(kinds_of_ops()) == active
+            values.append(tflib.run({name: gradient for name, gradient in zip(G.trainables, gradients) if gradient is not None}))
+    assert values[0].keys() == values[1].keys() and len(values[0]) > 20
+    for name, expected in values[1].items():
+        np.testing.assert_allclose(values[0][name], expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max(), err_msg=name)
 
 
 def test_unsupported_calls_use_the_reference(library):

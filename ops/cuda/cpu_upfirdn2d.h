@@ -1,13 +1,15 @@
-// upfirdn2d on the CPU: rows are filtered along x into a ring of line buffers, and these are combined along y, so that an image is read
-// and written once. NCHW is the same problem with one channel and samples * channels images.
+// upfirdn2d on the CPU, any filter, factors, layout: rows are filtered along x into a ring of line buffers, and these are combined along
+// y, so that an image is read and written once. NCHW is the same problem with one channel and samples * channels images.
 //
 // Along x, output o = up * m + phase meets the samples down * m + first(phase) + n. With the samples split by their remainder modulo
 // `down`, every phase is therefore a sum of contiguous runs of numbers, m running together with the channels, whatever the factors.
+// Pictures with many channels need no such care: cpu_upfirdn2d_channels_last.h.
 #pragma once
 
-#include <algorithm>
+#include <type_traits>
 #include <vector>
 
+#include "cpu_combine.h"
 #include "cpu_elements.h"
 #include "upfirdn2d_problem.h"
 
@@ -15,53 +17,6 @@ namespace ganformer {
 
 const int64_t kRowsPerTask = 16;
 const int64_t kLineFloats = 2048;  // of a phase of a tile: with a few taps the line buffers stay in the first-level cache
-const int64_t kVectorBlock = 16;  // channels from which on strided blocks are written directly
-
-// `blocks` runs of `block` numbers: read one after the other, written `stride` apart.
-struct Blocks {
-  int64_t blocks, block, stride;
-};
-
-template <int kCount, bool kAdd>
-void combine_some(const float* const* lines, const float* weights, const Blocks& shape, float* to) {
-  const float *a = lines[0], *b = lines[kCount > 1 ? 1 : 0], *c = lines[kCount > 2 ? 2 : 0], *d = lines[kCount > 3 ? 3 : 0];
-  const float wa = weights[0], wb = kCount > 1 ? weights[1] : 0.f, wc = kCount > 2 ? weights[2] : 0.f, wd = kCount > 3 ? weights[3] : 0.f;
-  const int64_t block = shape.block;
-  for (int64_t run = 0; run < shape.blocks; run++) {
-#pragma GCC ivdep
-    for (int64_t i = 0; i < block; i++) {
-      float sum = wa * a[i];
-      if (kCount > 1) sum += wb * b[i];
-      if (kCount > 2) sum += wc * c[i];
-      if (kCount > 3) sum += wd * d[i];
-      to[i] = kAdd ? to[i] + sum : sum;
-    }
-    a += block, b += block, c += block, d += block;
-    to += shape.stride;
-  }
-}
-
-template <bool kAdd>
-void combine_up_to_four(const float* const* lines, const float* weights, int count, const Blocks& shape, float* to) {
-  switch (count) {
-    case 1: combine_some<1, kAdd>(lines, weights, shape, to); break;
-    case 2: combine_some<2, kAdd>(lines, weights, shape, to); break;
-    case 3: combine_some<3, kAdd>(lines, weights, shape, to); break;
-    default: combine_some<4, kAdd>(lines, weights, shape, to);
-  }
-}
-
-// to = (add ? to : 0) + sum_n weights[n] * lines[n]
-inline void combine(const float* const* lines, const float* weights, int count, const Blocks& shape, bool add, float* to) {
-  if (count == 0 && !add) {
-    for (int64_t b = 0; b < shape.blocks; b++) std::fill(to + b * shape.stride, to + b * shape.stride + shape.block, 0.f);
-  }
-  for (int n = 0; n < count; n += 4, add = true) {
-    const int some = std::min(count - n, 4);
-    add ? combine_up_to_four<true>(lines + n, weights + n, some, shape, to)
-        : combine_up_to_four<false>(lines + n, weights + n, some, shape, to);
-  }
-}
 
 template <typename T>
 class CpuUpfirdn2d {
@@ -212,7 +167,7 @@ class CpuUpfirdn2d {
         lines[n] = buffers.samples.data() + position % axis.down * split_ + position / axis.down * problem_.channels;
         weights[n] = problem_.separable ? axis_tap(axis, problem_.flip, phase.taps[n]) : tap_weight(problem_, tap, phase.taps[n]);
       }
-      combine(lines, weights, count, Blocks{1, phase_line_, 0}, add, to);
+      combine(lines, weights, count, phase_line_, add, to);
       to += phase_line_;
     }
   }
@@ -224,27 +179,12 @@ class CpuUpfirdn2d {
   }
 
   void write_combined(const float* const* lines, const float* weights, int count, Buffers* buffers, T* target) const {
-    const bool in_place = problem_.channels >= kVectorBlock || problem_.x_axis.up == 1;
-    if (in_place && write_in_place(lines, weights, count, *buffers, target)) return;
-    combine(lines, weights, count, Blocks{1, buffers->line, 0}, false, buffers->sum.data());
-    write_phases(*buffers, buffers->sum.data(), target);
-  }
-
-  // Only for float: straight to the result. Returns whether it did.
-  bool write_in_place(const float* const* lines, const float* weights, int count, const Buffers& tile, float* target) const {
-    const int64_t up = problem_.x_axis.up, channels = problem_.channels;
-    for (int64_t phase = 0; phase < up; phase++) {
-      const float* of_phase[kMaxTaps];
-      for (int n = 0; n < count; n++) of_phase[n] = lines[n] + phase * phase_line_;
-      const int64_t steps = steps_of(tile, phase);
-      const Blocks shape = up == 1 ? Blocks{1, steps * channels, 0} : Blocks{steps, channels, up * channels};
-      combine(of_phase, weights, count, shape, false, target + phase * channels);
+    if (problem_.x_axis.up == 1 && std::is_same<T, float>::value) {
+      combine(lines, weights, count, steps_of(*buffers, 0) * problem_.channels, false, reinterpret_cast<float*>(target));
+    } else {
+      combine(lines, weights, count, buffers->line, false, buffers->sum.data());
+      write_phases(*buffers, buffers->sum.data(), target);
     }
-    return true;
-  }
-  template <typename U>
-  bool write_in_place(const float* const*, const float*, int, const Buffers&, U*) const {
-    return false;
   }
 
   void write_phases(const Buffers& tile, const float* line, T* target) const {

@@ -7,6 +7,7 @@
 
 #include "cpu_bias_act.h"
 #include "cpu_upfirdn2d.h"
+#include "cpu_upfirdn2d_channels_last.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
@@ -120,7 +121,17 @@ struct Cpu {
   }
   template <typename T>
   static void upfirdn2d(OpKernelContext* context, const GanformerUpfirdn2d& args) {
-    const CpuUpfirdn2d<typename ElementOf<T>::Cpu> op(args);
+    typedef typename ElementOf<T>::Cpu Element;
+    if (CpuUpfirdn2dChannelsLast<Element>::takes(args)) {
+      run_tasks(context, CpuUpfirdn2dChannelsLast<Element>(args));
+    } else {
+      run_tasks(context, CpuUpfirdn2d<Element>(args));
+    }
+  }
+
+ private:
+  template <typename Op>
+  static void run_tasks(OpKernelContext* context, const Op& op) {
     run_on_cpu(context, op.tasks(), op.task_elements() * 4, op);
   }
 };

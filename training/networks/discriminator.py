@@ -5,14 +5,13 @@ Letters: N batch, k aggregators, H W height and width, C channels.
 
 from __future__ import annotations
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
 import ops
 from dnnlib.tflib import variables
 from dnnlib.util import EasyDict
 from training.networks.attention import AttentionOptions, attention_layer, residual_attention_block
-from training.networks.layers import Context, conv_bias_act, conv_weight, dense, flatten_nchw, minibatch_stddev
+from training.networks.layers import Context, conv_bias_act, conv_weight, dense, flatten_nchw, minibatch_stddev, residual_sum
 from training.networks.positional import latent_positions, pyramid_positions
 
 
@@ -101,7 +100,7 @@ class _Discriminator:
         with tf.variable_scope("Skip"):
             w = conv_weight(shortcut, config.channels(r - 1), 1)
             shortcut = ops.conv_downsample_2d(shortcut, w, config.resample_kernel)
-        return (x + shortcut) * float(np.sqrt(0.5))
+        return residual_sum(x, shortcut)
 
     def _attend(self, x, r):
         """Aggregators collect from the grid (n2l), the grid from them (l2n), they from each other (l2l), the grid from itself (n2n)."""

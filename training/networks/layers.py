@@ -97,9 +97,22 @@ def conv_bias_act(x, out, kernel, down=False, act="lrelu", taps=None):
     return bias_act(y, act)
 
 
-def bias_act(x, act):
-    """Bias and activation of features [N, H, W, C]; float16 ones are clamped, its largest number is 65504."""
-    return ops.fused_bias_act(x, bias(x.shape.as_list()[-1]), act=act, clamp=HALF_CLAMP if x.dtype == tf.float16 else None)
+def bias_act(x, act, scale=None, noise=None):
+    """Bias and activation of features [N, H, W, C]; float16 ones are clamped, its largest number is 65504.
+
+    Args:
+        x: features.
+        act: an activation of ops.
+        scale: what the channels are multiplied by first [N, C], or None.
+        noise: what is added then [1 or N, H, W, 1], or None.
+    """
+    clamp = HALF_CLAMP if x.dtype == tf.float16 else None
+    return ops.scaled_bias_act(x, bias(x.shape.as_list()[-1]), scale=scale, noise=noise, act=act, clamp=clamp)
+
+
+def residual_sum(x, shortcut):
+    """(x + shortcut)/√2, which keeps the variance."""
+    return ops.scaled_bias_act(x, residual=shortcut, gain=float(np.sqrt(0.5)))
 
 
 def minibatch_stddev(x, group_size):

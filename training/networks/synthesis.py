@@ -12,7 +12,7 @@ import ops
 from dnnlib import tflib
 from dnnlib.tflib import variables
 from training.networks.attention import AttentionOptions, attention_layer, residual_attention_block
-from training.networks.layers import bias, bias_act, conv_weight, weight
+from training.networks.layers import bias, bias_act, conv_weight, residual_sum, weight
 from training.networks.merge import merge_images
 from training.networks.positional import pyramid_positions
 
@@ -121,26 +121,30 @@ class _Synthesis:
         with tf.variable_scope("Skip"):
             w = conv_weight(shortcut, self.config.channels(r), 1)
             shortcut = ops.upsample_conv_2d(shortcut, w, self.config.resample_kernel)
-        return (x + shortcut) * float(np.sqrt(0.5))
+        return residual_sum(x, shortcut)
 
     def _layer(self, x, r, name, index, up=False):
         """Modulated convolution, attention, noise, bias, activation."""
+        to_latents, to_pixels = self.config.transformer and self.config.attends(r), r == self.config.img2img
         with tf.variable_scope(name):
-            x = self._modulated_conv(x, self.config.channels(r), 3, index + 1, up=up)  # [N, H, W, C]
-            if self.config.transformer and self.config.attends(r):
+            x, scale = self._modulated_conv(x, self.config.channels(r), 3, index + 1, up=up)  # [N, H, W, C]
+            if to_latents or to_pixels:
+                x, scale = ops.scale_channels(x, scale), None
+            if to_latents:
                 x = self._attend_to_latents(x, r, index)  # [N, H, W, C]
-            if r == self.config.img2img:
+            if to_pixels:
                 x = self._attend_to_pixels(x, r, index)  # [N, H, W, C]
-            return self._noise_bias_act(x, index, f"layer{index}")
+            return self._noise_bias_act(x, index, f"layer{index}", scale)
 
     def _modulated_conv(self, x, channels, kernel, w_index, up=False, demodulate=True):
+        """Convolved features [N, H, W, O], and what they are still to be multiplied by [N, O] or None."""
         w = conv_weight(x, channels, kernel)
         width = x.shape.as_list()[-1]
         scales = self._modulation(width, w_index)  # [N, I]
         taps = self.config.resample_kernel
         if self.config.style:
-            return ops.modulated_conv_2d(x, w, scales, demodulate=demodulate, up=up, taps=taps, fused=self.fused)
-        return ops.upsample_conv_2d(x, w, taps) if up else ops.conv_2d(x, w)
+            return ops.modulated_conv_2d_in_parts(x, w, scales, demodulate=demodulate, up=up, taps=taps, fused=self.fused)
+        return ops.upsample_conv_2d(x, w, taps) if up else ops.conv_2d(x, w), None
 
     def _modulation(self, width, w_index):
         """Scales of the input channels from the modulating latent: stored as mod_weight and mod_bias, used + 1."""
@@ -148,12 +152,13 @@ class _Synthesis:
         w = weight([self.config.w_dim, width], name="mod_weight")
         return tf.matmul(style, w) + bias(width, name="mod_bias") + 1.0
 
-    def _noise_bias_act(self, x, index, name):
+    def _noise_bias_act(self, x, index, name, scale=None):
+        noise = None
         if self.config.local_noise:
             strength = variables.get_variable("noise_strength", [], init=variables.constant(0.0))
             if self.noise_mode != "none":
-                x = x + tf.cast(self._noise(x, index, name) * strength, x.dtype)  # [N, H, W, C]
-        return bias_act(x, "lrelu")
+                noise = self._noise(x, index, name) * strength  # [1 or N, H, W, 1]
+        return bias_act(x, "lrelu", scale, noise)
 
     def _noise(self, x, index, name):
         height, width = x.shape.as_list()[1:3]
@@ -228,8 +233,8 @@ class _Synthesis:
         with tf.variable_scope("ToRGB"):
             if last and self.config.transformer and r <= self.config.end_res:
                 with tf.variable_scope("extraLayer"):
-                    x = self._modulated_conv(x, self.config.channels(r), 3, 2 * r - 3)
-            y = self._modulated_conv(x, self.config.num_channels, 1, 2 * r - 2, demodulate=False)
+                    x = ops.scale_channels(*self._modulated_conv(x, self.config.channels(r), 3, 2 * r - 3))
+            y, _ = self._modulated_conv(x, self.config.num_channels, 1, 2 * r - 2, demodulate=False)
             return ops.fused_bias_act(y, bias(self.config.num_channels))  # [N, H, W, channels]
 
     def _maps(self):
