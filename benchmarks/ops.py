@@ -1,9 +1,9 @@
 """Speed of the compiled ops: python -m benchmarks.ops [--device cpu|gpu] [--output results.json] [--quick]
 
 Bytes that an op must move (each input and output once) over its time, as a fraction of the same device's copy bandwidth, beside the
-reference twin in the same TensorFlow and, with --torch, the equivalent PyTorch composition on the same GPU. A run is a chain of ten, as in
-a network, which leaves out what starting a run costs. Cases run in turn, several rounds; the best round counts, since other load can
-only slow a round down.
+reference twin in the same TensorFlow and, with --torch, the equivalent PyTorch composition on the same GPU. A run is a chain of ten
+equal ops on the same operands, which leaves out what starting a run costs. Cases run in turn, several rounds; the best round counts,
+since other load can only slow a round down.
 """
 
 import argparse

@@ -26,7 +26,7 @@ _state = _State()
 
 
 def set_implementation(choice):
-    """Choose the implementation of fused_bias_act and upfirdn_2d for what is built from now on (`--ops`).
+    """Choose the implementation of fused_bias_act, scaled_bias_act and upfirdn_2d for what is built from now on (`--ops`).
 
     Call it after tflib.init_tf, which decides whether there is a GPU.
 

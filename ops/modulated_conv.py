@@ -11,17 +11,7 @@ from ops.resample import conv_2d, upsample_conv_2d
 def modulated_conv_2d(x, w, s, demodulate=True, up=False, taps=None, fused=False):
     """Convolve each sample with its own scaled weights w·s, normalised per output channel if asked.
 
-    Args:
-        as of modulated_conv_2d_in_parts.
-
-    Returns:
-        Tensor [N, H, W, O], or twice the size.
-    """
-    return scale_channels(*modulated_conv_2d_in_parts(x, w, s, demodulate, up, taps, fused))
-
-
-def modulated_conv_2d_in_parts(x, w, s, demodulate=True, up=False, taps=None, fused=False):
-    """The same without its last multiplication, for a caller that can do it in passing (scaled_bias_act).
+    The last multiplication is left to the caller: scale_channels does it, or scaled_bias_act in passing.
 
     Args:
         x: tensor [N, H, W, I].
@@ -41,7 +31,8 @@ def modulated_conv_2d_in_parts(x, w, s, demodulate=True, up=False, taps=None, fu
     if fused and not up:
         return _grouped(x, w, s, scale), None
     x = scale_channels(x, s)  # [N, H, W, I]
-    return upsample_conv_2d(x, w, taps) if up else conv_2d(x, w), scale
+    y = upsample_conv_2d(x, w, taps) if up else conv_2d(x, w)  # [N, H, W, O]
+    return y, scale
 
 
 def scale_channels(x, scale):

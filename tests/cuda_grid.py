@@ -65,6 +65,26 @@ def upfirdn2d_by_axes(x, fy, fx, up, down, pad):
     return x
 
 
+MANY_CHANNELS_OPTIONS = [
+    {"up": (2, 2), "pad": (2, 1, 2, 1)},
+    {"down": (2, 2), "pad": (1, 1, 1, 1)},
+    {"pad": (-3, 2, 1, -1)},
+    {"pad": (9, 10, 8, 11)},
+    {"down": (2, 2), "pad": (9, 10, 8, 11)},
+]
+
+
+def check_many_channels(kernels, shape, taps, dtype, options):
+    """upfirdn2d of channels-last pictures [N, H, W, C] with a separable filter; some pads reach beyond the filter."""
+    random = np.random.RandomState(shape[3])
+    x = stored(random.randn(*shape), dtype)
+    fy, fx = (stored(random.randn(taps), "float32") for _ in range(2))
+    got = kernels.upfirdn2d(x, fy, fx, dtype=dtype, **options)
+    options = {"up": (1, 1), "down": (1, 1), **options}
+    magnitude = upfirdn2d_by_axes(np.abs(x), np.abs(fy), np.abs(fx), **options)
+    assert_close(got, upfirdn2d_by_axes(x, fy, fx, **options), magnitude, dtype)
+
+
 def stored(values, dtype):
     """Values as they are after rounding to `dtype`."""
     return decode(encode(values, dtype), dtype)

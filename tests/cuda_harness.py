@@ -1,4 +1,5 @@
-"""The .cu kernels without TensorFlow: compiled for the CPU through the host shim, or by nvcc for a GPU, called through ctypes."""
+"""The kernels without TensorFlow, called through ctypes: the .cu files compiled for the CPU through the host shim, or by nvcc for a GPU;
+the CPU kernels behind the same interface."""
 
 import atexit
 import ctypes
@@ -14,6 +15,17 @@ SOURCES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 KERNELS = ("bias_act.cu", "upfirdn2d.cu")
 ACTIVATIONS = ("linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish")
 TYPES = ("float32", "float16", "bfloat16")
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-sanitize=vptr", "-g")
+NUMERIC_TYPES = """// All that the CPU kernels need of TensorFlow's header.
+namespace Eigen {
+struct half {
+  _Float16 value;
+  half() = default;
+  explicit half(float number) : value(static_cast<_Float16>(number)) {}
+  explicit operator float() const { return value; }
+};
+}
+"""
 
 _pointer, _long, _int, _float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
 
@@ -191,7 +203,7 @@ def _compile(command, library):
 @functools.lru_cache(maxsize=None)
 def shim_library(sanitize=False):
     """Compile the kernels for the CPU; returns the library's path. With `sanitize`, libasan must be preloaded."""
-    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-sanitize=vptr", "-g"] if sanitize else []
+    flags = list(SANITIZE) if sanitize else []
     kind = "asan" if sanitize else "plain"
     compilers = {}
     for kernel in KERNELS:
@@ -200,6 +212,19 @@ def shim_library(sanitize=False):
         compilers[target] = subprocess.Popen(command + flags, cwd=SOURCES)
     assert [compiler.wait() for compiler in compilers.values()] == [0] * len(KERNELS)
     return _compile(["g++", "-shared"] + flags + list(compilers), f"shim_{kind}.so")
+
+
+@functools.lru_cache(maxsize=None)
+def cpu_library(sanitize=False):
+    """Compile the CPU kernels; returns the library's path. With `sanitize`, libasan must be preloaded."""
+    folder = os.path.join(_folder(), "tensorflow", "core", "framework")
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "numeric_types.h"), "w", encoding="utf-8") as file:
+        file.write(NUMERIC_TYPES)
+    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cpu_kernels.cc")
+    command = ["g++", "-std=c++14", "-O1", "-march=native", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-fPIC", "-shared"]
+    command += [f"-I{SOURCES}", f"-I{_folder()}", source] + (list(SANITIZE) if sanitize else [])
+    return _compile(command, f"cpu_{'asan' if sanitize else 'plain'}.so")
 
 
 def sanitizer_runtime():

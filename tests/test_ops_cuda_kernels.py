@@ -1,4 +1,4 @@
-"""The .cu kernels themselves: on the CPU through the host shim, with and without the address sanitizer, and on a GPU."""
+"""The kernels themselves: the .cu files on the CPU through the host shim and on a GPU, the CPU kernels; with the address sanitizer too."""
 
 import os
 import shutil
@@ -26,17 +26,19 @@ def run_grid(kernels, cases):
 
 @needs_gxx
 @pytest.mark.slow
-def test_kernels_on_host_agree_with_numpy():
-    run_grid(cuda_harness.shim_kernels(), CASES)
+@pytest.mark.parametrize("build", [cuda_harness.shim_library, cuda_harness.cpu_library])
+def test_kernels_on_host_agree_with_numpy(build):
+    run_grid(cuda_harness.Kernels(build(), cuda_harness.HostMemory()), CASES)
 
 
 @needs_gxx
 @pytest.mark.slow
-def test_kernels_on_host_stay_inside_their_arrays():
+@pytest.mark.parametrize("build", [cuda_harness.shim_library, cuda_harness.cpu_library])
+def test_kernels_on_host_stay_inside_their_arrays(build):
     runtime = cuda_harness.sanitizer_runtime()
     if runtime is None:
         pytest.skip("g++ has no address sanitizer here")
-    library = cuda_harness.shim_library(sanitize=True)
+    library = build(sanitize=True)
     environment = dict(os.environ, LD_PRELOAD=runtime, ASAN_OPTIONS="detect_leaks=0:detect_stack_use_after_return=0")
     for case, complaint in (("40", ""), ("overrun", "heap-buffer-overflow")):
         done = subprocess.run([sys.executable, "-m", "tests.test_ops_cuda_kernels", library, case], env=environment,
@@ -102,3 +104,6 @@ if __name__ == "__main__":
         watched.bias_act(np.zeros((1, 5, 3)), bias=np.zeros(2))  # x has three channels
     else:
         run_grid(watched, range(int(sys.argv[2])))
+        for dtype in cuda_harness.TYPES:
+            for options in cuda_grid.MANY_CHANNELS_OPTIONS:
+                cuda_grid.check_many_channels(watched, (1, 9, 8, 16), 4, dtype, options)

@@ -13,7 +13,7 @@ from ops import builder, implementation, toolchain
 from tests import cuda_grid, golden
 from tests.conftest import golden_path
 from tests.cuda_harness import ACTIVATIONS
-from training.networks import GeneratorConfig
+from training.networks import DiscriminatorConfig, GeneratorConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("g++"), reason="no g++")]
 FIR = np.array([1.0, 3.0, 2.0, 0.5])  # asymmetric: a forgotten flip shows
@@ -80,19 +80,11 @@ def test_cpu_kernels_agree_with_numpy(library):
     run_grid(TensorFlowKernels(library, "/cpu:0"), range(1000, 1120))
 
 
-@pytest.mark.parametrize("options", [{"up": (2, 2), "pad": (2, 1, 2, 1)}, {"down": (2, 2), "pad": (1, 1, 1, 1)}, {"pad": (-3, 2, 1, -1)}])
-@pytest.mark.parametrize("channels, taps, dtype", [(64, 4, "float32"), (520, 4, "float32"), (37, 4, "float32"), (64, 7, "float32"),
-                                                   (64, 4, "bfloat16")])
+@pytest.mark.parametrize("options", cuda_grid.MANY_CHANNELS_OPTIONS)
+@pytest.mark.parametrize("channels, taps, dtype", [(64, 4, "float32"), (61, 4, "float32"), (264, 7, "float32"), (64, 4, "bfloat16")])
 def test_cpu_kernel_for_many_channels_agrees_with_numpy(library, options, channels, taps, dtype):
-    """Sizes that the random grid does not reach: rows in several tiles, several tasks an image, results written past the caches."""
-    random = np.random.RandomState(channels)
-    x = cuda_grid.stored(random.randn(2, 71, 131, channels), dtype)
-    fy, fx = (cuda_grid.stored(random.randn(taps), "float32") for _ in range(2))
-    got = TensorFlowKernels(library, "/cpu:0").upfirdn2d(x, fy, fx, dtype=dtype, **options)
-    options = {"up": (1, 1), "down": (1, 1), **options}
-    expected = cuda_grid.upfirdn2d_by_axes(x, fy, fx, **options)
-    magnitude = cuda_grid.upfirdn2d_by_axes(np.abs(x), np.abs(fy), np.abs(fx), **options)
-    cuda_grid.assert_close(got, expected, magnitude, dtype)
+    """Sizes that the random grid does not reach: rows in several tiles, several tasks an image, results of over 16 MB."""
+    cuda_grid.check_many_channels(TensorFlowKernels(library, "/cpu:0"), (2, 71, 131, channels), taps, dtype, options)
 
 
 @pytest.mark.gpu
@@ -218,26 +210,55 @@ def test_networks_of_compiled_ops_agree_with_golden_files(compiled, monkeypatch,
     assert used == {"GanformerBiasAct", "GanformerUpfirdn2d"}
 
 
-@pytest.mark.parametrize("architecture", ["resnet", "skip"])
-def test_network_gradients_of_compiled_ops_agree_with_the_reference(library, monkeypatch, architecture):
-    """What path-length regularization takes: the gradient of the squared gradient of the images by the latents, by every variable."""
-    sizes = {"resolution": 16, "z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 16, "mapping_num_layers": 2}
-    config = GeneratorConfig(architecture=architecture, **sizes)
-    z = np.random.RandomState(0).randn(2, 1, 8)
+SIZES = {"resolution": 16, "channel_base": 128, "channel_max": 16}
+GENERATOR = {**SIZES, "z_dim": 8, "w_dim": 8, "mapping_num_layers": 2}
+DUPLEX = {"transformer": True, "components_num": 2, "integration": "both", "kmeans": True, "norm": "layer"}
+NETWORKS = {
+    "StyleGAN2, resnet": ("Generator", GeneratorConfig(architecture="resnet", **GENERATOR)),
+    "StyleGAN2, skip": ("Generator", GeneratorConfig(**GENERATOR)),
+    "GANformer": ("Generator", GeneratorConfig(**DUPLEX, **GENERATOR)),
+    "discriminator": ("Discriminator", DiscriminatorConfig(architecture="resnet", **SIZES)),
+}
+
+
+def call(network):
+    """(input, result) of a call of a network."""
+    x = tf.constant(np.random.RandomState(0).randn(2, *network.input_shapes[0]), tf.float32)
+    if network.arch_name == "Discriminator":
+        return x, network.get_output_for(x, tf.zeros([2, 0])).scores
+    return x, network.get_output_for(x, tf.zeros([2, 0]), noise_mode="const").images
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_network_gradients_of_compiled_ops_agree_with_the_reference(library, monkeypatch, name):
+    """Path length's and R1's second derivatives by every variable."""
     values = []
     for active in (True, False):
         monkeypatch.setattr(implementation._state, "active", active)
         with tflib.session_scope():
-            G = tflib.Network("G", "Generator", config, seed=3)
-            tensor = tf.constant(z, tf.float32)
-            images = G.get_output_for(tensor, tf.zeros([2, 0]), noise_mode="const").images
-            (slope,) = tf.gradients(tf.reduce_sum(tf.sin(images)), tensor)
-            gradients = tf.gradients(tf.reduce_sum(tf.square(slope)), list(G.trainables.values()))
+            network = tflib.Network("net", *NETWORKS[name], seed=3)
+            x, result = call(network)
+            (slope,) = tf.gradients(tf.reduce_sum(tf.sin(result)), x)
+            gradients = tf.gradients(tf.reduce_sum(tf.square(slope)), list(network.trainables.values()))
             assert bool(kinds_of_ops()) == active
-            values.append(tflib.run({name: gradient for name, gradient in zip(G.trainables, gradients) if gradient is not None}))
-    assert values[0].keys() == values[1].keys() and len(values[0]) > 20
-    for name, expected in values[1].items():
-        np.testing.assert_allclose(values[0][name], expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max(), err_msg=name)
+            values.append(tflib.run({name: gradient for name, gradient in zip(network.trainables, gradients) if gradient is not None}))
+    assert values[0].keys() == values[1].keys() and len(values[0]) > 10
+    for variable, expected in values[1].items():
+        np.testing.assert_allclose(values[0][variable], expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max(), err_msg=variable)
+
+
+@pytest.mark.parametrize("name, expected", [("StyleGAN2, resnet", [5, 2, 5]), ("StyleGAN2, skip", [5, 0, 5]), ("GANformer", [0, 0, 5]),
+                                            ("discriminator", [0, 2, 0])])
+def test_networks_fuse_what_ends_a_layer(compiled, name, expected):
+    """Demodulation (where no attention follows), the sum of a residual block and noise are operands of the activation."""
+    with tflib.session_scope():
+        network = tflib.Network("net", *NETWORKS[name], seed=3)
+        before = set(tf.get_default_graph().get_operations())
+        call(network)
+        new = set(tf.get_default_graph().get_operations()) - before
+        fused = [op for op in new if op.type == "GanformerBiasAct"]
+        used = [sum(op.inputs[place].shape.num_elements() != 0 for op in fused) for place in (1, 2, 3)]
+    assert used == expected
 
 
 def test_unsupported_calls_use_the_reference(library):

@@ -137,7 +137,7 @@ def test_modulated_convolution_equals_per_sample_weights(graph, demodulate, up):
     rng = np.random.RandomState(5)
     x, w, s = rng.randn(3, 5, 5, 4), rng.randn(3, 3, 4, 2), rng.randn(3, 4)
     tensors = [tf.constant(value, tf.float32) for value in (x, w, s)]
-    y = tflib.run(ops.modulated_conv_2d(*tensors, demodulate=demodulate, up=up, taps=(1, 3, 3, 1)))
+    y = tflib.run(ops.scale_channels(*ops.modulated_conv_2d(*tensors, demodulate=demodulate, up=up, taps=(1, 3, 3, 1))))
     for i in range(3):
         ww = w * s[i][:, np.newaxis]
         if demodulate:

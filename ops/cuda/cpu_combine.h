@@ -44,8 +44,8 @@ inline void combine(const float* const* lines, const float* weights, int count, 
   }
 }
 
-// combine() without `add` for a large result, written to memory past the caches, which saves reading it into them first. A thread that
-// has used it calls finish_past_cache() before it says that it is done.
+// combine() without `add` for a large result, written to memory past the caches, which saves reading it into them first, where it is
+// aligned and has at most four lines. A thread that has used it calls finish_past_cache() before it says that it is done.
 #if defined(__AVX__) && defined(__FMA__)
 template <int kCount>
 void combine_past_cache_some(const float* const* lines, const float* weights, int64_t size, float* to) {

@@ -15,9 +15,6 @@
 
 namespace ganformer {
 
-const int64_t kRowsPerTask = 16;
-const int64_t kLineFloats = 2048;  // of a phase of a tile: with a few taps the line buffers stay in the first-level cache
-
 template <typename T>
 class CpuUpfirdn2d {
  public:
@@ -64,6 +61,9 @@ class CpuUpfirdn2d {
   }
 
  private:
+  static const int64_t kRowsPerTask = 16;
+  static const int64_t kLineFloats = 2048;  // of a phase of a tile: with a few taps the line buffers stay in the first-level cache
+
   struct Phase {
     std::vector<int> taps;
     std::vector<int64_t> positions;  // of the samples of a tile's first step, counted from the tile's first sample

@@ -1,7 +1,8 @@
 // upfirdn2d on the CPU for separable filters over pictures whose channels fill vectors: a row is filtered along x, column after column,
-// into a line in the output's order, and lines are combined along y straight into the result. Nothing is copied or split on the way.
+// into a line in the output's order, and lines are combined along y straight into the result. Floats are not copied or split on the way.
 #pragma once
 
+#include <type_traits>
 #include <vector>
 
 #include "cpu_combine.h"
@@ -72,8 +73,9 @@ class CpuUpfirdn2dChannelsLast {
   struct Tile {
     explicit Tile(const CpuUpfirdn2dChannelsLast& op) : held(taps_met(op.problem_.y_axis)), line(op.tile_columns_ * op.problem_.channels) {
       static thread_local std::vector<float> memory;
-      const size_t size = (held.size() + 1) * line + op.problem_.x_axis.in * op.problem_.channels;
-      if (memory.size() < size) memory.resize(size);
+      const size_t converted = std::is_same<T, float>::value ? 0 : line + op.problem_.x_axis.in * op.problem_.channels;
+      const size_t size = held.size() * line + converted;
+      if (memory.size() < size) memory = std::vector<float>(size);
       lines = memory.data();
       sum = lines + held.size() * line;
       samples = sum + line;
@@ -133,7 +135,7 @@ class CpuUpfirdn2dChannelsLast {
   const float* samples_of(const U* row, Tile* tile) const {
     const Met &first = columns_[tile->first_column], &last = columns_[tile->first_column + tile->columns - 1];
     const int64_t begin = first.first_sample * problem_.channels;
-    const int64_t end = (last.first_sample + last.count) * problem_.channels;
+    const int64_t end = std::min(last.first_sample + last.count, problem_.x_axis.in) * problem_.channels;
     if (end > begin) convert_all(row + begin, end - begin, tile->samples + begin);
     return tile->samples;
   }
@@ -143,10 +145,10 @@ class CpuUpfirdn2dChannelsLast {
     const int64_t channels = problem_.channels, last_column = tile.first_column + tile.columns;
     for (int64_t column = tile.first_column; column < last_column;) {
       const Met& met = columns_[column];
-      const float* weights = weights_[met.first_tap % axis.up].data() + met.first_tap / axis.up;
+      const int64_t run = run_length(column, last_column);
       const float* lines[kMaxTaps];
       for (int n = 0; n < met.count; n++) lines[n] = samples + (met.first_sample + n) * channels;
-      const int64_t run = run_length(column, last_column);
+      const float* weights = met.count ? weights_[met.first_tap % axis.up].data() + met.first_tap / axis.up : nullptr;
       combine(lines, weights, met.count, run * channels, false, line);
       line += run * channels;
       column += run;

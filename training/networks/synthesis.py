@@ -143,8 +143,8 @@ class _Synthesis:
         scales = self._modulation(width, w_index)  # [N, I]
         taps = self.config.resample_kernel
         if self.config.style:
-            return ops.modulated_conv_2d_in_parts(x, w, scales, demodulate=demodulate, up=up, taps=taps, fused=self.fused)
-        return ops.upsample_conv_2d(x, w, taps) if up else ops.conv_2d(x, w), None
+            return ops.modulated_conv_2d(x, w, scales, demodulate=demodulate, up=up, taps=taps, fused=self.fused)
+        return (ops.upsample_conv_2d(x, w, taps) if up else ops.conv_2d(x, w)), None
 
     def _modulation(self, width, w_index):
         """Scales of the input channels from the modulating latent: stored as mod_weight and mod_bias, used + 1."""
