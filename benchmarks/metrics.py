@@ -104,7 +104,8 @@ def pass_rates(folder, count, number):
     (metric,) = metric_base.parse_names("pr")
     options = metric_base.Options(count, features_dir=os.path.join(folder, "features"), images_dir=os.path.join(folder, "pictures"),
                                   cache_dir=os.path.join(folder, f"cache-{number}"), progress=False)  # fmt: skip
-    context = evaluation.Context([metric], None, dataset, options)
+    pictures = images.ImageFolder(options.images_dir, dataset, images.CLEAN)
+    context = evaluation.Context([metric], None, dataset, options, {"fakes": pictures})
     network = context.feature_network("vgg16")
     batch = dataset.read(np.arange(min(count, images.CHUNK_IMAGES)))
     network(batch)

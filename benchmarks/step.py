@@ -96,9 +96,11 @@ def measure(name, gpus):
     start = time.perf_counter()
     import tensorflow.compat.v1 as tf
 
+    import ops
     from dnnlib import tflib
 
     tflib.init_tf(gpus)
+    print(ops.set_implementation("auto"), flush=True)
     machine = {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", "tensorflow": tf.__version__}
     if case.kind in ("overhead", "loop"):
         with tflib.session_scope():

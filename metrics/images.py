@@ -43,6 +43,12 @@ def crop_rows(width, ratio, rule):
     raise ValueError(f"crop rule: got {rule!r}, expected {CLEAN!r} or {HISTORIC!r}")
 
 
+def to_square(images, width):
+    """Pictures [n, C, H, W] as the dataset stores them: networks of wide pictures leave out rows of padding, black ones above and below."""
+    missing = width - images.shape[2]
+    return np.pad(images, [(0, 0), (0, 0), (missing // 2, missing - missing // 2), (0, 0)], mode="constant", constant_values=-1)
+
+
 def quantize(images):
     """float32 images in [-1, 1] to uint8: floor(x·127.5 + 128), clipped. ValueError when one is not finite."""
     if images.size and not np.isfinite([images.min(), images.max()]).all():  # NaN is its own minimum
@@ -131,7 +137,7 @@ class Generated:
         z, labels, seeds = draw_inputs(self._Gs, self._labels, self._seed, "fakes", start, stop)
         options = {"batch_size": self._batch_size, "devices": self._devices, "truncation_psi": None, "noise_mode": "random"}
         images = self._Gs.run(z, labels, seeds=seeds, **options).images
-        return quantize(images[:, :, self._rows])
+        return quantize(to_square(images, self.shape[2])[:, :, self._rows])
 
 
 class Reals:

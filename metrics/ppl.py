@@ -9,7 +9,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from metrics.images import chunks, crop_rows, devices_of_session, draw_inputs
+from metrics.images import chunks, crop_rows, devices_of_session, draw_inputs, to_square
 from metrics.metric_base import PROTOCOLS, Metric, register
 from metrics.progress import progress_bar
 from metrics.streams import numpy_stream
@@ -94,6 +94,7 @@ class PathPairs:
         self._Gs = Gs
         self._labels = dataset.labels
         self._seed = options.seed
+        self._width = width
         self._rows = crop_rows(width, dataset.ratio, PROTOCOLS[options.protocol])
         self._batches = {"batch_size": options.batch_size, "devices": devices_of_session()}
         self.count = options.images_num
@@ -105,7 +106,8 @@ class PathPairs:
     def read(self, start, stop):
         points, seeds = self.points(start, stop)
         images = [self._Gs.run_part("synthesis", ws, noise_mode="random", seeds=seeds, **self._batches).images for ws in points]
-        return np.stack([prepare_images(one[:, :, self._rows], self._metric.face_crop) for one in images], axis=1)
+        squares = [to_square(one, self._width) for one in images]
+        return np.stack([prepare_images(square[:, :, self._rows], self._metric.face_crop) for square in squares], axis=1)
 
     def points(self, start, stop):
         """Points ε apart: ws [2, n, ...], and the noise seeds [n] they share."""

@@ -11,9 +11,9 @@ from PIL import Image
 
 import metrics
 from dnnlib import UserError, tflib
-from metrics import compare, feature_networks, images, precision_recall, results, weights
+from metrics import compare, feature_networks, images, ppl, precision_recall, results, weights
 from tests.metrics_standins import ArrayDataset, BlobGenerator, Outputs, write_features_dir
-from training.networks import GeneratorConfig
+from training.networks import GeneratorConfig, config
 
 
 @pytest.fixture(scope="module")
@@ -241,6 +241,27 @@ def test_labels_of_the_fakes_are_the_datasets():
 )
 def test_crop(width, ratio, rule, rows):
     assert images.crop_rows(width, ratio, rule) == slice(*rows)
+
+
+@pytest.mark.parametrize("rule, height", [("clean", 16), ("historic", 17)])
+def test_networks_of_wide_pictures_are_scored_whole(monkeypatch, options, rule, height):
+    """Such a network makes no padding (above 256 pixels; above 16 here): what is cut from the dataset's squares is not cut twice."""
+    monkeypatch.setattr(config, "CROP_ABOVE", 16)
+    with tflib.session_scope():
+        sizes = {"resolution": 32, "channel_base": 64, "channel_max": 8, "z_dim": 4, "w_dim": 4, "crop_ratio": 0.5}
+        Gs = tflib.Network("Gs", "Generator", GeneratorConfig(**sizes))
+        dataset = _dataset(ratio=0.5)
+        generated = images.Generated(Gs, dataset, 4, 0, 4, rule)
+        pictures = generated.read(0, 4)
+        z, labels, seeds = images.draw_inputs(Gs, dataset.labels, 0, "fakes", 0, 4)
+        whole = images.quantize(Gs.run(z, labels, seeds=seeds, noise_mode="random").images)
+        assert whole.shape == (4, 3, 16, 32)
+        assert pictures.shape[1:] == generated.shape == (3, height, 32)
+        np.testing.assert_array_equal(pictures[:, :, :16], whole)
+        assert not pictures[:, :, 16:].any()  # the row of padding in the published protocol's crop
+        protocol = {"clean": "full", "historic": "stylegan2"}[rule]
+        paths = ppl.PathPairs(ppl.PerceptualPathLength(), Gs, dataset, dataclasses.replace(options, protocol=protocol, images_num=4))
+        assert paths.read(0, 2).shape[1:] == paths.shape
 
 
 def test_quantize_equals_the_definition():

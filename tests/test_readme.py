@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 from tests.metrics_standins import write_features_dir
 
 TINY = "--channel-base 64 --channel-max 8 --batch-size 4 --batch-gpu 4 --total-kimg 0.016 --metrics none --gpus cpu"
-SNAPSHOT = r"(gdrive:\S+|results/exp-000/network-snapshot-000100\.pkl)"
+SNAPSHOT = r"(gdrive:\S+|results/exp-000/network-snapshot-000120\.pkl)"
 EXPERIMENT = "results/clevr-scratch-000"
 
 # What changes in each kind of command, so that it runs here: (pattern, further words). The first that fits counts.

@@ -18,6 +18,7 @@ from dnnlib.tflib import registry
 G_PASSES = 4
 D_PASSES_UNDER_G = 2
 D_PASSES_PER_BATCH = 3
+PENALTY_PASSES = 6  # of a regularizer's network and image: forward, back to the input, and back through both to input and weights
 STATE_COPIES = 5  # value, gradient, two Adam moments, accumulated gradient
 
 
@@ -26,6 +27,7 @@ class NetworkCost(NamedTuple):
 
     parameters: int          # trainable values
     multiply_adds: int       # of convolutions and matrix products in a forward pass
+    half_multiply_adds: int  # those among them in a 16-bit type
     activation_bytes: int    # outputs of all operations of a forward pass
 
 
@@ -48,28 +50,34 @@ def _multiply_adds(op):
     return 0
 
 
-def network_cost(config):
-    """Cost of one image through a network of this configuration (a graph of its own is built for it)."""
+def network_cost(config, half=None):
+    """Cost of one image through a network of this configuration (a graph of its own is built for it).
+
+    Args:
+        config: of the network.
+        half: 16-bit type of mixed precision, or None.
+    """
     with tflib.session_scope():
         network = tflib.Network("net", registry.find_for(config).name, config)
         known = len(tf.get_default_graph().get_operations())
         inputs = [tf.zeros([1, *shape]) for shape in network.input_shapes]
-        network.get_output_for(*inputs)
+        network.get_output_for(*inputs, **({"half": half} if half else {}))
         added = tf.get_default_graph().get_operations()[known:]
         own = [op for op in added if op.type not in ("Const", "ReadVariableOp", "Identity", "Reshape")]
         return NetworkCost(
             parameters=network.parameter_count()[0],
             multiply_adds=sum(_multiply_adds(op) for op in own),
+            half_multiply_adds=sum(_multiply_adds(op) for op in own if op.outputs and op.outputs[0].dtype.size == 2),
             activation_bytes=sum(_size(output) * output.dtype.size for op in own for output in op.outputs),
         )
 
 
-def measured_speed(device, size=64, channels=128, batch=8, repeats=3):
+def measured_speed(device, dtype=tf.float32, size=64, channels=128, batch=8, repeats=3):
     """Multiply-adds per second of a 3 x 3 convolution, forward and both gradients, on a device."""
     with tflib.session_scope():
         with tf.device(device):
             scale = tf.placeholder(tf.float32, [])  # fed, so that nothing can be computed once and for all
-            x, w = tf.fill([batch, size, size, channels], scale), tf.fill([3, 3, channels, channels], scale)
+            x, w = [tf.cast(tf.fill(shape, scale), dtype) for shape in ([batch, size, size, channels], [3, 3, channels, channels])]
             y = tf.nn.conv2d(x, w, strides=[1, 1, 1, 1], padding="SAME")
             work = [tf.reduce_sum(gradient) for gradient in tf.gradients(tf.reduce_sum(y * y), [x, w])]
         tflib.run(work, {scale: 0.5})
@@ -88,13 +96,21 @@ def lines(generator, discriminator, config, devices, workers=1):
         devices: list of device strings.
         workers: processes that train together, each on as many devices.
     """
-    G, D = network_cost(generator), network_cost(discriminator)
-    sizes = config.schedule
+    half = tflib.half_type() if config.precision == "mixed" else None
+    G, D = network_cost(generator, half), network_cost(discriminator, half)
+    sizes, loss = config.schedule, config.loss
     weights = 4 * (STATE_COPIES * (G.parameters + D.parameters) + G.parameters)
-    batches = 2 + (config.loss.bcr_real > 0) + (config.loss.bcr_fake > 0)  # that D's loss scores
-    memory = weights + 2 * sizes.batch_gpu * (G.activation_bytes + batches * D.activation_bytes)
-    per_image = G_PASSES * G.multiply_adds + (D_PASSES_UNDER_G + batches * D_PASSES_PER_BATCH) * D.multiply_adds
-    rate = workers * len(devices) * measured_speed(devices[0]) / per_image
+    batches = 2 + (loss.bcr_real > 0) + (loss.bcr_fake > 0)  # that D's loss scores
+    memory = weights + 2 * sizes.batch_gpu * (G.activation_bytes + batches * D.activation_bytes)  # the regularizers' is smaller
+    g_passes = G_PASSES + (PENALTY_PASSES / loss.g_reg_interval / 2 if loss.pathreg else 0)  # on half a batch
+    d_passes = D_PASSES_UNDER_G + batches * D_PASSES_PER_BATCH + (PENALTY_PASSES / loss.d_reg_interval if loss.d_reg != "non" else 0)
+    full_speed = measured_speed(devices[0])
+    half_speed = measured_speed(devices[0], half) if half else full_speed
+    seconds = sum(
+        passes * ((cost.multiply_adds - cost.half_multiply_adds) / full_speed + cost.half_multiply_adds / half_speed)
+        for passes, cost in ((g_passes, G), (d_passes, D))
+    )
+    rate = workers * len(devices) / seconds
     length = format_time(sizes.total_kimg * 1000 / rate)
     return [
         f"parameters      G {G.parameters:,}  D {D.parameters:,}",
