@@ -8,8 +8,21 @@ import pytest
 side_by_side = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // side_by_side)))
 
+# Modules whose tests take minutes, which start first: no core is left waiting for the other's long last test.
+LONG_MODULES = ["test_faults", "test_workers", "test_learning", "test_gallery", "test_readme", "test_cli_training"]
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 GOLDEN_DIR = os.environ.get("GOLDEN_DIR", os.path.join(os.path.dirname(ROOT), "shared", "golden"))
+
+
+def pytest_collection_modifyitems(items):
+    """LONG_MODULES in their order, then the rest as found."""
+
+    def place(item):
+        name = item.module.__name__.split(".")[-1]
+        return LONG_MODULES.index(name) if name in LONG_MODULES else len(LONG_MODULES)
+
+    items.sort(key=place)
 
 
 def golden_path(*parts):
