@@ -46,6 +46,8 @@ def crop_rows(width, ratio, rule):
 def to_square(images, width):
     """Pictures [n, C, H, W] as the dataset stores them: networks of wide pictures leave out rows of padding, black ones above and below."""
     missing = width - images.shape[2]
+    if not missing:
+        return images
     return np.pad(images, [(0, 0), (0, 0), (missing // 2, missing - missing // 2), (0, 0)], mode="constant", constant_values=-1)
 
 
