@@ -60,10 +60,10 @@ MODELS = {
     "GAN": Model(["--baseline", "GAN", "--latent-size", "32", *FAST], stacks="2"),
     "kGAN": Model([*KGAN, *FAST, *RATES, "--gamma", "1", "--ema-kimg", "1"], dataset="shapes", kimg=8, stacks="2"),
     "SAGAN": Model(["--baseline", "SAGAN", "--g-img2img", "4", "--latent-size", "32", *FAST], stacks="2"),
-    "ViTGAN": Model(PAIR, kimg=13, stacks="2"),
+    "ViTGAN": Model(PAIR, kimg=13, stacks=""),
     "ViTGAN, objects": Model(PAIR, dataset="objects", kimg=10, share=0.8, stacks="2"),
     "ViTGAN's G, StyleGAN2's D": Model(HYBRID),
-    "ViTGAN's G, StyleGAN2's D, objects": Model(HYBRID, dataset="objects", kimg=8, stacks="2"),
+    "ViTGAN's G, StyleGAN2's D, objects": Model(HYBRID, dataset="objects", kimg=8, stacks=""),
     "StyleGAN2's G, ViTGAN's D": Model(REVERSE, kimg=13, stacks=""),
     "StyleGAN2's G, ViTGAN's D, objects": Model(REVERSE, dataset="objects", kimg=8, share=0.7, stacks="2"),
 }
