@@ -23,6 +23,14 @@ def driver():
         return None
 
 
+def driver_release():
+    """The newest CUDA release that the driver supports, (12, 4) for 12.4, or None where there is no driver or it does not start."""
+    library, version = driver(), ctypes.c_int()
+    if library is None or library.cuInit(0) or library.cuDriverGetVersion(ctypes.byref(version)):
+        return None
+    return version.value // 1000, version.value % 1000 // 10
+
+
 def visible_gpus():
     """The GPUs that the driver shows to this process, CUDA_VISIBLE_DEVICES considered: list of Gpu, empty without a driver."""
     library = driver()

@@ -4,7 +4,6 @@ what to do about what is missing. `--build` compiles the library now."""
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import platform
 import sys
@@ -77,15 +76,13 @@ def attempt(look):
 
 
 def driver_version():
-    """The newest CUDA release that the NVIDIA driver supports."""
-    library = gpus.driver()
+    """The newest CUDA release that the NVIDIA driver supports, or why there is none."""
+    library, release = gpus.driver(), gpus.driver_release()
     if library is None:
         return "none (no libcuda.so.1)"
-    version = ctypes.c_int()
-    code = library.cuInit(0) or library.cuDriverGetVersion(ctypes.byref(version))
-    if code:
-        return f"does not start (error {code}); try nvidia-smi"
-    return f"supports CUDA {version.value // 1000}.{version.value % 1000 // 10}"
+    if release is None:
+        return f"does not start (error {library.cuInit(0)}); try nvidia-smi"
+    return "supports CUDA {}.{}".format(*release)
 
 
 def cache_state():

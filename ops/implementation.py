@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dnnlib import UserError, tflib
@@ -39,7 +41,7 @@ def set_implementation(choice):
         A line for the run's log: what will be used.
 
     Raises:
-        UserError: choice unknown, or "cuda" and the library cannot be built or loaded.
+        UserError: choice unknown, or "cuda" and the library cannot be built or loaded, or fails `check` on the GPU.
     """
     if choice not in CHOICES:
         raise UserError(f"--ops {choice}: accepted are {', '.join(CHOICES)}")
@@ -67,7 +69,7 @@ def description():
 
 
 def _load(with_gpu, may_build):
-    """Load the library, once. Returns whether there is one."""
+    """Load the library, once, and try its GPU kernels. Returns whether there is one."""
     if _state.library is not None:
         return True
     try:
@@ -82,11 +84,55 @@ def _load(with_gpu, may_build):
         print(f"compiling ops into {what.path} (once; log: {what.log})", file=sys.stderr)
     path = builder.build(what)
     try:
-        _state.library = tf.load_op_library(path)
+        loaded = tf.load_op_library(path)
     except (tf.errors.OpError, OSError) as error:
         raise toolchain.BuildError(f"TensorFlow cannot load {path} (delete it to build it anew): {error}", what.log) from None
-    _state.path = path
+    if with_gpu:
+        check(loaded, "/gpu:0", what.log)
+    _state.library, _state.path = loaded, path
     return True
+
+
+def check(loaded, device, log=None):
+    """Compute a small bias_act and upfirdn2d on a device and compare with NumPy: a library that loads need not run there.
+
+    Args:
+        loaded: module of tf.load_op_library.
+        device: "/gpu:0" or "/cpu:0".
+        log: path of the compilers' output, for the error.
+
+    Raises:
+        BuildError: an op fails or its numbers are wrong.
+    """
+    random = np.random.RandomState(0)
+    x, bias, taps = random.randn(2, 3, 5, 4), random.randn(4), np.array([1.0, 3.0, 2.0, 0.5])
+    try:
+        computed = _compute_small_ops(loaded, device, x, bias, taps)
+    except (tf.errors.OpError, ValueError, TypeError) as error:  # of a session, of the graph's construction
+        reason = re.split(r"\nNode: .*\n", str(error))[-1].partition("\n")[0]  # TensorFlow 2 begins with the Python stack
+        raise toolchain.BuildError(f"compiled ops fail on {device}: {reason}", log) from None
+    u, spread = x + bias, np.zeros((2, 6, 10, 4))
+    spread[:, ::2, ::2] = x
+    for axis in (1, 2):
+        spread = np.apply_along_axis(np.convolve, axis, spread, taps)
+    expected = {"bias_act": np.clip(1.5 * np.where(u > 0, u, 0.2 * u), -2.0, 2.0), "upfirdn2d": spread[:, 1:-2, 1:-2]}
+    for name, values in expected.items():
+        if not np.allclose(computed[name], values, rtol=1e-4, atol=1e-4):
+            raise toolchain.BuildError(f"compiled ops: {name} gives wrong numbers on {device}", log)
+
+
+def _compute_small_ops(loaded, device, x, bias, taps):
+    """The ops of `check` in a graph and a session of their own: dict name -> array."""
+    from ops import compiled  # which imports this module
+
+    config = tf.ConfigProto(allow_soft_placement=False)  # a missing GPU kernel is an error
+    config.gpu_options.allow_growth = True  # as in tflib's sessions
+    with tf.Graph().as_default(), tf.Session(config=config) as session:
+        fed = tf.placeholder(tf.float32, x.shape)  # not a constant: TensorFlow replaces ops of constants by what its CPU kernels give
+        with tf.device(device):
+            bias_act = compiled.bias_act(loaded, fed, tf.constant(bias, tf.float32), "lrelu", 0.2, 1.5, 2.0, True)
+            upfirdn2d = compiled.upfirdn_2d(loaded, fed, np.outer(taps, taps), (taps, taps), (2, 2), (1, 1), ((2, 1), (2, 1)), True)
+        return session.run({"bias_act": bias_act, "upfirdn2d": upfirdn2d}, {fed: x})
 
 
 def library(impl):

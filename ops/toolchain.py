@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from dnnlib.gpus import visible_gpus
+from dnnlib import gpus
 
 # Compute capabilities of nvcc releases too old to list them: release -> the ones they added, until one lists itself.
 OLD_NVCC = {
@@ -19,6 +19,7 @@ OLD_NVCC = {
     (11, 0): [35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75, 80],
     (11, 1): [35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86],
 }
+CUDA_FOLDER = "/usr/local/cuda"  # where NVIDIA's installers put a toolkit; those of several releases: CUDA_FOLDER-x.y
 QUERY_TIMEOUT = 60  # seconds that a compiler may take to state its version
 
 
@@ -76,23 +77,50 @@ def find_host_compiler():
 
 
 def find_nvcc():
-    """The CUDA compiler: of CUDA_HOME or CUDA_PATH, else of PATH, else of /usr/local/cuda*.
+    """The CUDA compiler: the first of CUDA_HOME, CUDA_PATH, PATH, /usr/local/cuda and /usr/local/cuda-x.y that the driver supports.
+
+    Without a visible GPU the library is meant for another driver, so that the first one is taken.
 
     Raises:
-        BuildError: there is none, or it does not run.
+        BuildError: there is none, it does not run, or the driver is too old for every one.
     """
-    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    candidates = [os.path.join(home, "bin", "nvcc") for home in homes]
-    candidates += [shutil.which("nvcc") or "", "/usr/local/cuda/bin/nvcc"] + sorted(glob.glob("/usr/local/cuda-*/bin/nvcc"), reverse=True)
-    path = next((candidate for candidate in candidates if os.access(candidate, os.X_OK)), None)
-    if path is None:
-        raise BuildError("no nvcc: not in CUDA_HOME, PATH or /usr/local/cuda (install the CUDA toolkit)")
+    paths = _nvcc_paths()
+    if not paths:
+        raise BuildError(f"no nvcc: not in CUDA_HOME, PATH or {CUDA_FOLDER} (install the CUDA toolkit)")
+    driver, refused = gpus.driver_release() if gpus.visible_gpus() else None, {}
+    for path in paths:
+        version, release = _nvcc_release(path)
+        if driver is None or oldest_driver(release) <= driver:
+            return Nvcc(path, version, release, _nvcc_capabilities(path, release), _cuda_include(path))
+        refused.setdefault("{}.{}".format(*release), path)
+    found = ", ".join(f"CUDA {release} ({path})" for release, path in refused.items())
+    supported = "CUDA {}.{}".format(*driver)
+    raise BuildError(f"the driver supports {supported}, too old for what was found: {found}; install a newer driver, or the toolkit of "
+                     f"{supported} (CUDA_HOME chooses it)")
+
+
+def _nvcc_paths():
+    """Paths of every nvcc, in the order of preference."""
+    named = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    newest_first = sorted(glob.glob(CUDA_FOLDER + "-*"), key=lambda path: [int(part) for part in re.findall(r"\d+", path)], reverse=True)
+    candidates = [os.path.join(home, "bin", "nvcc") for home in named] + [shutil.which("nvcc") or ""]
+    candidates += [os.path.join(home, "bin", "nvcc") for home in (CUDA_FOLDER, *newest_first)]
+    return [path for path in candidates if os.access(path, os.X_OK)]
+
+
+def _nvcc_release(path):
+    """(release line, release) of an nvcc."""
     text = query([path, "--version"])
     match = re.search(r"release (\d+)\.(\d+)", text)
     if match is None:
         raise BuildError(f"{path} --version names no release: {text.strip()[-200:]}")
-    release = int(match.group(1)), int(match.group(2))
-    return Nvcc(path, text.strip().splitlines()[-1], release, _nvcc_capabilities(path, release), _cuda_include(path))
+    return text.strip().splitlines()[-1], (int(match.group(1)), int(match.group(2)))
+
+
+def oldest_driver(release):
+    """The oldest driver, by the CUDA release that it supports, which runs the runtime library of a toolkit: from CUDA 11 on any of the
+    same major release ("minor version compatibility", NVIDIA's CUDA Compatibility guide)."""
+    return release if release < (11, 0) else (release[0], 0)
 
 
 def _nvcc_capabilities(path, release):
@@ -126,7 +154,7 @@ def wanted_capabilities():
     """
     text = os.environ.get("GANFORMER_CUDA_ARCH", "").strip()
     if not text:
-        return sorted({gpu.capability for gpu in visible_gpus()})
+        return sorted({gpu.capability for gpu in gpus.visible_gpus()})
     parts = re.split(r"[,;\s]+", text)
     if not all(re.fullmatch(r"\d+\.\d", part) for part in parts):
         raise BuildError(f"GANFORMER_CUDA_ARCH={text}: give compute capabilities like 7.5,9.0")

@@ -1,12 +1,17 @@
 """Fixtures and helpers that several test files share."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 # Tests that run side by side share the cores: twice as fast as all of them with a thread for each core.
 side_by_side = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // side_by_side)))
+os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # TensorFlow 2 multiplies float32 with 10 bits on Ampere and later; tolerances want 23
+# For children that compute on the GPU: tflib.init_tf("cpu") hides it from this process and all that inherit its variables.
+STARTED_WITH = dict(os.environ)
 
 # Modules whose tests take minutes, which start first: no core is left waiting for the other's long last test.
 LONG_MODULES = ["test_faults", "test_workers", "test_learning", "test_gallery", "test_readme", "test_cli_training"]
@@ -33,6 +38,25 @@ def golden_path(*parts):
             pytest.fail(f"golden file {path} is missing")
         pytest.skip(f"golden file {path} is missing")
     return path
+
+
+def first_gpu():
+    """Compute capability (90 for 9.0) of the first GPU that the process started with, or None.
+
+    A child asks the driver: asking here would settle which GPUs this process sees, whatever tflib.init_tf says later.
+    """
+    ask = "from dnnlib.gpus import visible_gpus; print(*(gpu.capability for gpu in visible_gpus()))"
+    done = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, env=STARTED_WITH, stdout=subprocess.PIPE, check=True, text=True)
+    return int(done.stdout.split()[0]) if done.stdout.strip() else None
+
+
+@pytest.fixture(scope="session")
+def gpu():
+    """Compute capability of the first GPU; skips the test where there is none."""
+    capability = first_gpu()
+    if capability is None:
+        pytest.skip("needs a CUDA device")
+    return capability
 
 
 @pytest.fixture

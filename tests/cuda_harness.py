@@ -1,5 +1,5 @@
 """The kernels without TensorFlow, called through ctypes: the .cu files compiled for the CPU through the host shim, or by nvcc for a GPU;
-the CPU kernels behind the same interface."""
+the CPU kernels behind the same interface. The tests and benchmarks.ops use it; it needs NumPy alone."""
 
 import atexit
 import ctypes
@@ -11,10 +11,13 @@ import tempfile
 
 import numpy as np
 
+from dnnlib import gpus
+
 SOURCES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "ops", "cuda")
 KERNELS = ("bias_act.cu", "upfirdn2d.cu")
 ACTIVATIONS = ("linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish")
 TYPES = ("float32", "float16", "bfloat16")
+NVCC_FLAGS = ("-O3", "-std=c++14", "-Xcompiler", "-fPIC")  # as ops/builder.py, which imports TensorFlow
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-sanitize=vptr", "-g")
 NUMERIC_TYPES = """// All that the CPU kernels need of TensorFlow's header.
 namespace Eigen {
@@ -24,6 +27,44 @@ struct half {
   explicit half(float number) : value(static_cast<_Float16>(number)) {}
   explicit operator float() const { return value; }
 };
+}
+"""
+DRIVER = r"""// A driver whose one GPU is this machine's memory; CUDA_VISIBLE_DEVICES="" hides it, $CUDA_LOG gets a line for every cuInit.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+typedef unsigned long long Pointer;
+static int hidden() { const char* shown = getenv("CUDA_VISIBLE_DEVICES"); return shown && !*shown; }
+static int memory_copy(void* to, const void* from, size_t size) { memcpy(to, from, size); return 0; }
+extern "C" {
+int cuInit(unsigned) {
+  if (FILE* log = getenv("CUDA_LOG") ? fopen(getenv("CUDA_LOG"), "a") : nullptr) fputs("cuInit\n", log), fclose(log);
+  return hidden() ? 100 : 0;
+}
+int cuDeviceGetCount(int* count) { *count = !hidden(); return 0; }
+int cuDeviceGet(int* device, int index) { *device = 7; return index; }
+int cuDeviceGetName(char* name, int size, int device) { snprintf(name, size, "GPU %d", device); return 0; }
+int cuDeviceGetAttribute(int* value, int number, int device) { *value = number == 75 ? 9 : number == 38 ? 40000 : 0; return device != 7; }
+int cuDevicePrimaryCtxRetain(void** context, int device) { *context = (void*)((size_t)device << 33); return 0; }
+int cuCtxSetCurrent(void* context) { return context == (void*)((size_t)7 << 33) ? 0 : 201; }
+int cuMemGetInfo_v2(size_t* free, size_t* total) { *free = (size_t)5 << 30; *total = (size_t)9 << 30; return 0; }
+int cuMemAlloc_v2(Pointer* pointer, size_t size) { *pointer = (Pointer)aligned_alloc(256, (size + 255) / 256 * 256); return 0; }
+int cuMemFree_v2(Pointer pointer) { free((void*)pointer); return 0; }
+int cuMemcpyHtoD_v2(Pointer to, const void* from, size_t size) { return memory_copy((void*)to, from, size); }
+int cuMemcpyDtoH_v2(void* to, Pointer from, size_t size) { return memory_copy(to, (void*)from, size); }
+int cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t size, void* stream) {
+  return stream ? 400 : memory_copy((void*)to, (void*)from, size);
+}
+int cuEventCreate(void** event, unsigned) { *event = malloc(sizeof(timespec)); return 0; }
+int cuEventRecord(void* event, void* stream) { return clock_gettime(CLOCK_MONOTONIC, (timespec*)event) || stream ? 400 : 0; }
+int cuEventQuery(void*) { return 600; }
+int cuEventSynchronize(void*) { return 0; }
+int cuEventElapsedTime(float* milliseconds, void* start, void* stop) {
+  const timespec &from = *(timespec*)start, &to = *(timespec*)stop;
+  *milliseconds = (to.tv_sec - from.tv_sec) * 1e3 + (to.tv_nsec - from.tv_nsec) * 1e-6;
+  return 0;
+}
 }
 """
 
@@ -46,6 +87,23 @@ class Upfirdn2d(ctypes.Structure):
                [(name, _long) for name in ("samples", "channels", "in_h", "in_w", "out_h", "out_w")] + \
                [(name, _int) for name in ("taps_y", "taps_x", "up_y", "up_x", "down_y", "down_x", "pad_y0", "pad_x0",
                                           "flip", "channels_last", "type")]
+
+
+def bias_act_args(samples, pixels, channels, act="linear", order=0, channels_last=True, dtype="float32", gain=1.0, clamp=-1.0, alpha=0.2,
+                  noise_samples=1):
+    """A BiasAct without its pointers."""
+    return BiasAct(samples=samples, channels=channels, pixels=pixels, noise_samples=noise_samples, channels_last=channels_last,
+                   type=TYPES.index(dtype), act=ACTIVATIONS.index(act), order=order, alpha=alpha, gain=gain, clamp=clamp)
+
+
+def upfirdn2d_args(shape, taps, up=(1, 1), down=(1, 1), pad=(0, 0, 0, 0), flip=False, channels_last=True, dtype="float32"):
+    """An Upfirdn2d without its pointers: shape [N, H, W, C] in either layout, taps (y, x), up and down (x, y), pad (x0, x1, y0, y1)."""
+    samples, in_h, in_w, channels = shape
+    out_h = (in_h * up[1] + pad[2] + pad[3] - taps[0]) // down[1] + 1
+    out_w = (in_w * up[0] + pad[0] + pad[1] - taps[1]) // down[0] + 1
+    return Upfirdn2d(samples=samples, channels=channels, in_h=in_h, in_w=in_w, out_h=out_h, out_w=out_w, taps_y=taps[0], taps_x=taps[1],
+                     up_y=up[1], up_x=up[0], down_y=down[1], down_x=down[0], pad_y0=pad[2], pad_x0=pad[0], flip=flip,
+                     channels_last=channels_last, type=TYPES.index(dtype))
 
 
 def encode(values, dtype):
@@ -83,6 +141,9 @@ class HostMemory:
     def download(self, array, pointer):
         ctypes.memmove(array.ctypes.data, pointer, array.nbytes)
 
+    def copy(self, target, source, size):
+        ctypes.memmove(target, source, size)
+
     def free(self, pointer):
         self._libc.free(pointer)
 
@@ -91,77 +152,109 @@ class DeviceMemory:
     """The first GPU's memory through the driver alone. Its copies wait for the kernels and report their errors."""
 
     def __init__(self):
-        self._driver = ctypes.CDLL("libcuda.so.1")
-        context, device = _pointer(), _int()
-        self._check(self._driver.cuInit(0))
-        self._check(self._driver.cuDeviceGet(ctypes.byref(device), 0))
-        self._check(self._driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device))
-        self._check(self._driver.cuCtxSetCurrent(context))
+        self._driver = gpus.driver()
+        self._device, context = _int(), _pointer()
+        self.call("cuInit", 0)
+        self.call("cuDeviceGet", ctypes.byref(self._device), 0)
+        self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), self._device)
+        self.call("cuCtxSetCurrent", context)
 
-    @staticmethod
-    def _check(code):
-        if code:
-            raise RuntimeError(f"CUDA driver error {code}")
+    def call(self, name, *arguments, accepted=(0,)):
+        """A function of the driver; returns its code. RuntimeError for one that is not accepted."""
+        code = getattr(self._driver, name)(*arguments)
+        if code not in accepted:
+            raise RuntimeError(f"{name}: CUDA driver error {code}")
+        return code
+
+    def attribute(self, number):
+        """A CUdevice_attribute."""
+        value = _int()
+        self.call("cuDeviceGetAttribute", ctypes.byref(value), number, self._device)
+        return value.value
+
+    def available(self):
+        """Bytes that are free."""
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self.call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        return free.value
 
     def allocate(self, size):
         pointer = ctypes.c_uint64()
-        self._check(self._driver.cuMemAlloc_v2(ctypes.byref(pointer), ctypes.c_size_t(max(size, 1))))
+        self.call("cuMemAlloc_v2", ctypes.byref(pointer), ctypes.c_size_t(max(size, 1)))
         return pointer.value
 
     def upload(self, pointer, array):
         if array.nbytes:
-            self._check(self._driver.cuMemcpyHtoD_v2(ctypes.c_uint64(pointer), _pointer(array.ctypes.data), ctypes.c_size_t(array.nbytes)))
+            self.call("cuMemcpyHtoD_v2", ctypes.c_uint64(pointer), _pointer(array.ctypes.data), ctypes.c_size_t(array.nbytes))
 
     def download(self, array, pointer):
         if array.nbytes:
-            self._check(self._driver.cuMemcpyDtoH_v2(_pointer(array.ctypes.data), ctypes.c_uint64(pointer), ctypes.c_size_t(array.nbytes)))
+            self.call("cuMemcpyDtoH_v2", _pointer(array.ctypes.data), ctypes.c_uint64(pointer), ctypes.c_size_t(array.nbytes))
+
+    def copy(self, target, source, size):
+        self.call("cuMemcpyDtoDAsync_v2", ctypes.c_uint64(target), ctypes.c_uint64(source), ctypes.c_size_t(size), None)
 
     def free(self, pointer):
-        self._check(self._driver.cuMemFree_v2(ctypes.c_uint64(pointer)))
+        self.call("cuMemFree_v2", ctypes.c_uint64(pointer))
+
+
+def fill(memory, pointer, size, array):
+    """Repeat the bytes of an array over `size` bytes: uploaded once, then copied from what is there."""
+    done = min(array.nbytes, size)
+    memory.upload(pointer, array.view(np.uint8)[:done])
+    while done < size:
+        part = min(done, size - done)
+        memory.copy(pointer + done, pointer, part)
+        done += part
 
 
 class Kernels:
-    """The launchers of a shared library on NumPy arrays."""
+    """The launchers of a shared library: on structs of pointers, and on NumPy arrays."""
 
     def __init__(self, path, memory):
-        self._library = ctypes.CDLL(path)
-        self._library.ganformer_upfirdn2d_workspace.restype = _long
+        library = ctypes.CDLL(path)
+        library.ganformer_upfirdn2d_workspace.restype = _long
+        self._library = library
+        self._launchers = {BiasAct: library.ganformer_bias_act, Upfirdn2d: library.ganformer_upfirdn2d}
         self._memory = memory
+
+    def workspace(self, args):
+        """Bytes of workspace that a struct asks for; it depends on whether `fx` is null."""
+        return self._library.ganformer_upfirdn2d_workspace(ctypes.byref(args)) if isinstance(args, Upfirdn2d) else 0
+
+    def launch(self, args):
+        """Start what a struct describes, on the default stream. RuntimeError for what the launcher refuses."""
+        code = self._launchers[type(args)](ctypes.byref(args), None)
+        if code:
+            raise RuntimeError(f"launcher returned CUDA error {code}")
 
     def bias_act(self, x, act="linear", order=0, channels_last=True, dtype="float32", gain=1.0, clamp=-1.0, alpha=0.2, misaligned=False,
                  **terms):
         """x [N, pixels, C] or [N, C, pixels] float64; terms: scale [N, C], residual, noise [N or 1, pixels], bias [C], ref."""
-        samples, channels, pixels = (x.shape[0], x.shape[2], x.shape[1]) if channels_last else x.shape
+        sizes = x.shape if channels_last else (x.shape[0], x.shape[2], x.shape[1])
         noise_samples = len(terms["noise"]) if terms.get("noise") is not None else 1
-        args = BiasAct(samples=samples, channels=channels, pixels=pixels, noise_samples=noise_samples, channels_last=channels_last,
-                       type=TYPES.index(dtype), act=ACTIVATIONS.index(act), order=order, alpha=alpha, gain=gain, clamp=clamp)
+        args = bias_act_args(*sizes, act, order, channels_last, dtype, gain, clamp, alpha, noise_samples)
         inputs = dict(terms, x=x)
-        return self._call(self._library.ganformer_bias_act, args, {name: encode(value, dtype) for name, value in inputs.items()},
-                          x.shape, dtype, misaligned=misaligned)
+        return self._call(args, {name: encode(value, dtype) for name, value in inputs.items()}, x.shape, dtype, misaligned)
 
     def upfirdn2d(self, x, fy, fx=None, up=(1, 1), down=(1, 1), pad=(0, 0, 0, 0), flip=False, channels_last=True, dtype="float32",
                   misaligned=False):
         """x [N, H, W, C] or [N, C, H, W] float64; fy [taps] with fx [taps], or fy [taps_y, taps_x]; up (x, y), pad (x0, x1, y0, y1)."""
-        samples, in_h, in_w, channels = x.shape if channels_last else np.moveaxis(x, 1, 3).shape
-        taps_y, taps_x = fy.shape if fx is None else (len(fy), len(fx))
-        out_h = (in_h * up[1] + pad[2] + pad[3] - taps_y) // down[1] + 1
-        out_w = (in_w * up[0] + pad[0] + pad[1] - taps_x) // down[0] + 1
-        args = Upfirdn2d(samples=samples, channels=channels, in_h=in_h, in_w=in_w, out_h=out_h, out_w=out_w, taps_y=taps_y, taps_x=taps_x,
-                         up_y=up[1], up_x=up[0], down_y=down[1], down_x=down[0], pad_y0=pad[2], pad_x0=pad[0], flip=flip,
-                         channels_last=channels_last, type=TYPES.index(dtype))
+        taps = fy.shape if fx is None else (len(fy), len(fx))
+        args = upfirdn2d_args(x.shape if channels_last else np.moveaxis(x, 1, 3).shape, taps, up, down, pad, flip, channels_last, dtype)
         inputs = {"x": encode(x, dtype), "fy": encode(fy, "float32")}
         if fx is not None:
             inputs["fx"] = encode(fx, "float32")
             args.fx = 1  # the answer depends on whether the filter is separable
-        shape = (samples, out_h, out_w, channels) if channels_last else (samples, channels, out_h, out_w)
-        workspace = self._library.ganformer_upfirdn2d_workspace(ctypes.byref(args))
-        return self._call(self._library.ganformer_upfirdn2d, args, inputs, shape, dtype, workspace, misaligned)
+        n, h, w, c = args.samples, args.out_h, args.out_w, args.channels
+        shape = (n, h, w, c) if channels_last else (n, c, h, w)
+        return self._call(args, inputs, shape, dtype, misaligned)
 
-    def _call(self, function, args, inputs, shape, dtype, workspace=0, misaligned=False):
+    def _call(self, args, inputs, shape, dtype, misaligned):
         """Results start as NaN, so that what the kernel does not write is seen."""
         out = np.full(shape, 0x7FC0 if dtype == "bfloat16" else np.nan, np.uint16 if dtype == "bfloat16" else dtype)
         offset = out.itemsize if misaligned else 0
-        blocks = []
+        workspace, blocks = self.workspace(args), []
 
         def place(name, size, array=None):
             shift = offset if name in ("x", "y") else 0
@@ -177,9 +270,7 @@ class Kernels:
             result = place("y", out.nbytes, out)
             if workspace:
                 place("workspace", workspace)
-            code = function(ctypes.byref(args), None)
-            if code:
-                raise RuntimeError(f"launcher returned CUDA error {code}")
+            self.launch(args)
             self._memory.download(out, result)
         finally:
             for block in blocks:
@@ -200,18 +291,37 @@ def _compile(command, library):
     return path
 
 
+def _compile_kernels(compile_one, link, kind):
+    """Every .cu file by the command `compile_one`, at the same time, then the library `kind`.so by the command `link`."""
+    compilers = {}
+    for kernel in KERNELS:
+        target = os.path.join(_folder(), f"{kernel}.{kind}.o")
+        compilers[target] = subprocess.Popen(compile_one + ["-c", kernel, "-o", target], cwd=SOURCES)
+    assert [compiler.wait() for compiler in compilers.values()] == [0] * len(KERNELS)
+    return _compile(link + list(compilers), f"{kind}.so")
+
+
 @functools.lru_cache(maxsize=None)
 def shim_library(sanitize=False):
     """Compile the kernels for the CPU; returns the library's path. With `sanitize`, libasan must be preloaded."""
     flags = list(SANITIZE) if sanitize else []
-    kind = "asan" if sanitize else "plain"
-    compilers = {}
-    for kernel in KERNELS:
-        target = os.path.join(_folder(), f"{kernel}.{kind}.o")
-        command = ["g++", "-std=c++17", "-O1", "-Wall", "-Werror", "-fPIC", "-c", "-x", "c++", kernel, "-o", target]
-        compilers[target] = subprocess.Popen(command + flags, cwd=SOURCES)
-    assert [compiler.wait() for compiler in compilers.values()] == [0] * len(KERNELS)
-    return _compile(["g++", "-shared"] + flags + list(compilers), f"shim_{kind}.so")
+    return _compile_kernels(["g++", "-std=c++17", "-O1", "-Wall", "-Werror", "-fPIC", "-x", "c++"] + flags,
+                            ["g++", "-shared"] + flags, f"shim_{'asan' if sanitize else 'plain'}")
+
+
+@functools.lru_cache(maxsize=None)
+def device_library(capability):
+    """Compile the kernels for GPUs of a compute capability (90 for 9.0) by `cuda_tool("nvcc")`; returns the library's path."""
+    nvcc = cuda_tool("nvcc")
+    return _compile_kernels([nvcc, *NVCC_FLAGS, f"-arch=sm_{capability}"], [nvcc, "-shared"], f"device_{capability}")
+
+
+def cuda_tool(name):
+    """Path of a program of the CUDA toolkit: of CUDA_HOME, else of PATH, else of /usr/local/cuda; None if there is none."""
+    folders = [os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
+    if os.environ.get("CUDA_HOME"):
+        folders.insert(0, os.path.join(os.environ["CUDA_HOME"], "bin"))
+    return shutil.which(name, path=os.pathsep.join(folders))
 
 
 @functools.lru_cache(maxsize=None)
@@ -227,6 +337,15 @@ def cpu_library(sanitize=False):
     return _compile(command, f"cpu_{'asan' if sanitize else 'plain'}.so")
 
 
+@functools.lru_cache(maxsize=None)
+def driver_stand_in():
+    """Compile DRIVER; returns the path of its libcuda.so.1."""
+    source = os.path.join(_folder(), "driver.cc")
+    with open(source, "w", encoding="utf-8") as file:
+        file.write(DRIVER)
+    return _compile(["g++", "-std=c++17", "-O1", "-Wall", "-Werror", "-fPIC", "-shared", source], "libcuda.so.1")
+
+
 def sanitizer_runtime():
     """Path of libasan, or None where g++ has none."""
     path = subprocess.run(["g++", "-print-file-name=libasan.so"], stdout=subprocess.PIPE, text=True).stdout.strip()
@@ -236,10 +355,3 @@ def sanitizer_runtime():
 def shim_kernels():
     """The kernels on the CPU."""
     return Kernels(shim_library(), HostMemory())
-
-
-@functools.lru_cache(maxsize=None)
-def device_kernels():
-    """The kernels on the first GPU, compiled for it alone."""
-    path = _compile(["nvcc", "-std=c++14", "-O3", "-arch=native", "-Xcompiler", "-fPIC", "-shared"] + list(KERNELS), "device.so")
-    return Kernels(path, DeviceMemory())

@@ -31,12 +31,15 @@ RATES = ["--g-lr", "0.004", "--d-lr", "0.004"]
 KGAN = ["--baseline", "kGAN", "--components-num", "2", "--latent-size", "32", "--labels", "False"]
 VITGAN = [
     "--baseline", "ViTGAN", "--latent-size", "32", "--mapping-layersnum", "2", "--mapping-lrmul", "0.1", "--vit-dim", "64",
-    "--vit-heads", "4", "--vit-depth", "2", "--vit-patch", "8", "--bcr-real", "0.2", "--bcr-fake", "0.2", "--ema-kimg", "3",
+    "--vit-heads", "4", "--vit-depth", "2", "--vit-patch", "8", "--ema-kimg", "1",
 ]  # fmt: skip
-CONSISTENT = ["--bcr-real", "1", "--bcr-fake", "1", "--g-lr", "0.003", "--d-lr", "0.006", "--ema-kimg", "1"]
-PAIR = [*VITGAN, *CONSISTENT]
-REVERSE = [*PAIR, "--g-model", "StyleGAN2", "--g-lr", "0.0015", "--d-lr", "0.008"]
-HYBRID = [*VITGAN, "--d-model", "StyleGAN2", *FAST, "--gamma", "1"]
+CONSISTENT = ["--bcr-real", "1", "--bcr-fake", "1"]
+PAIR = [*VITGAN, *CONSISTENT, "--g-lr", "0.002", "--d-lr", "0.012"]
+REVERSE = [*VITGAN, *CONSISTENT, "--g-model", "StyleGAN2", "--g-lr", "0.0015", "--d-lr", "0.008"]
+HYBRID = [
+    *VITGAN, "--bcr-real", "0", "--bcr-fake", "0", "--d-model", "StyleGAN2", "--channel-max", "16", "--gamma", "1",
+    "--g-lr", "0.002", "--d-lr", "0.005",
+]  # fmt: skip
 
 
 class Model(NamedTuple):
@@ -63,8 +66,8 @@ MODELS = {
     "ViTGAN": Model(PAIR, kimg=13, stacks=""),
     "ViTGAN, objects": Model(PAIR, dataset="objects", kimg=10, share=0.8, stacks="2"),
     "ViTGAN's G, StyleGAN2's D": Model(HYBRID),
-    "ViTGAN's G, StyleGAN2's D, objects": Model(HYBRID, dataset="objects", kimg=8, stacks=""),
-    "StyleGAN2's G, ViTGAN's D": Model(REVERSE, kimg=13, stacks=""),
+    "ViTGAN's G, StyleGAN2's D, objects": Model(HYBRID, dataset="objects", kimg=8, stacks="2"),
+    "StyleGAN2's G, ViTGAN's D": Model([*REVERSE, "--vit-patch", "4"], kimg=16, stacks=""),
     "StyleGAN2's G, ViTGAN's D, objects": Model(REVERSE, dataset="objects", kimg=8, share=0.7, stacks="2"),
 }
 

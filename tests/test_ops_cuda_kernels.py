@@ -1,4 +1,8 @@
-"""The kernels themselves: the .cu files on the CPU through the host shim and on a GPU, the CPU kernels; with the address sanitizer too."""
+"""The kernels themselves: the .cu files on the CPU through the host shim and on a GPU, the CPU kernels; with the address sanitizer too.
+
+No TensorFlow here: on a machine with a GPU, nvcc, NumPy and SciPy, `pytest -m gpu tests/test_ops_cuda_kernels.py`, or without pytest's
+reports `python -m tests.test_ops_cuda_kernels gpu 600` (random cases) and `... gpu large` (tensors of over 2^31 elements).
+"""
 
 import os
 import shutil
@@ -8,11 +12,20 @@ import sys
 import numpy as np
 import pytest
 
-from tests import cuda_grid, cuda_harness
+from dnnlib.gpus import visible_gpus
+from tests import conftest, cuda_grid, cuda_harness
 
 CASES = range(150)
+LARGE = (33, 1024, 1024, 64)  # [N, H, W, C]; sample 32 begins at element 2^31
+LARGE_OPS = {
+    "bias_act": {},
+    "up": {"up": (2, 2), "pad": (2, 1, 2, 1)},
+    "down": {"down": (2, 2), "pad": (1, 1, 1, 1)},
+    "filter": {"pad": (2, 1, 2, 1)},
+}
+EDGE = 16  # pixels of a sample's last rows and columns that are compared
+SKIPPED = 77  # exit code of a child that cannot do what it was asked for here
 needs_gxx = pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
-needs_gpu = pytest.mark.skipif(not (shutil.which("nvcc") and shutil.which("nvidia-smi")), reason="needs a CUDA device and nvcc")
 
 
 def run_grid(kernels, cases):
@@ -41,28 +54,167 @@ def test_kernels_on_host_stay_inside_their_arrays(build):
     library = build(sanitize=True)
     environment = dict(os.environ, LD_PRELOAD=runtime, ASAN_OPTIONS="detect_leaks=0:detect_stack_use_after_return=0")
     for case, complaint in (("40", ""), ("overrun", "heap-buffer-overflow")):
-        done = subprocess.run([sys.executable, "-m", "tests.test_ops_cuda_kernels", library, case], env=environment,
+        done = subprocess.run([sys.executable, "-m", "tests.test_ops_cuda_kernels", "host", case, library], env=environment,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert (done.returncode == 0) == (complaint == ""), done.stdout[-3000:]
         assert complaint in done.stdout
 
 
-@pytest.mark.gpu
-@needs_gpu
-def test_kernels_on_gpu_agree_with_numpy():
-    run_grid(cuda_harness.device_kernels(), range(600))
+class LargeTensors:
+    """float16 inputs and results that lie in device memory alone: x repeats a block, in which NumPy looks up the few values it needs.
+
+    The block's length is a prime, so that an index that is off by a power of two meets another value.
+    """
+
+    def __init__(self, kernels, memory, shape):
+        random = np.random.RandomState(0)
+        self.kernels, self.memory, self.shape = kernels, memory, shape
+        self.block = random.randn(1000003).astype(np.float16)
+        self.bias = random.randn(shape[3]).astype(np.float16)
+        self.taps = random.randn(4).astype(np.float32)
+
+    def check(self, name, channels_last):
+        """Run an op whose larger tensor has the shape; compare the last pixels of the first, the middle and the last sample."""
+        n, h, w, c = self.shape
+        shape = (n, h // 2, w // 2, c) if name == "up" else self.shape
+        x, y, bias, taps = blocks = [self.memory.allocate(size) for size in (2 * count(shape), 2 * count(self.shape), 2 * c, 16)]
+        try:
+            cuda_harness.fill(self.memory, x, 2 * count(shape), self.block)
+            cuda_harness.fill(self.memory, y, 2 * count(self.shape), np.full(1, np.nan, np.float16))
+            self.memory.upload(bias, self.bias)
+            self.memory.upload(taps, self.taps)
+            if name == "bias_act":
+                args = cuda_harness.bias_act_args(n, h * w, c, "lrelu", 0, channels_last, "float16")
+                args.bias, out_shape = bias, shape
+            else:
+                args = cuda_harness.upfirdn2d_args(shape, (4, 4), channels_last=channels_last, dtype="float16", **LARGE_OPS[name])
+                args.fy, args.fx, out_shape = taps, taps, (n, args.out_h, args.out_w, c)
+            args.x, args.y = x, y
+            self.kernels.launch(args)
+            for sample in (0, n // 2, n - 1):
+                inputs = self.block[edge(shape, sample, EDGE, channels_last) % len(self.block)]
+                self._compare(name, inputs.astype(np.float64), lambda size, at=sample: y + 2 * edge(out_shape, at, size, channels_last))
+        finally:
+            for block in blocks:
+                self.memory.free(block)
+
+    def _compare(self, name, x, pointers):
+        """x [1, EDGE, EDGE, C]; pointers: function (pixels of an edge) -> where the results lie."""
+        if name == "bias_act":
+            expected = cuda_grid.activation("lrelu", x + self.bias, 0)
+            magnitude = np.abs(expected)
+        else:
+            f = np.outer(self.taps, self.taps).astype(np.float64)
+            options = {"up": (1, 1), "down": (1, 1), **LARGE_OPS[name]}
+            expected, magnitude = cuda_grid.upfirdn2d(x, f, **options), cuda_grid.upfirdn2d(np.abs(x), np.abs(f), **options)
+        size = expected.shape[1] // 4  # the other end of the part that is cut out has other neighbours
+        at = pointers(size)
+        got = np.empty(at.size, np.float16)
+        for place, pointer in enumerate(at.flat):
+            self.memory.download(got[place:place + 1], int(pointer))
+        got = got.reshape(at.shape).astype(np.float64)
+        cuda_grid.assert_close(got, expected[:, -size:, -size:], magnitude[:, -size:, -size:], "float16")
 
 
-@pytest.mark.gpu
-@needs_gpu
-def test_kernels_on_gpu_are_clean_for_compute_sanitizer():
-    sanitizer = shutil.which("compute-sanitizer")
-    if sanitizer is None:
-        pytest.skip("no compute-sanitizer in PATH")
-    for tool in ("memcheck", "racecheck"):
-        done = subprocess.run([sanitizer, "--tool", tool, "--error-exitcode", "9", sys.executable, "-m", "tests.test_ops_cuda_kernels",
-                               "gpu", "60"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def count(shape):
+    """Elements of a shape, which may be over 2^31."""
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def edge(shape, sample, size, channels_last):
+    """Where the last size x size pixels of a sample lie: int64 [1, size, size, C] of element numbers."""
+    _, height, width, channels = shape
+    h, w, c = np.ix_(np.arange(height - size, height), np.arange(width - size, width), np.arange(channels))
+    inside = (h * width + w) * channels + c if channels_last else (c * height + h) * width + w
+    return (sample * height * width * channels + inside)[None]
+
+
+@pytest.fixture(scope="module")
+def on_gpu(gpu):
+    """Function that runs `main("gpu", case)` in a child; `under`: the words of a program to run it under."""
+    if cuda_harness.cuda_tool("nvcc") is None:
+        pytest.skip("needs nvcc")
+    library = cuda_harness.device_library(gpu)
+
+    def run(case, under=()):
+        done = subprocess.run([*under, sys.executable, "-m", "tests.test_ops_cuda_kernels", "gpu", case, library], cwd=conftest.ROOT,
+                              env=conftest.STARTED_WITH, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode == SKIPPED:
+            pytest.skip(done.stdout.strip())
         assert done.returncode == 0, done.stdout[-3000:]
+
+    return run
+
+
+@pytest.mark.gpu
+def test_kernels_on_gpu_agree_with_numpy(on_gpu):
+    on_gpu("600")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck", "synccheck"])
+def test_kernels_on_gpu_are_clean_for_compute_sanitizer(on_gpu, tool):
+    sanitizer = cuda_harness.cuda_tool("compute-sanitizer")
+    if sanitizer is None:
+        pytest.skip("no compute-sanitizer")
+    on_gpu("60", under=[sanitizer, "--tool", tool, "--error-exitcode", "9"])
+
+
+@pytest.mark.gpu
+def test_kernels_on_gpu_take_tensors_of_over_2_31_elements(on_gpu):
+    on_gpu("large")
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Variables of children whose driver is a stand-in, in a process that hides the GPU as tflib.init_tf("cpu") does."""
+    environment = {**conftest.STARTED_WITH, "LD_LIBRARY_PATH": os.path.dirname(cuda_harness.driver_stand_in())}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    monkeypatch.setattr(conftest, "STARTED_WITH", environment)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    return environment
+
+
+@needs_gxx
+def test_the_gpu_is_the_one_that_the_process_started_with(stand_in):
+    assert conftest.first_gpu() == 90
+    stand_in["CUDA_VISIBLE_DEVICES"] = ""
+    assert conftest.first_gpu() is None
+
+
+@needs_gxx
+@pytest.mark.parametrize("case, code, output", [("6", 0, ""), ("large", SKIPPED, "needs 8.9 GB of free GPU memory, there are 5.4\n")])
+def test_the_child_that_runs_kernels_on_a_gpu(stand_in, case, code, output):
+    command = [sys.executable, "-m", "tests.test_ops_cuda_kernels", "gpu", case, cuda_harness.shim_library()]
+    done = subprocess.run(command, cwd=conftest.ROOT, env=stand_in, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert (done.returncode, done.stdout) == (code, output)
+
+
+@needs_gxx
+@pytest.mark.parametrize("module, blocked", [("test_ops_cuda_kernels", "tensorflow"), ("test_ops_cuda_tensorflow", "nothing")])
+def test_collection_leaves_the_gpu_alone(stand_in, tmp_path, module, blocked):
+    """And that of the kernels' tests needs no TensorFlow."""
+    (tmp_path / f"{blocked}.py").write_text("raise ImportError('not here')")
+    stand_in.update(PYTHONPATH=str(tmp_path), CUDA_LOG=str(tmp_path / "log"))
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", f"tests/{module}.py"]
+    done = subprocess.run(command, cwd=conftest.ROOT, env=stand_in, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0 and f"{module}.py::test_" in done.stdout, done.stdout
+    assert not (tmp_path / "log").exists()
+
+
+@needs_gxx
+@pytest.mark.slow
+def test_the_comparison_of_large_tensors(monkeypatch):
+    """On small ones, through the host shim; and results that were not computed fail it."""
+    memory = cuda_harness.HostMemory()
+    kernels = cuda_harness.Kernels(cuda_harness.shim_library(), memory)
+    tensors = LargeTensors(kernels, memory, (2, 32, 64, 8))
+    for name in LARGE_OPS:
+        for channels_last in (True, False):
+            tensors.check(name, channels_last)
+    monkeypatch.setattr(kernels, "launch", lambda args: None)
+    with pytest.raises(AssertionError, match="exceeds the tolerance"):
+        tensors.check("filter", True)
 
 
 @needs_gxx
@@ -97,13 +249,44 @@ def test_tails_infinities_and_nan():
     np.testing.assert_allclose(slope, np.exp(-30.0), rtol=1e-5)
 
 
-if __name__ == "__main__":
-    on_gpu = sys.argv[1] == "gpu"
-    watched = cuda_harness.device_kernels() if on_gpu else cuda_harness.Kernels(sys.argv[1], cuda_harness.HostMemory())
-    if sys.argv[2] == "overrun":
-        watched.bias_act(np.zeros((1, 5, 3)), bias=np.zeros(2))  # x has three channels
+def main(where, case, library=None):
+    """Run `case` (a number of random cases, "large" or "overrun") of the kernels in a library, on "gpu" or "host".
+
+    Args:
+        library: path; on a GPU None for one compiled now.
+
+    Returns:
+        Exit code.
+    """
+    if where == "gpu" and not visible_gpus():
+        print("no CUDA device")
+        return 1
+    memory = cuda_harness.DeviceMemory() if where == "gpu" else cuda_harness.HostMemory()
+    kernels = cuda_harness.Kernels(library or cuda_harness.device_library(visible_gpus()[0].capability), memory)
+    if case == "overrun":
+        kernels.bias_act(np.zeros((1, 5, 3)), bias=np.zeros(2))  # x has three channels
+    elif case == "large":
+        return run_large(kernels, memory)
     else:
-        run_grid(watched, range(int(sys.argv[2])))
+        run_grid(kernels, range(int(case)))
         for dtype in cuda_harness.TYPES:
             for options in cuda_grid.MANY_CHANNELS_OPTIONS:
-                cuda_grid.check_many_channels(watched, (1, 9, 8, 16), 4, dtype, options)
+                cuda_grid.check_many_channels(kernels, (1, 9, 8, 16), 4, dtype, options)
+    return 0
+
+
+def run_large(kernels, memory):
+    """Every op at LARGE in both layouts, if two such tensors fit; returns the exit code."""
+    needed, free = 2 * 2 * count(LARGE) + (64 << 20), memory.available()
+    if free < needed:
+        print(f"needs {needed / 1e9:.1f} GB of free GPU memory, there are {free / 1e9:.1f}")
+        return SKIPPED
+    tensors = LargeTensors(kernels, memory, LARGE)
+    for name in LARGE_OPS:
+        for channels_last in (True, False):
+            tensors.check(name, channels_last)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+import benchmarks.ops
 import ops
+from benchmarks import ops_tensorflow
 from dnnlib import tflib
 from dnnlib.gpus import visible_gpus
 from ops import builder, implementation, toolchain
-from tests import cuda_grid, golden
+from tests import cuda_grid, cuda_harness, golden
 from tests.conftest import golden_path
 from tests.cuda_harness import ACTIVATIONS
 from training.networks import DiscriminatorConfig, GeneratorConfig
@@ -35,7 +37,7 @@ def library(tmp_path_factory):
 
 
 class TensorFlowKernels:
-    """The ops as tests.cuda_harness.Kernels shows the launchers. `device` "/cpu:0" or "/gpu:0"."""
+    """The ops as tests.cuda_harness.Kernels shows the launchers. `device` "/cpu:0" or "/gpu:0"; AssertionError if they ran elsewhere."""
 
     def __init__(self, library, device):
         self._library = library
@@ -43,28 +45,37 @@ class TensorFlowKernels:
 
     def bias_act(self, x, act="linear", order=0, channels_last=True, dtype="float32", gain=1.0, clamp=-1.0, alpha=0.2, misaligned=False,
                  **terms):
-        def build():
-            values = [terms.get(name) for name in ("scale", "residual", "noise", "bias", "ref")]
-            tensors = [tf.cast(tf.constant(np.zeros(0) if value is None else value, tf.float32), dtype) for value in values]
-            return self._library.ganformer_bias_act(tf.cast(tf.constant(x, tf.float32), dtype), *tensors, act=ACTIVATIONS.index(act),
-                                                    order=order, alpha=alpha, gain=gain, clamp=clamp, channels_last=channels_last)
+        def build(place):
+            inputs = [place(terms.get(name), dtype) for name in ("scale", "residual", "noise", "bias", "ref")]
+            return self._library.ganformer_bias_act(place(x, dtype), *inputs, act=ACTIVATIONS.index(act), order=order, alpha=alpha,
+                                                    gain=gain, clamp=clamp, channels_last=channels_last)
         return self._run(build)
 
     def upfirdn2d(self, x, fy, fx=None, up=(1, 1), down=(1, 1), pad=(0, 0, 0, 0), flip=False, channels_last=True, dtype="float32",
                   misaligned=False):
-        def build():
-            filters = [tf.constant(np.zeros(0) if f is None else f, tf.float32) for f in (fy, fx)]
-            return self._library.ganformer_upfirdn2d(tf.cast(tf.constant(x, tf.float32), dtype), *filters, up=list(up)[::-1],
+        def build(place):
+            return self._library.ganformer_upfirdn2d(place(x, dtype), place(fy, "float32"), place(fx, "float32"), up=list(up)[::-1],
                                                      down=list(down)[::-1], pad=[pad[2], pad[3], pad[0], pad[1]], flip=flip,
                                                      channels_last=channels_last)
         return self._run(build)
 
     def _run(self, build):
-        with tflib.session_scope(), tf.device(self._device):
-            y = build()
-            value = tflib.run(tf.cast(y, tf.float32))
-            assert y.shape.as_list() == list(value.shape)
-            return value.astype(np.float64)
+        """The inputs are fed: an op of constants is computed once, on the CPU, wherever it was placed."""
+        feeds, metadata = {}, tf.RunMetadata()
+
+        def place(value, dtype):
+            value = np.zeros(0) if value is None else value
+            tensor = tf.placeholder(tf.float32, value.shape)
+            feeds[tensor] = value
+            return tf.cast(tensor, dtype)
+
+        with tflib.session_scope() as session, tf.device(self._device):
+            y = build(place)
+            value = session.run(tf.cast(y, tf.float32), feeds, tf.RunOptions(output_partition_graphs=True), metadata)
+        nodes = [node for graph in metadata.partition_graphs for node in graph.node if node.op.startswith("Ganformer")]
+        assert [node.device.lower()[-len("/cpu:0"):] for node in nodes] == [self._device.replace("/", ":")], f"ran on {nodes}"
+        assert y.shape.as_list() == list(value.shape)
+        return value.astype(np.float64)
 
 
 def run_grid(kernels, cases):
@@ -88,11 +99,40 @@ def test_cpu_kernel_for_many_channels_agrees_with_numpy(library, options, channe
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not visible_gpus(), reason="needs a CUDA device")
-def test_gpu_kernels_agree_with_numpy(library):
-    if not tf.test.is_built_with_cuda() or not tflib.devices()[0].startswith("/gpu"):
-        pytest.skip("this TensorFlow does not see the GPU")
+def test_gpu_kernels_agree_with_numpy(gpu, library):
+    if not tflib.devices()[0].startswith("/gpu"):
+        pytest.skip("TensorFlow does not see the GPU in this process")
     run_grid(TensorFlowKernels(library, "/gpu:0"), range(1000, 1300))
+
+
+def test_an_op_that_ran_on_another_device_is_noticed(library):
+    """Sessions move what has no kernel, or no device, to the CPU."""
+    with pytest.raises(AssertionError, match="ran on"):
+        cuda_grid.check_bias_act(TensorFlowKernels(library, "/gpu:99"), 1000)
+
+
+def test_products_have_the_precision_of_float32():
+    """Which the tolerances of the golden files presuppose; conftest keeps GPUs from TF32."""
+    random = np.random.RandomState(0)
+    a, b = random.randn(64, 256).astype(np.float32), random.randn(256, 64).astype(np.float32)
+    with tflib.session_scope() as session:
+        placed = [tf.placeholder(tf.float32, value.shape) for value in (a, b)]
+        product = session.run(tf.matmul(*placed), dict(zip(placed, (a, b))))
+    np.testing.assert_allclose(product, a.astype(np.float64) @ b, atol=2e-4)
+
+
+def test_the_harness_compiles_what_the_builder_does():
+    assert (cuda_harness.KERNELS, cuda_harness.NVCC_FLAGS) == (builder.KERNELS, builder.NVCC_FLAGS)
+
+
+def test_benchmark_on_the_cpu(library, monkeypatch, capsys):
+    monkeypatch.setattr(implementation._state, "active", False)
+    monkeypatch.setattr(ops_tensorflow, "ROUNDS", 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert benchmarks.ops.main(["--quick"]) == 0
+    title, *rows = capsys.readouterr().out.splitlines()[-7:]
+    assert title.split()[-5:] == ["ms", "of", "copy", "reference", "times"]
+    assert [row.split()[0] for row in rows] == ["bias_act", "layer_end", "residual_sum", "up", "down", "filter"]
 
 
 def directional(loss, point, direction):

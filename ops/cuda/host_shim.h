@@ -22,9 +22,10 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define GF_SHARED(name) float* name = static_cast<float*>(shim::shared)
 #define GF_UNROLL
+#define GF_GRID_CONSTANT
 #define GF_MAX_BLOCKS 7  // small, so that the loops over further tiles run
 #define GF_LAUNCH(kernel, grid, block, shared, stream, ...) \
   shim::launch(grid, block, shared, stream, false, [&] { kernel(__VA_ARGS__); })
@@ -33,7 +34,18 @@
 
 typedef void* cudaStream_t;
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
-inline cudaError_t cudaPeekAtLastError() { return cudaSuccess; }
+inline cudaError_t cudaGetLastError() { return cudaSuccess; }
+
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+template <typename T>
+T __ldg(const T* at) {
+  return *at;
+}
 
 struct dim3 {
   unsigned x, y, z;

@@ -10,6 +10,12 @@
 #define GF_UNROLL _Pragma("unroll")
 #define GF_SHARED(name) extern __shared__ float name[]
 #define GF_MAX_BLOCKS (1 << 30)
+// A parameter that is indexed at run time stays where it is, in constant memory, in place of a copy for each thread.
+#if __CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1107 && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 700)
+#define GF_GRID_CONSTANT __grid_constant__
+#else
+#define GF_GRID_CONSTANT
+#endif
 #else
 #include "host_shim.h"
 #endif
@@ -37,25 +43,79 @@ GF_INLINE bfloat16 from_float<bfloat16>(float value) {
   return round_to_bfloat16(value);
 }
 
-// kSize neighbouring elements, moved as one access.
-template <typename T, int kSize>
-struct alignas(sizeof(T) * kSize) Pack {
-  T item[kSize];
+// The type that moves 2 to 16 bytes as one access.
+template <int kBytes>
+struct WordsOf;
+template <>
+struct WordsOf<2> {
+  typedef unsigned short type;
+};
+template <>
+struct WordsOf<4> {
+  typedef unsigned int type;
+};
+template <>
+struct WordsOf<8> {
+  typedef uint2 type;
+};
+template <>
+struct WordsOf<16> {
+  typedef uint4 type;
 };
 
+// kSize neighbouring elements as they are in memory. Loaded well before they are unpacked, they arrive while other work is done.
 template <typename T, int kSize>
-__device__ __forceinline__ void load(const void* base, int64_t index, float (&out)[kSize]) {
-  const Pack<T, kSize> pack = *reinterpret_cast<const Pack<T, kSize>*>(static_cast<const T*>(base) + index);
-  GF_UNROLL
-  for (int i = 0; i < kSize; i++) out[i] = to_float(pack.item[i]);
+using Words = typename WordsOf<sizeof(T) * kSize>::type;
+
+template <typename T, int kSize>
+__device__ __forceinline__ Words<T, kSize> load_words(const T* at) {
+  return *reinterpret_cast<const Words<T, kSize>*>(at);
+}
+
+// The same, of what the kernel does not write.
+template <typename T, int kSize>
+__device__ __forceinline__ Words<T, kSize> load_constant_words(const T* at) {
+  return __ldg(reinterpret_cast<const Words<T, kSize>*>(at));
 }
 
 template <typename T, int kSize>
-__device__ __forceinline__ void store(void* base, int64_t index, const float (&values)[kSize]) {
-  Pack<T, kSize> pack;
+__device__ __forceinline__ void unpack(const Words<T, kSize>& words, float (&out)[kSize]) {
+  T item[kSize];
+  memcpy(item, &words, sizeof(words));
   GF_UNROLL
-  for (int i = 0; i < kSize; i++) pack.item[i] = from_float<T>(values[i]);
-  *reinterpret_cast<Pack<T, kSize>*>(static_cast<T*>(base) + index) = pack;
+  for (int i = 0; i < kSize; i++) out[i] = to_float(item[i]);
+}
+
+template <typename T, int kSize>
+__device__ __forceinline__ void load(const T* at, float (&out)[kSize]) {
+  unpack<T, kSize>(load_words<T, kSize>(at), out);
+}
+
+// nvcc splits plain vector assignments into one store for each element. Nothing reads what a kernel has stored, so that these need
+// no order among other accesses.
+template <typename W>
+__device__ __forceinline__ void store_words(W words, W* at) {
+  *at = words;
+}
+#ifdef __CUDACC__
+template <>
+__device__ __forceinline__ void store_words(uint4 words, uint4* at) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(at), "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w));
+}
+template <>
+__device__ __forceinline__ void store_words(uint2 words, uint2* at) {
+  asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(at), "r"(words.x), "r"(words.y));
+}
+#endif
+
+template <typename T, int kSize>
+__device__ __forceinline__ void store(const float (&values)[kSize], T* at) {
+  T item[kSize];
+  GF_UNROLL
+  for (int i = 0; i < kSize; i++) item[i] = from_float<T>(values[i]);
+  Words<T, kSize> words;
+  memcpy(&words, item, sizeof(words));
+  store_words(words, reinterpret_cast<Words<T, kSize>*>(at));
 }
 
 inline bool aligned16(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }

@@ -3,6 +3,7 @@
 // GANFORMER_OK_STATUS: Status::OK() before TensorFlow 2.x's absl::OkStatus(). GANFORMER_CUDA: the launchers are linked in.
 #ifdef GANFORMER_CUDA
 #define EIGEN_USE_GPU
+#include <cuda_runtime_api.h>
 #endif
 
 #include "cpu_bias_act.h"
@@ -141,7 +142,7 @@ struct Cpu {
 struct Gpu {
   static void* stream(OpKernelContext* context) { return context->eigen_device<Eigen::GpuDevice>().stream(); }
   static void check(OpKernelContext* context, int code) {
-    OP_REQUIRES(context, code == 0, tensorflow::errors::Internal("CUDA kernel launch failed with error ", code));
+    OP_REQUIRES(context, code == 0, tensorflow::errors::Internal("CUDA kernel launch failed: ", cudaGetErrorString(cudaError_t(code))));
   }
   template <typename T>
   static void bias_act(OpKernelContext* context, const GanformerBiasAct& args) {

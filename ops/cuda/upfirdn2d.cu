@@ -13,10 +13,10 @@ bool takes_two_passes(const FirProblem& p) {
 
 template <typename T>
 void launch_type(const GanformerUpfirdn2d& args, const FirProblem& p, cudaStream_t stream) {
-  if (!p.channels_last) {
-    launch_tiled<T>(p, args.x, args.y, stream);
-  } else if (has_four_tap_variant(p)) {
+  if (has_four_tap_variant(p)) {
     launch_four_taps<T>(p, args.x, args.y, stream);
+  } else if (!p.channels_last) {
+    launch_tiled<T>(p, args.x, args.y, stream);
   } else if (takes_two_passes(p)) {
     FirProblem along_x = p, along_y = p;
     along_x.y_axis = identity_axis(p.y_axis.in);
@@ -48,5 +48,5 @@ extern "C" int ganformer_upfirdn2d(const GanformerUpfirdn2d* args, void* stream)
     case GANFORMER_BFLOAT16: launch_type<bfloat16>(*args, problem, on); break;
     default: return cudaErrorInvalidValue;
   }
-  return cudaPeekAtLastError();
+  return cudaGetLastError();
 }

@@ -1,5 +1,8 @@
-// NHWC: every thread owns one vector of channels (16 bytes where the sizes allow) and walks over pixels.
+// NHWC: every thread owns one vector of channels (16 bytes where the sizes allow) and walks over pixels. NCHW with 4-tap filters is the
+// same with one channel: a warp then reads neighbouring columns.
 #pragma once
+
+#include <stdlib.h>
 
 #include "portable.h"
 #include "upfirdn2d_problem.h"
@@ -8,24 +11,32 @@ namespace ganformer {
 
 const int kBlockThreads = 256;
 
-// Threads of a block: neighbouring channel vectors first, so that accesses coalesce, then neighbouring columns, which share samples in L1.
+// Threads of a block: neighbouring channel vectors first, so that accesses coalesce, then neighbouring columns, which share samples in
+// L1, then strips of rows, where the picture is too narrow to fill the block.
 struct ChannelsLastGrid {
-  int lanes;                 // channel vectors side by side in a block, a power of two up to 32
+  int lanes, side;           // channel vectors and columns side by side in a block, powers of two
   int64_t vectors, columns;  // of the problem
-  int64_t tiles_c, tiles_x, strips, tiles;
+  int64_t tiles_c, tiles_x, strips, all_strips, tiles;
 };
+
+inline int64_t tiles_of(int64_t items, int64_t size) { return (items + size - 1) / size; }
 
 inline ChannelsLastGrid make_grid(int64_t vectors, int64_t columns, int64_t strips, int64_t samples) {
   ChannelsLastGrid grid;
   grid.lanes = 1;
   while (grid.lanes < 32 && grid.lanes < vectors) grid.lanes *= 2;
+  grid.side = kBlockThreads / grid.lanes;
+  // Fewer columns where that leaves fewer threads idle, as long as a warp stays together.
+  for (int side = grid.side / 2; side >= 8 && side * grid.lanes >= 32; side /= 2) {
+    if (tiles_of(columns, side) * side < tiles_of(columns, grid.side) * grid.side) grid.side = side;
+  }
   grid.vectors = vectors;
   grid.columns = columns;
-  const int64_t side = kBlockThreads / grid.lanes;
-  grid.tiles_c = (vectors + grid.lanes - 1) / grid.lanes;
-  grid.tiles_x = (columns + side - 1) / side;
+  grid.tiles_c = tiles_of(vectors, grid.lanes);
+  grid.tiles_x = tiles_of(columns, grid.side);
   grid.strips = strips;
-  grid.tiles = grid.tiles_c * grid.tiles_x * strips * samples;
+  grid.all_strips = strips * samples;
+  grid.tiles = grid.tiles_c * grid.tiles_x * tiles_of(grid.all_strips, kBlockThreads / (grid.lanes * grid.side));
   return grid;
 }
 
@@ -36,21 +47,22 @@ struct Place {
 
 __device__ __forceinline__ Place place_of(const ChannelsLastGrid& grid, int64_t tile) {
   Place place;
+  const int lane = threadIdx.x & (grid.lanes - 1), beside = threadIdx.x / grid.lanes;
   const int64_t over_c = divide(tile, grid.tiles_c);
   const int64_t over_x = divide(over_c, grid.tiles_x);
-  place.sample = divide(over_x, grid.strips);
-  place.strip = over_x - place.sample * grid.strips;
-  const int lane = threadIdx.x % grid.lanes;
+  const int64_t strip = over_x * (kBlockThreads / (grid.lanes * grid.side)) + beside / grid.side;
+  place.sample = divide(strip, grid.strips);
+  place.strip = strip - place.sample * grid.strips;
   place.vector = (tile - over_c * grid.tiles_c) * grid.lanes + lane;
-  place.column = (over_c - over_x * grid.tiles_x) * (kBlockThreads / grid.lanes) + threadIdx.x / grid.lanes;
-  place.inside = place.vector < grid.vectors && place.column < grid.columns;
+  place.column = (over_c - over_x * grid.tiles_x) * grid.side + (beside & (grid.side - 1));
+  place.inside = place.vector < grid.vectors && place.column < grid.columns && strip < grid.all_strips;
   return place;
 }
 
 // ---- Any filter: a thread computes one output pixel, a strip is a row. ----
 
 template <typename In, typename Out, int kSize>
-__global__ void __launch_bounds__(kBlockThreads) direct_kernel(FirProblem p, ChannelsLastGrid grid, const void* x, void* y) {
+__global__ void __launch_bounds__(kBlockThreads) direct_kernel(FirProblem p, ChannelsLastGrid grid, const In* x, Out* y) {
   for (int64_t tile = blockIdx.x; tile < grid.tiles; tile += gridDim.x) {
     const Place at = place_of(grid, tile);
     if (!at.inside) continue;
@@ -66,20 +78,21 @@ __global__ void __launch_bounds__(kBlockThreads) direct_kernel(FirProblem p, Cha
         if (column < 0 || column >= p.x_axis.in) continue;
         const float weight = tap_weight(p, j, i);
         float value[kSize];
-        load<In, kSize>(x, (row_start + column) * p.channels + at.vector * kSize, value);
+        load<In, kSize>(x + (row_start + column) * p.channels + at.vector * kSize, value);
         GF_UNROLL
         for (int v = 0; v < kSize; v++) sum[v] += weight * value[v];
       }
     }
     const int64_t pixel = (at.sample * p.y_axis.out + at.strip) * p.x_axis.out + at.column;
-    store<Out, kSize>(y, pixel * p.channels + at.vector * kSize, sum);
+    store<Out, kSize>(sum, y + pixel * p.channels + at.vector * kSize);
   }
 }
 
 template <typename In, typename Out, int kSize>
 void launch_direct_of(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
   const ChannelsLastGrid grid = make_grid(p.channels / kSize, p.x_axis.out, p.y_axis.out, p.samples);
-  GF_LAUNCH((direct_kernel<In, Out, kSize>), block_count(grid.tiles, 1), kBlockThreads, 0, stream, p, grid, x, y);
+  GF_LAUNCH((direct_kernel<In, Out, kSize>), block_count(grid.tiles, 1), kBlockThreads, 0, stream, p, grid,
+            static_cast<const In*>(x), static_cast<Out*>(y));
 }
 
 template <typename In, typename Out>
@@ -100,57 +113,147 @@ enum FourTaps { kUp2, kDown2, kSame };
 template <int kVariant>
 struct Walk {
   static const int kColumnsIn = kVariant == kUp2 ? 2 : 4;    // samples read per row
+  static const int kColumnStep = kVariant == kDown2 ? 2 : 1;  // samples between neighbouring threads
   static const int kOut = kVariant == kUp2 ? 2 : 1;          // outputs per axis and step
   static const int kWindow = kVariant == kUp2 ? 2 : 4;       // rows that an output needs
   static const int kAdvance = kVariant == kDown2 ? 2 : 1;    // new rows per step
+  // Blocks that a multiprocessor is to hold: with three, rows of 16 bytes a thread are just enough on their way. Down 2 has four times
+  // as many bytes on their way, and more registers help more.
+  static const int kBlocks = kVariant == kDown2 ? 2 : 3;
 };
 
 // For up 2: outputs are paired so that a pair shares its samples, which begins one before output 0 for even pads.
 struct WalkAxis {
-  int shift;        // outputs of the first pair that do not exist
-  int64_t origin;   // first sample of step 0
-  int64_t steps;
+  int shift;   // outputs of the first pair that do not exist
+  int origin;  // first sample of step 0
+  int steps;
 };
 
 template <int kVariant>
 inline WalkAxis walk_axis(const Axis& axis) {
   WalkAxis walk;
   walk.shift = kVariant == kUp2 && axis.pad0 % 2 == 0 ? 1 : 0;
-  walk.origin = kVariant == kUp2 ? -((axis.pad0 + walk.shift - 1) / 2) : -static_cast<int64_t>(axis.pad0);
-  walk.steps = (axis.out + walk.shift + Walk<kVariant>::kOut - 1) / Walk<kVariant>::kOut;
+  walk.origin = kVariant == kUp2 ? -((axis.pad0 + walk.shift - 1) / 2) : -axis.pad0;
+  walk.steps = static_cast<int>((axis.out + walk.shift + Walk<kVariant>::kOut - 1) / Walk<kVariant>::kOut);
   return walk;
 }
 
-// The samples of one row combined along x into kOut columns, zero outside the image.
+// A thread's samples of one row, as they are in memory.
 template <typename T, int kSize, int kVariant>
-__device__ __forceinline__ void filter_row(const FirProblem& p, const void* x, const float (&wx)[4], int64_t row_start, bool row_inside,
-                                           int64_t column, int64_t channel, float (&out)[Walk<kVariant>::kOut][kSize]) {
+struct Row {
+  Words<T, kSize> sample[Walk<kVariant>::kColumnsIn];
+};
+
+// The samples that a thread reads, row after row, zero outside the image. kPlanes: there is one channel.
+template <typename T, int kSize, int kVariant, bool kPlanes>
+struct SampleRows {
+  typedef Walk<kVariant> W;
+
+  __device__ __forceinline__ SampleRows(const FirProblem& p, const T* x, const Place& at, int first_row, int first_column)
+      : next_(x + ((at.sample * p.y_axis.in + first_row) * p.x_axis.in + first_column) * p.channels + at.vector * kSize),
+        channels_(static_cast<int>(p.channels)),
+        row_elements_(p.x_axis.in * p.channels),
+        row_(first_row),
+        rows_(static_cast<unsigned>(p.y_axis.in)) {
+    GF_UNROLL
+    for (int i = 0; i < W::kColumnsIn; i++) inside_[i] = static_cast<unsigned>(first_column + i) < static_cast<unsigned>(p.x_axis.in);
+  }
+
+  __device__ __forceinline__ void fetch(Row<T, kSize, kVariant>& row) {
+    const bool row_inside = static_cast<unsigned>(row_) < rows_;
+    GF_UNROLL
+    for (int i = 0; i < W::kColumnsIn; i++) {
+      row.sample[i] = Words<T, kSize>();
+      if (row_inside && inside_[i]) row.sample[i] = load_constant_words<T, kSize>(next_ + i * (kPlanes ? 1 : channels_));
+    }
+    next_ += row_elements_;
+    row_++;
+  }
+
+ private:
+  const T* next_;
+  int channels_;
+  int64_t row_elements_;
+  int row_;
+  unsigned rows_;
+  bool inside_[W::kColumnsIn];
+};
+
+// A row combined along x into kOut columns.
+template <typename T, int kSize, int kVariant>
+__device__ __forceinline__ void filter_row(const Row<T, kSize, kVariant>& row, const float (&wx)[4],
+                                           float (&out)[Walk<kVariant>::kOut][kSize]) {
   float value[Walk<kVariant>::kColumnsIn][kSize];
   GF_UNROLL
-  for (int i = 0; i < Walk<kVariant>::kColumnsIn; i++) {
-    GF_UNROLL
-    for (int v = 0; v < kSize; v++) value[i][v] = 0.f;
-    const int64_t at = column + i;
-    if (row_inside && at >= 0 && at < p.x_axis.in) load<T, kSize>(x, (row_start + at) * p.channels + channel, value[i]);
-  }
+  for (int i = 0; i < Walk<kVariant>::kColumnsIn; i++) unpack<T, kSize>(row.sample[i], value[i]);
   GF_UNROLL
   for (int v = 0; v < kSize; v++) {
     if (kVariant == kUp2) {
       out[0][v] = wx[1] * value[0][v] + wx[3] * value[1][v];
       out[Walk<kVariant>::kOut - 1][v] = wx[0] * value[0][v] + wx[2] * value[1][v];
     } else {
-      float sum = 0.f;
+      out[0][v] = wx[0] * value[0][v];
       GF_UNROLL
-      for (int i = 0; i < Walk<kVariant>::kColumnsIn; i++) sum += wx[i] * value[i][v];
-      out[0][v] = sum;
+      for (int i = 1; i < Walk<kVariant>::kColumnsIn; i++) out[0][v] += wx[i] * value[i][v];
     }
   }
 }
 
-template <typename T, int kSize, int kVariant>
-__global__ void __launch_bounds__(kBlockThreads)
-    four_tap_kernel(FirProblem p, ChannelsLastGrid grid, WalkAxis down, WalkAxis across, int strip_steps, const void* x, void* y) {
+// Where a thread's outputs go, step after step.
+template <typename T, int kSize, int kVariant, bool kPlanes>
+struct OutputRows {
   typedef Walk<kVariant> W;
+
+  __device__ __forceinline__ OutputRows(const FirProblem& p, T* y, const Place& at, int first_row, int first_column)
+      : next_(y + ((at.sample * p.y_axis.out + first_row) * p.x_axis.out + first_column) * p.channels + at.vector * kSize),
+        channels_(static_cast<int>(p.channels)),
+        row_elements_(p.x_axis.out * p.channels),
+        row_(first_row),
+        rows_(static_cast<unsigned>(p.y_axis.out)) {
+    GF_UNROLL
+    for (int e = 0; e < W::kOut; e++) inside_[e] = static_cast<unsigned>(first_column + e) < static_cast<unsigned>(p.x_axis.out);
+  }
+
+  // Combines the window along y; its oldest row lies at `oldest`, a compile-time number once the walk is unrolled.
+  __device__ __forceinline__ void write(const float (&window)[W::kWindow][W::kOut][kSize], int oldest, const float (&wy)[4]) {
+    GF_UNROLL
+    for (int d = 0; d < W::kOut; d++) {
+      const bool row_inside = static_cast<unsigned>(row_ + d) < rows_;
+      GF_UNROLL
+      for (int e = 0; e < W::kOut; e++) {
+        if (!(row_inside && inside_[e])) continue;
+        float sum[kSize];
+        GF_UNROLL
+        for (int v = 0; v < kSize; v++) {
+          sum[v] = 0.f;
+          GF_UNROLL
+          for (int r = 0; r < W::kWindow; r++) {
+            sum[v] += wy[kVariant == kUp2 ? 1 - d + 2 * r : r] * window[(oldest + r) % W::kWindow][e][v];
+          }
+        }
+        store<T, kSize>(sum, next_ + d * row_elements_ + e * (kPlanes ? 1 : channels_));
+      }
+    }
+    next_ += W::kOut * row_elements_;
+    row_ += W::kOut;
+  }
+
+ private:
+  T* next_;
+  int channels_;
+  int64_t row_elements_;
+  int row_;
+  unsigned rows_;
+  bool inside_[W::kOut];
+};
+
+// Rows are fetched some steps before they are used: one for vectors, a turn of the window for single numbers, of which there must be
+// more on their way. The window is a ring, unrolled so that its rows stay in registers.
+template <typename T, int kSize, int kVariant, bool kPlanes>
+__global__ void __launch_bounds__(kBlockThreads, Walk<kVariant>::kBlocks)
+    four_tap_kernel(FirProblem p, ChannelsLastGrid grid, WalkAxis down, WalkAxis across, int strip_steps, const T* x, T* y) {
+  typedef Walk<kVariant> W;
+  const int kAhead = kPlanes ? W::kWindow / W::kAdvance : 1, kHeld = kAhead * W::kAdvance;
   float wy[4], wx[4];
   GF_UNROLL
   for (int j = 0; j < 4; j++) {
@@ -160,88 +263,78 @@ __global__ void __launch_bounds__(kBlockThreads)
   for (int64_t tile = blockIdx.x; tile < grid.tiles; tile += gridDim.x) {
     const Place at = place_of(grid, tile);
     if (!at.inside) continue;
-    const int64_t channel = at.vector * kSize;
-    const int64_t column = across.origin + at.column * (kVariant == kDown2 ? 2 : 1);
-    const int64_t first = at.strip * strip_steps;
-    const int64_t last = first + strip_steps < down.steps ? first + strip_steps : down.steps;
-    int64_t row = down.origin + first * W::kAdvance;
+    const int first = static_cast<int>(at.strip) * strip_steps, column = static_cast<int>(at.column);
+    SampleRows<T, kSize, kVariant, kPlanes> in(p, x, at, down.origin + first * W::kAdvance, across.origin + column * W::kColumnStep);
+    OutputRows<T, kSize, kVariant, kPlanes> out(p, y, at, first * W::kOut - down.shift, column * W::kOut - across.shift);
     float window[W::kWindow][W::kOut][kSize];
+    Row<T, kSize, kVariant> rows[kHeld], before[W::kWindow - W::kAdvance];
     GF_UNROLL
-    for (int r = W::kAdvance; r < W::kWindow; r++, row++) {
-      filter_row<T, kSize, kVariant>(p, x, wx, (at.sample * p.y_axis.in + row) * p.x_axis.in, row >= 0 && row < p.y_axis.in, column,
-                                     channel, window[r]);
-    }
-    for (int64_t step = first; step < last; step++) {
+    for (int r = 0; r < W::kWindow - W::kAdvance; r++) in.fetch(before[r]);
+    GF_UNROLL
+    for (int r = 0; r < kHeld; r++) in.fetch(rows[r]);
+    GF_UNROLL
+    for (int r = 0; r < W::kWindow - W::kAdvance; r++) filter_row<T, kSize, kVariant>(before[r], wx, window[W::kAdvance + r]);
+    for (int steps = first + strip_steps < down.steps ? strip_steps : down.steps - first; steps > 0;) {
       GF_UNROLL
-      for (int r = 0; r < W::kWindow; r++) {
-        if (r < W::kWindow - W::kAdvance) {
-          GF_UNROLL
-          for (int e = 0; e < W::kOut; e++) {
-            GF_UNROLL
-            for (int v = 0; v < kSize; v++) window[r][e][v] = window[(r + W::kAdvance) % W::kWindow][e][v];
-          }
-        } else {
-          filter_row<T, kSize, kVariant>(p, x, wx, (at.sample * p.y_axis.in + row) * p.x_axis.in, row >= 0 && row < p.y_axis.in, column,
-                                         channel, window[r]);
-          row++;
-        }
-      }
-      GF_UNROLL
-      for (int d = 0; d < W::kOut; d++) {
-        const int64_t out_row = step * W::kOut + d - down.shift;
-        if (out_row < 0 || out_row >= p.y_axis.out) continue;
+      for (int oldest = 0; oldest < W::kWindow && steps > 0; oldest += W::kAdvance, steps--) {
         GF_UNROLL
-        for (int e = 0; e < W::kOut; e++) {
-          const int64_t out_column = at.column * W::kOut + e - across.shift;
-          if (out_column < 0 || out_column >= p.x_axis.out) continue;
-          float sum[kSize];
+        for (int r = 0; r < W::kAdvance; r++) filter_row<T, kSize, kVariant>(rows[(oldest + r) % kHeld], wx, window[oldest + r]);
+        if (steps > kAhead) {
           GF_UNROLL
-          for (int v = 0; v < kSize; v++) {
-            sum[v] = 0.f;
-            GF_UNROLL
-            for (int r = 0; r < W::kWindow; r++) sum[v] += wy[kVariant == kUp2 ? 1 - d + 2 * r : r] * window[r][e][v];
-          }
-          store<T, kSize>(y, ((at.sample * p.y_axis.out + out_row) * p.x_axis.out + out_column) * p.channels + channel, sum);
+          for (int r = 0; r < W::kAdvance; r++) in.fetch(rows[(oldest + r) % kHeld]);
         }
+        out.write(window, oldest + W::kAdvance, wy);
       }
     }
   }
 }
 
+const int64_t kWalkSize = 1 << 28;  // sizes up to this one let the walk count in 32 bits inside a row
+
 inline bool has_four_tap_variant(const FirProblem& p) {
   const Axis &y = p.y_axis, &x = p.x_axis;
+  const int64_t sizes[] = {p.channels, y.in, x.in, y.out, x.out, llabs(y.pad0), llabs(x.pad0)};
+  for (int64_t size : sizes) {
+    if (size > kWalkSize) return false;
+  }
   return p.separable && y.taps == 4 && x.taps == 4 && y.up == x.up && y.down == x.down && y.up * y.down <= 2;
 }
 
-template <typename T, int kSize, int kVariant>
+template <typename T, int kSize, int kVariant, bool kPlanes>
 void launch_walk(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
   const WalkAxis down = walk_axis<kVariant>(p.y_axis), across = walk_axis<kVariant>(p.x_axis);
-  // Long strips read fewer rows twice, short ones give more threads: about 2^18 fill the largest GPU.
-  int strip_steps = 16;
-  while (strip_steps > 2 && p.samples * (p.channels / kSize) * across.steps * (down.steps / strip_steps + 1) < (1 << 18)) strip_steps /= 2;
-  const ChannelsLastGrid grid = make_grid(p.channels / kSize, across.steps, (down.steps + strip_steps - 1) / strip_steps, p.samples);
-  GF_LAUNCH((four_tap_kernel<T, kSize, kVariant>), block_count(grid.tiles, 1), kBlockThreads, 0, stream, p, grid, down, across, strip_steps,
-            x, y);
+  // Long strips read fewer rows twice, short ones give more threads: 2^17 are as many as the largest GPU holds at the registers needed.
+  int strip_steps = 32;
+  while (strip_steps > 4 && p.samples * (p.channels / kSize) * across.steps * tiles_of(down.steps, strip_steps) < (1 << 17)) {
+    strip_steps /= 2;
+  }
+  const ChannelsLastGrid grid = make_grid(p.channels / kSize, across.steps, tiles_of(down.steps, strip_steps), p.samples);
+  GF_LAUNCH((four_tap_kernel<T, kSize, kVariant, kPlanes>), block_count(grid.tiles, 1), kBlockThreads, 0, stream, p, grid, down, across,
+            strip_steps, static_cast<const T*>(x), static_cast<T*>(y));
 }
 
-template <typename T, int kSize>
+template <typename T, int kSize, bool kPlanes>
 void launch_four_taps_of(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
   if (p.y_axis.up == 2) {
-    launch_walk<T, kSize, kUp2>(p, x, y, stream);
+    launch_walk<T, kSize, kUp2, kPlanes>(p, x, y, stream);
   } else if (p.y_axis.down == 2) {
-    launch_walk<T, kSize, kDown2>(p, x, y, stream);
+    launch_walk<T, kSize, kDown2, kPlanes>(p, x, y, stream);
   } else {
-    launch_walk<T, kSize, kSame>(p, x, y, stream);
+    launch_walk<T, kSize, kSame, kPlanes>(p, x, y, stream);
   }
 }
 
 template <typename T>
-void launch_four_taps(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
+void launch_four_taps(FirProblem p, const void* x, void* y, cudaStream_t stream) {
   const int kPack = 16 / sizeof(T);
-  if (p.channels % kPack == 0 && aligned16(x) && aligned16(y)) {
-    launch_four_taps_of<T, kPack>(p, x, y, stream);
+  if (!p.channels_last) {
+    p.samples *= p.channels;
+    p.channels = 1;
+    launch_four_taps_of<T, 1, true>(p, x, y, stream);
+  } else if (p.channels % kPack == 0 && aligned16(x) && aligned16(y)) {
+    launch_four_taps_of<T, kPack, false>(p, x, y, stream);
   } else {
-    launch_four_taps_of<T, 1>(p, x, y, stream);
+    launch_four_taps_of<T, 1, false>(p, x, y, stream);
   }
 }
 

@@ -1,20 +1,19 @@
-// NCHW: a block loads a tile of one channel into shared memory, filters it along x, then along y.
+// NCHW, any filter: a block loads a tile of one channel into shared memory, filters it along x, then along y.
 #pragma once
 
-#include "upfirdn2d_channels_last.cuh"
+#include "portable.h"
+#include "upfirdn2d_problem.h"
 
 namespace ganformer {
 
 const int kTileThreads = 256;
-const int kTileHeight = 32;
+const int kTileHeight = 32, kTileWidth = 64;
 const int64_t kSharedFloats = 48 * 1024 / sizeof(float);
 
 // Samples that `outputs` neighbouring outputs meet at most.
-GF_INLINE constexpr int tile_extent(int outputs, int up, int down, int taps) {
+inline int tile_extent(int outputs, int up, int down, int taps) {
   return ((outputs - 1) * down + up - 1) / up + (taps + up - 1) / up;
 }
-
-GF_INLINE constexpr int tile_width(int down) { return down == 2 ? 32 : 64; }
 
 struct TileShape {
   int out_h, out_w, in_h, in_w;
@@ -29,7 +28,7 @@ inline int64_t shared_floats(const FirProblem& p, const TileShape& shape) {
 inline TileShape make_tiles(const FirProblem& p) {
   TileShape shape;
   shape.out_h = kTileHeight;
-  shape.out_w = tile_width(p.x_axis.down);
+  shape.out_w = kTileWidth;
   for (;;) {
     // In 64 bits first: a huge factor must shrink the tile, not overflow.
     const int64_t in_h = (static_cast<int64_t>(shape.out_h - 1) * p.y_axis.down) / p.y_axis.up + kMaxTaps;
@@ -72,26 +71,22 @@ __device__ __forceinline__ float filter_at(const float* weights, const float* sa
   return sum;
 }
 
-// kUp = 0: all numbers at run time.
-template <typename T, int kUp, int kDown, int kTaps>
-__global__ void __launch_bounds__(kTileThreads) tiled_kernel(FirProblem p, TileShape shape, const void* x, void* y) {
+template <typename T>
+__global__ void __launch_bounds__(kTileThreads) tiled_kernel(FirProblem p, TileShape shape, const T* x, T* y) {
   GF_SHARED(shared);
-  const int up_y = kUp ? kUp : p.y_axis.up, up_x = kUp ? kUp : p.x_axis.up;
-  const int down_y = kUp ? kDown : p.y_axis.down, down_x = kUp ? kDown : p.x_axis.down;
-  const int taps_y = kUp ? kTaps : p.y_axis.taps, taps_x = kUp ? kTaps : p.x_axis.taps;
-  const int out_h = kUp ? kTileHeight : shape.out_h, out_w = kUp ? tile_width(kDown) : shape.out_w;
-  const int in_h = kUp ? tile_extent(kTileHeight, kUp, kDown, kTaps) : shape.in_h;
-  const int in_w = kUp ? tile_extent(tile_width(kDown), kUp, kDown, kTaps) : shape.in_w;
-  const int filters = kUp || p.separable ? taps_y + taps_x : taps_y * taps_x;
+  const int up_y = p.y_axis.up, up_x = p.x_axis.up, down_y = p.y_axis.down, down_x = p.x_axis.down;
+  const int taps_y = p.y_axis.taps, taps_x = p.x_axis.taps;
+  const int out_h = shape.out_h, out_w = shape.out_w, in_h = shape.in_h, in_w = shape.in_w;
+  const int filters = p.separable ? taps_y + taps_x : taps_y * taps_x;
   float* const weights = shared;
   float* const samples = weights + filters;
   float* const rows = samples + in_h * in_w;
   const int thread = threadIdx.x;
 
   for (int k = thread; k < filters; k += kTileThreads) {
-    weights[k] = !(kUp || p.separable) ? tap_weight(p, k / taps_x, k % taps_x)
-                 : k < taps_y          ? axis_tap(p.y_axis, p.flip, k)
-                                       : axis_tap(p.x_axis, p.flip, k - taps_y);
+    weights[k] = !p.separable ? tap_weight(p, k / taps_x, k % taps_x)
+                 : k < taps_y ? axis_tap(p.y_axis, p.flip, k)
+                              : axis_tap(p.x_axis, p.flip, k - taps_y);
   }
   for (int64_t tile = blockIdx.x; tile < shape.tiles; tile += gridDim.x) {
     const int64_t over_x = divide(tile, shape.tiles_x);
@@ -102,10 +97,10 @@ __global__ void __launch_bounds__(kTileThreads) tiled_kernel(FirProblem p, TileS
     for (int k = thread; k < in_h * in_w; k += kTileThreads) {
       const int64_t row = along_y.first_sample + k / in_w, column = along_x.first_sample + k % in_w;
       const bool inside = row >= 0 && row < p.y_axis.in && column >= 0 && column < p.x_axis.in;
-      samples[k] = inside ? to_float(static_cast<const T*>(x)[(plane * p.y_axis.in + row) * p.x_axis.in + column]) : 0.f;
+      samples[k] = inside ? to_float(x[(plane * p.y_axis.in + row) * p.x_axis.in + column]) : 0.f;
     }
     __syncthreads();
-    if (kUp || p.separable) {
+    if (p.separable) {
       for (int k = thread; k < in_h * out_w; k += kTileThreads) {
         rows[k] = filter_at(weights + taps_y, samples + k / out_w * in_w, k % out_w, along_x.phase, up_x, down_x, taps_x, 1);
       }
@@ -115,7 +110,7 @@ __global__ void __launch_bounds__(kTileThreads) tiled_kernel(FirProblem p, TileS
       const int row = k / out_w, column = k % out_w;
       if (first_row + row >= p.y_axis.out || first_column + column >= p.x_axis.out) continue;
       float sum = 0.f;
-      if (kUp || p.separable) {
+      if (p.separable) {
         sum = filter_at(weights, rows + column, row, along_y.phase, up_y, down_y, taps_y, out_w);
       } else {
         const int start = row * down_y + along_y.phase;
@@ -124,30 +119,18 @@ __global__ void __launch_bounds__(kTileThreads) tiled_kernel(FirProblem p, TileS
           sum += filter_at(weights + j * taps_x, samples + n * in_w, column, along_x.phase, up_x, down_x, taps_x, 1);
         }
       }
-      static_cast<T*>(y)[(plane * p.y_axis.out + first_row + row) * p.x_axis.out + first_column + column] = from_float<T>(sum);
+      y[(plane * p.y_axis.out + first_row + row) * p.x_axis.out + first_column + column] = from_float<T>(sum);
     }
     __syncthreads();
   }
 }
 
-template <typename T, int kUp, int kDown, int kTaps>
-void launch_tiles(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
-  const TileShape shape = make_tiles(p);
-  const size_t bytes = shared_floats(p, shape) * sizeof(float);
-  GF_LAUNCH_TILED((tiled_kernel<T, kUp, kDown, kTaps>), block_count(shape.tiles, 1), kTileThreads, bytes, stream, p, shape, x, y);
-}
-
 template <typename T>
 void launch_tiled(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
-  if (!has_four_tap_variant(p)) {
-    launch_tiles<T, 0, 0, 0>(p, x, y, stream);
-  } else if (p.y_axis.up == 2) {
-    launch_tiles<T, 2, 1, 4>(p, x, y, stream);
-  } else if (p.y_axis.down == 2) {
-    launch_tiles<T, 1, 2, 4>(p, x, y, stream);
-  } else {
-    launch_tiles<T, 1, 1, 4>(p, x, y, stream);
-  }
+  const TileShape shape = make_tiles(p);
+  const size_t bytes = shared_floats(p, shape) * sizeof(float);
+  GF_LAUNCH_TILED((tiled_kernel<T>), block_count(shape.tiles, 1), kTileThreads, bytes, stream, p, shape, static_cast<const T*>(x),
+                  static_cast<T*>(y));
 }
 
 }  // namespace ganformer
