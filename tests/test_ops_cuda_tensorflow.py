@@ -91,6 +91,10 @@ def test_cpu_kernels_agree_with_numpy(library):
     run_grid(TensorFlowKernels(library, "/cpu:0"), range(1000, 1120))
 
 
+def test_cpu_kernels_pass_the_check_of_the_gpu(library):
+    implementation.check(library, "/cpu:0")
+
+
 @pytest.mark.parametrize("options", cuda_grid.MANY_CHANNELS_OPTIONS)
 @pytest.mark.parametrize("channels, taps, dtype", [(64, 4, "float32"), (61, 4, "float32"), (264, 7, "float32"), (64, 4, "bfloat16")])
 def test_cpu_kernel_for_many_channels_agrees_with_numpy(library, options, channels, taps, dtype):
