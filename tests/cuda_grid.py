@@ -142,6 +142,19 @@ def check_bias_act(kernels, seed):
     assert_close(got, expected, 4 * size, dtype)
 
 
+def check_bias_act_in_place(kernels, dtype, channels_last, order):
+    """bias_act whose result takes x's place, with every term it may have: the same numbers as in a place of their own."""
+    random = np.random.RandomState(order)
+    x, other = random.randn(2, 2, 24, 40)  # [x and other, N, pixels, C] or [..., C, pixels]
+    terms = {"bias": random.randn(40 if channels_last else 24)}
+    if order == 0:
+        terms.update(residual=other, scale=random.randn(2, len(terms["bias"])), noise=random.randn(1, 24 if channels_last else 40))
+    else:
+        terms["ref"] = other
+    options = {"act": "swish", "order": order, "channels_last": channels_last, "dtype": dtype}
+    np.testing.assert_array_equal(kernels.bias_act(x, in_place=True, **options, **terms), kernels.bias_act(x, **options, **terms))
+
+
 def random_fir_case(seed):
     """Sizes and options of one case, every fourth the networks' own 4-tap cases."""
     random = np.random.RandomState(seed)

@@ -229,13 +229,16 @@ class Kernels:
             raise RuntimeError(f"launcher returned CUDA error {code}")
 
     def bias_act(self, x, act="linear", order=0, channels_last=True, dtype="float32", gain=1.0, clamp=-1.0, alpha=0.2, misaligned=False,
-                 **terms):
-        """x [N, pixels, C] or [N, C, pixels] float64; terms: scale [N, C], residual, noise [N or 1, pixels], bias [C], ref."""
+                 in_place=False, **terms):
+        """x [N, pixels, C] or [N, C, pixels] float64; terms: scale [N, C], residual, noise [N or 1, pixels], bias [C], ref.
+
+        in_place: the result takes x's place, as TensorFlow lets it where nothing else needs x.
+        """
         sizes = x.shape if channels_last else (x.shape[0], x.shape[2], x.shape[1])
         noise_samples = len(terms["noise"]) if terms.get("noise") is not None else 1
         args = bias_act_args(*sizes, act, order, channels_last, dtype, gain, clamp, alpha, noise_samples)
         inputs = dict(terms, x=x)
-        return self._call(args, {name: encode(value, dtype) for name, value in inputs.items()}, x.shape, dtype, misaligned)
+        return self._call(args, {name: encode(value, dtype) for name, value in inputs.items()}, x.shape, dtype, misaligned, in_place)
 
     def upfirdn2d(self, x, fy, fx=None, up=(1, 1), down=(1, 1), pad=(0, 0, 0, 0), flip=False, channels_last=True, dtype="float32",
                   misaligned=False):
@@ -250,7 +253,7 @@ class Kernels:
         shape = (n, h, w, c) if channels_last else (n, c, h, w)
         return self._call(args, inputs, shape, dtype, misaligned)
 
-    def _call(self, args, inputs, shape, dtype, misaligned):
+    def _call(self, args, inputs, shape, dtype, misaligned, in_place=False):
         """Results start as NaN, so that what the kernel does not write is seen."""
         out = np.full(shape, 0x7FC0 if dtype == "bfloat16" else np.nan, np.uint16 if dtype == "bfloat16" else dtype)
         offset = out.itemsize if misaligned else 0
@@ -267,11 +270,14 @@ class Kernels:
         try:
             for name, array in inputs.items():
                 place(name, array.nbytes, array)
-            result = place("y", out.nbytes, out)
+            if in_place:
+                args.y = args.x
+            else:
+                place("y", out.nbytes, out)
             if workspace:
                 place("workspace", workspace)
             self.launch(args)
-            self._memory.download(out, result)
+            self._memory.download(out, args.y)
         finally:
             for block in blocks:
                 self._memory.free(block)

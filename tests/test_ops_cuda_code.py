@@ -8,7 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from tests import cuda_grid, cuda_harness
+from tests import cuda_harness
 
 needs_gxx = pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 QUOTIENTS = """
@@ -46,14 +46,6 @@ def test_division_by_a_known_number(tmp_path):
     subprocess.run(["g++", "-std=c++17", "-O1", f"-I{cuda_harness.SOURCES}", str(source), "-o", str(program)], check=True)
     done = subprocess.run([str(program)], stdout=subprocess.PIPE, text=True)
     assert (done.returncode, done.stdout) == (0, "")
-
-
-@needs_gxx
-@pytest.mark.slow
-@pytest.mark.parametrize("height, options", [(70, {"up": (2, 2), "pad": (2, 1, 2, 1)}), (130, {"pad": (-3, 2, 1, -1)})])
-def test_long_strips(height, options):
-    """Pictures large enough for a thread to walk down 8 and 16 rows; the random grid's are walked in strips of 4."""
-    cuda_grid.check_many_channels(cuda_harness.shim_kernels(), (2, height, 131, 256), 4, "float32", options)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ reports `python -m tests.test_ops_cuda_kernels gpu 600` (random cases) and `... 
 """
 
 import importlib.util
+import itertools
 import os
 import shutil
 import subprocess
@@ -43,6 +44,27 @@ def run_grid(kernels, cases):
 @pytest.mark.parametrize("build", [cuda_harness.shim_library, cuda_harness.cpu_library])
 def test_kernels_on_host_agree_with_numpy(build):
     run_grid(cuda_harness.Kernels(build(), cuda_harness.HostMemory()), CASES)
+
+
+def run_in_place(kernels):
+    for case in itertools.product(cuda_harness.TYPES, (True, False), range(3)):
+        cuda_grid.check_bias_act_in_place(kernels, *case)
+
+
+@needs_gxx
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [cuda_harness.shim_library, cuda_harness.cpu_library])
+def test_kernels_on_host_may_write_over_their_input(build):
+    run_in_place(cuda_harness.Kernels(build(), cuda_harness.HostMemory()))
+
+
+@needs_gxx
+def test_factors_whose_product_wraps():
+    """up and down of 65536 are no 4-tap case of factor 1."""
+    x, taps = np.array([[[[1.0]]]]), np.arange(1.0, 5.0)
+    options = {"up": (65536, 65536), "down": (65536, 65536), "pad": (3, 3, 3, 3)}
+    got = cuda_harness.shim_kernels().upfirdn2d(x, taps, taps, **options)
+    np.testing.assert_array_equal(got, cuda_harness.shim_kernels().upfirdn2d(x, np.outer(taps, taps), **options))
 
 
 @needs_gxx
@@ -272,6 +294,7 @@ def main(where, case, library=None):
         return run_large(kernels, memory)
     else:
         run_grid(kernels, range(int(case)))
+        run_in_place(kernels)
         for dtype in cuda_harness.TYPES:
             for options in cuda_grid.MANY_CHANNELS_OPTIONS:
                 cuda_grid.check_many_channels(kernels, (1, 9, 8, 16), 4, dtype, options)

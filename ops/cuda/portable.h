@@ -10,6 +10,7 @@
 #define GF_UNROLL _Pragma("unroll")
 #define GF_SHARED(name) extern __shared__ float name[]
 #define GF_MAX_BLOCKS (1 << 30)
+#define GF_WALK_THREADS (1 << 17)  // as many as the largest GPU holds at the registers that a walk down strips needs
 // A parameter that is indexed at run time stays where it is, in constant memory, in place of a copy for each thread.
 #if __CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1107 && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 700)
 #define GF_GRID_CONSTANT __grid_constant__

@@ -276,7 +276,8 @@ __global__ void __launch_bounds__(kBlockThreads, Walk<kVariant>::kBlocks)
     for (int r = 0; r < W::kWindow - W::kAdvance; r++) filter_row<T, kSize, kVariant>(before[r], wx, window[W::kAdvance + r]);
     for (int steps = first + strip_steps < down.steps ? strip_steps : down.steps - first; steps > 0;) {
       GF_UNROLL
-      for (int oldest = 0; oldest < W::kWindow && steps > 0; oldest += W::kAdvance, steps--) {
+      for (int oldest = 0; oldest < W::kWindow; oldest += W::kAdvance, steps--) {
+        if (steps == 0) break;  // a condition of the loop would keep nvcc before 11.8 from unrolling it
         GF_UNROLL
         for (int r = 0; r < W::kAdvance; r++) filter_row<T, kSize, kVariant>(rows[(oldest + r) % kHeld], wx, window[oldest + r]);
         if (steps > kAhead) {
@@ -297,17 +298,17 @@ inline bool has_four_tap_variant(const FirProblem& p) {
   for (int64_t size : sizes) {
     if (size > kWalkSize) return false;
   }
-  return p.separable && y.taps == 4 && x.taps == 4 && y.up == x.up && y.down == x.down && y.up * y.down <= 2;
+  return p.separable && y.taps == 4 && x.taps == 4 && y.up == x.up && y.down == x.down && y.up <= 2 && y.down <= 2 &&
+         y.up * y.down <= 2;
 }
 
 template <typename T, int kSize, int kVariant, bool kPlanes>
 void launch_walk(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
   const WalkAxis down = walk_axis<kVariant>(p.y_axis), across = walk_axis<kVariant>(p.x_axis);
-  // Long strips read fewer rows twice, short ones give more threads: 2^17 are as many as the largest GPU holds at the registers needed.
+  // Long strips read fewer rows twice, short ones give more threads.
+  const int64_t threads_of_strip = p.samples * (p.channels / kSize) * across.steps;
   int strip_steps = 32;
-  while (strip_steps > 4 && p.samples * (p.channels / kSize) * across.steps * tiles_of(down.steps, strip_steps) < (1 << 17)) {
-    strip_steps /= 2;
-  }
+  while (strip_steps > 4 && threads_of_strip * tiles_of(down.steps, strip_steps) < GF_WALK_THREADS) strip_steps /= 2;
   const ChannelsLastGrid grid = make_grid(p.channels / kSize, across.steps, tiles_of(down.steps, strip_steps), p.samples);
   GF_LAUNCH((four_tap_kernel<T, kSize, kVariant, kPlanes>), block_count(grid.tiles, 1), kBlockThreads, 0, stream, p, grid, down, across,
             strip_steps, static_cast<const T*>(x), static_cast<T*>(y));

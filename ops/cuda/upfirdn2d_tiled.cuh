@@ -66,7 +66,6 @@ __device__ __forceinline__ float filter_at(const float* weights, const float* sa
   const int first = (start + up - 1) / up;
   float sum = 0.f;
   int n = first;
-  GF_UNROLL
   for (int j = first * up - start; j < taps; j += up, n++) sum += weights[j] * samples[n * stride];
   return sum;
 }
