@@ -36,10 +36,9 @@ VITGAN = [
 CONSISTENT = ["--bcr-real", "1", "--bcr-fake", "1"]
 PAIR = [*VITGAN, *CONSISTENT, "--g-lr", "0.002", "--d-lr", "0.012"]
 REVERSE = [*VITGAN, *CONSISTENT, "--g-model", "StyleGAN2", "--g-lr", "0.0015", "--d-lr", "0.008"]
-HYBRID = [
-    *VITGAN, "--bcr-real", "0", "--bcr-fake", "0", "--d-model", "StyleGAN2", "--channel-max", "16", "--gamma", "1",
-    "--g-lr", "0.002", "--d-lr", "0.005",
-]  # fmt: skip
+HYBRID = [*VITGAN, "--d-model", "StyleGAN2", *FAST, "--gamma", "1"]
+SCENES = ["--bcr-real", "0.2", "--bcr-fake", "0.2"]
+OBJECTS = ["--bcr-real", "0", "--bcr-fake", "0", "--g-lr", "0.002"]
 
 
 class Model(NamedTuple):
@@ -65,8 +64,8 @@ MODELS = {
     "SAGAN": Model(["--baseline", "SAGAN", "--g-img2img", "4", "--latent-size", "32", *FAST], stacks="2"),
     "ViTGAN": Model(PAIR, kimg=13, stacks=""),
     "ViTGAN, objects": Model(PAIR, dataset="objects", kimg=10, share=0.8, stacks="2"),
-    "ViTGAN's G, StyleGAN2's D": Model(HYBRID),
-    "ViTGAN's G, StyleGAN2's D, objects": Model(HYBRID, dataset="objects", kimg=8, stacks="2"),
+    "ViTGAN's G, StyleGAN2's D": Model([*HYBRID, *SCENES]),
+    "ViTGAN's G, StyleGAN2's D, objects": Model([*HYBRID, *OBJECTS], dataset="objects", kimg=8, stacks="2"),
     "StyleGAN2's G, ViTGAN's D": Model([*REVERSE, "--vit-patch", "4"], kimg=16, stacks=""),
     "StyleGAN2's G, ViTGAN's D, objects": Model(REVERSE, dataset="objects", kimg=8, share=0.7, stacks="2"),
 }
