@@ -13,9 +13,9 @@ import tensorflow.compat.v1 as tf
 
 from dnnlib import gpus
 
-# Compute capabilities of nvcc releases too old to list them, from 3.2 on: release -> its list, until one lists them itself.
+# Compute capabilities of nvcc releases too old to list them: release -> the ones they added, until one lists itself.
 OLD_NVCC = {
-    (10, 0): [32, 35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75],
+    (10, 0): [30, 32, 35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75],
     (11, 0): [35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75, 80],
     (11, 1): [35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86],
 }

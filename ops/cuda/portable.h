@@ -73,10 +73,14 @@ __device__ __forceinline__ Words<T, kSize> load_words(const T* at) {
   return *reinterpret_cast<const Words<T, kSize>*>(at);
 }
 
-// The same, of what the kernel does not write.
+// The same, of what the kernel does not write: GPUs have a path for such from compute capability 3.2 on.
 template <typename T, int kSize>
 __device__ __forceinline__ Words<T, kSize> load_constant_words(const T* at) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 320
+  return load_words<T, kSize>(at);
+#else
   return __ldg(reinterpret_cast<const Words<T, kSize>*>(at));
+#endif
 }
 
 template <typename T, int kSize>
