@@ -1,32 +1,27 @@
 // The CPU kernels behind the launchers' interface, for tests.cuda_harness.
 #include "cpu_bias_act.h"
-#include "cpu_upfirdn2d.h"
-#include "cpu_upfirdn2d_channels_last.h"
+#include "cpu_upfirdn2d_kernels.h"
 
 namespace ganformer {
 namespace {
 
 template <typename Op>
-int run_in_two_parts(const Op& op, int64_t tasks) {
+void run_in_two_parts(const Op& op, int64_t tasks) {
   op.run(0, tasks / 2);
   op.run(tasks / 2, tasks);
-  return 0;
 }
 
 template <typename T>
 int bias_act(const GanformerBiasAct& args) {
   const CpuBiasAct<T> op(args);
-  return run_in_two_parts(op, op.groups());
+  run_in_two_parts(op, op.groups());
+  return 0;
 }
 
 template <typename T>
 int upfirdn2d(const GanformerUpfirdn2d& args) {
-  if (CpuUpfirdn2dChannelsLast<T>::takes(args)) {
-    const CpuUpfirdn2dChannelsLast<T> op(args);
-    return run_in_two_parts(op, op.tasks());
-  }
-  const CpuUpfirdn2d<T> op(args);
-  return run_in_two_parts(op, op.tasks());
+  with_cpu_upfirdn2d<T>(args, [](const auto& op) { run_in_two_parts(op, op.tasks()); });
+  return 0;
 }
 
 }  // namespace

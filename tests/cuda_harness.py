@@ -352,9 +352,9 @@ def driver_stand_in():
     return _compile(["g++", "-std=c++17", "-O1", "-Wall", "-Werror", "-fPIC", "-shared", source], "libcuda.so.1")
 
 
-def sanitizer_runtime():
-    """Path of libasan, or None where g++ has none."""
-    path = subprocess.run(["g++", "-print-file-name=libasan.so"], stdout=subprocess.PIPE, text=True).stdout.strip()
+def sanitizer_runtime(name):
+    """Path of a sanitizer's library ("asan", "tsan"), or None where g++ has none."""
+    path = subprocess.run(["g++", f"-print-file-name=lib{name}.so"], stdout=subprocess.PIPE, text=True).stdout.strip()
     return os.path.realpath(path) if os.path.isabs(path) else None
 
 

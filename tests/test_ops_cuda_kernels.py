@@ -71,7 +71,7 @@ def test_factors_whose_product_wraps():
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [cuda_harness.shim_library, cuda_harness.cpu_library])
 def test_kernels_on_host_stay_inside_their_arrays(build):
-    runtime = cuda_harness.sanitizer_runtime()
+    runtime = cuda_harness.sanitizer_runtime("asan")
     if runtime is None:
         pytest.skip("g++ has no address sanitizer here")
     library = build(sanitize=True)
@@ -295,9 +295,10 @@ def main(where, case, library=None):
     else:
         run_grid(kernels, range(int(case)))
         run_in_place(kernels)
-        for dtype in cuda_harness.TYPES:
-            for options in cuda_grid.MANY_CHANNELS_OPTIONS:
+        for options in cuda_grid.MANY_CHANNELS_OPTIONS:
+            for dtype in cuda_harness.TYPES:
                 cuda_grid.check_many_channels(kernels, (1, 9, 8, 16), 4, dtype, options)
+            cuda_grid.check_many_channels(kernels, (1, 5, 40, 1024), 4, "float32", options)  # rows in several tiles on the CPU
     return 0
 
 

@@ -96,7 +96,8 @@ def test_cpu_kernels_pass_the_check_of_the_gpu(library):
 
 
 @pytest.mark.parametrize("options", cuda_grid.MANY_CHANNELS_OPTIONS)
-@pytest.mark.parametrize("channels, taps, dtype", [(64, 4, "float32"), (61, 4, "float32"), (264, 7, "float32"), (64, 4, "bfloat16")])
+@pytest.mark.parametrize("channels, taps, dtype", [(64, 4, "float32"), (61, 4, "float32"), (264, 4, "float32"), (264, 7, "float32"),
+                                                   (64, 4, "bfloat16")])
 def test_cpu_kernel_for_many_channels_agrees_with_numpy(library, options, channels, taps, dtype):
     """Sizes that the random grid does not reach: rows in several tiles, several tasks an image, results of over 16 MB."""
     cuda_grid.check_many_channels(TensorFlowKernels(library, "/cpu:0"), (2, 71, 131, channels), taps, dtype, options)

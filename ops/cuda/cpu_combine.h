@@ -4,10 +4,6 @@
 #include <algorithm>
 #include <cstdint>
 
-#if defined(__AVX__) && defined(__FMA__)
-#include <immintrin.h>
-#endif
-
 namespace ganformer {
 
 template <int kCount, bool kAdd>
@@ -43,37 +39,5 @@ inline void combine(const float* const* lines, const float* weights, int count, 
         : combine_up_to_four<false>(lines + n, weights + n, some, size, to);
   }
 }
-
-// combine() without `add` for a large result, written to memory past the caches, which saves reading it into them first, where it is
-// aligned and has at most four lines. A thread that has used it calls finish_past_cache() before it says that it is done.
-#if defined(__AVX__) && defined(__FMA__)
-template <int kCount>
-void combine_past_cache_some(const float* const* lines, const float* weights, int64_t size, float* to) {
-  for (int64_t i = 0; i < size; i += 8) {
-    __m256 sum = _mm256_mul_ps(_mm256_set1_ps(weights[0]), _mm256_loadu_ps(lines[0] + i));
-    for (int n = 1; n < kCount; n++) sum = _mm256_fmadd_ps(_mm256_set1_ps(weights[n]), _mm256_loadu_ps(lines[n] + i), sum);
-    _mm256_stream_ps(to + i, sum);
-  }
-}
-
-inline void combine_past_cache(const float* const* lines, const float* weights, int count, int64_t size, float* to) {
-  const bool aligned = reinterpret_cast<uintptr_t>(to) % 32 == 0 && size % 8 == 0;
-  switch (aligned ? count : 0) {
-    case 1: return combine_past_cache_some<1>(lines, weights, size, to);
-    case 2: return combine_past_cache_some<2>(lines, weights, size, to);
-    case 3: return combine_past_cache_some<3>(lines, weights, size, to);
-    case 4: return combine_past_cache_some<4>(lines, weights, size, to);
-    default: combine(lines, weights, count, size, false, to);
-  }
-}
-
-inline void finish_past_cache() { _mm_sfence(); }
-#else
-inline void combine_past_cache(const float* const* lines, const float* weights, int count, int64_t size, float* to) {
-  combine(lines, weights, count, size, false, to);
-}
-
-inline void finish_past_cache() {}
-#endif
 
 }  // namespace ganformer

@@ -24,7 +24,6 @@ class CpuUpfirdn2dChannelsLast {
       weights_.emplace_back();
       for (int tap = phase; tap < axis.taps; tap += axis.up) weights_.back().push_back(axis_tap(axis, problem_.flip, tap));
     }
-    past_cache_ = problem_.samples * problem_.y_axis.out * axis.out * problem_.channels * sizeof(T) >= kPastCacheBytes;
   }
 
   static bool takes(const GanformerUpfirdn2d& args) {
@@ -45,14 +44,12 @@ class CpuUpfirdn2dChannelsLast {
         for (int64_t row = first_row; row < last_row; row++) write_row(row, &tile);
       }
     }
-    if (past_cache_) finish_past_cache();
   }
 
  private:
   static const int64_t kRowsPerTask = 32;
-  static const int64_t kLineFloats = 16384;    // of a tile: the lines of a few taps stay in the second-level cache
-  static const int64_t kVectorChannels = 16;   // with fewer, sums column by column are too short
-  static const uint64_t kPastCacheBytes = 16 << 20;  // a result that the caches would not hold until it is read
+  static const int64_t kLineFloats = 16384;   // of a tile: the lines of a few taps stay in the second-level cache
+  static const int64_t kVectorChannels = 16;  // with fewer, sums column by column are too short
 
   // The taps first_tap, first_tap + up, ... that an output meets inside the image, at neighbouring samples.
   struct Met {
@@ -109,8 +106,7 @@ class CpuUpfirdn2dChannelsLast {
   }
 
   void write_combined(const float* const* lines, const float* weights, int count, Tile* tile, float* target) const {
-    const int64_t size = tile->columns * problem_.channels;
-    past_cache_ ? combine_past_cache(lines, weights, count, size, target) : combine(lines, weights, count, size, false, target);
+    combine(lines, weights, count, tile->columns * problem_.channels, false, target);
   }
   template <typename U>
   void write_combined(const float* const* lines, const float* weights, int count, Tile* tile, U* target) const {
@@ -170,7 +166,6 @@ class CpuUpfirdn2dChannelsLast {
   const T* x_;
   T* y_;
   int64_t tasks_per_image_, tile_columns_;
-  bool past_cache_;
   std::vector<Met> columns_;                 // what every column meets
   std::vector<std::vector<float>> weights_;  // of the taps phase, phase + up, ...
 };

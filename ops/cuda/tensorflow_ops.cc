@@ -7,12 +7,11 @@
 #endif
 
 #include "cpu_bias_act.h"
-#include "cpu_upfirdn2d.h"
-#include "cpu_upfirdn2d_channels_last.h"
+#include "cpu_tasks.h"
+#include "cpu_upfirdn2d_kernels.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
-#include "tensorflow/core/util/work_sharder.h"
 
 namespace ganformer {
 namespace {
@@ -103,10 +102,9 @@ struct ElementOf<tensorflow::bfloat16> {
 };
 
 template <typename Op>
-void run_on_cpu(OpKernelContext* context, int64_t items, int64_t item_cost, const Op& op) {
-  const auto& workers = *context->device()->tensorflow_cpu_worker_threads();
-  tensorflow::Shard(workers.num_threads, workers.workers, items, item_cost,
-                    [&op](int64_t first, int64_t last) { op.run(first, last); });
+void run_on_cpu(OpKernelContext* context, const Op& op, int64_t tasks, int64_t task_elements) {
+  const auto& pool = *context->device()->tensorflow_cpu_worker_threads();
+  run_tasks(op, tasks, task_elements, pool.num_threads, [&pool](std::function<void()> work) { pool.workers->Schedule(std::move(work)); });
 }
 
 const void* pointer_or_null(const Tensor& tensor) { return tensor.NumElements() ? tensor.tensor_data().data() : nullptr; }
@@ -118,22 +116,12 @@ struct Cpu {
   template <typename T>
   static void bias_act(OpKernelContext* context, const GanformerBiasAct& args) {
     const CpuBiasAct<typename ElementOf<T>::Cpu> op(args);
-    run_on_cpu(context, op.groups(), op.group_elements() * (is_piecewise_linear(args.act) ? 1 : 20), op);
+    run_on_cpu(context, op, op.groups(), op.group_elements() * (is_piecewise_linear(args.act) ? 1 : 20));
   }
   template <typename T>
   static void upfirdn2d(OpKernelContext* context, const GanformerUpfirdn2d& args) {
-    typedef typename ElementOf<T>::Cpu Element;
-    if (CpuUpfirdn2dChannelsLast<Element>::takes(args)) {
-      run_tasks(context, CpuUpfirdn2dChannelsLast<Element>(args));
-    } else {
-      run_tasks(context, CpuUpfirdn2d<Element>(args));
-    }
-  }
-
- private:
-  template <typename Op>
-  static void run_tasks(OpKernelContext* context, const Op& op) {
-    run_on_cpu(context, op.tasks(), op.task_elements() * 4, op);
+    with_cpu_upfirdn2d<typename ElementOf<T>::Cpu>(
+        args, [context](const auto& op) { run_on_cpu(context, op, op.tasks(), op.task_elements()); });
   }
 };
 

@@ -2,10 +2,8 @@
 // same with one channel: a warp then reads neighbouring columns.
 #pragma once
 
-#include <stdlib.h>
-
 #include "portable.h"
-#include "upfirdn2d_problem.h"
+#include "upfirdn2d_four_taps.h"
 
 namespace ganformer {
 
@@ -107,41 +105,10 @@ void launch_direct(const FirProblem& p, const void* x, void* y, cudaStream_t str
 
 // ---- Separable 4-tap filters. A thread walks down a strip of rows and keeps the rows that it has filtered along x in registers. ----
 
-enum FourTaps { kUp2, kDown2, kSame };
-
-// What one step of the walk needs. With factor 2 up, two outputs per axis share the same two samples (each uses two of the taps).
-template <int kVariant>
-struct Walk {
-  static const int kColumnsIn = kVariant == kUp2 ? 2 : 4;    // samples read per row
-  static const int kColumnStep = kVariant == kDown2 ? 2 : 1;  // samples between neighbouring threads
-  static const int kOut = kVariant == kUp2 ? 2 : 1;          // outputs per axis and step
-  static const int kWindow = kVariant == kUp2 ? 2 : 4;       // rows that an output needs
-  static const int kAdvance = kVariant == kDown2 ? 2 : 1;    // new rows per step
-  // Blocks that a multiprocessor is to hold: with three, rows of 16 bytes a thread are just enough on their way. Down 2 has four times
-  // as many bytes on their way, and more registers help more.
-  static const int kBlocks = kVariant == kDown2 ? 2 : 3;
-};
-
-// For up 2: outputs are paired so that a pair shares its samples, which begins one before output 0 for even pads.
-struct WalkAxis {
-  int shift;   // outputs of the first pair that do not exist
-  int origin;  // first sample of step 0
-  int steps;
-};
-
-template <int kVariant>
-inline WalkAxis walk_axis(const Axis& axis) {
-  WalkAxis walk;
-  walk.shift = kVariant == kUp2 && axis.pad0 % 2 == 0 ? 1 : 0;
-  walk.origin = kVariant == kUp2 ? -((axis.pad0 + walk.shift - 1) / 2) : -axis.pad0;
-  walk.steps = static_cast<int>((axis.out + walk.shift + Walk<kVariant>::kOut - 1) / Walk<kVariant>::kOut);
-  return walk;
-}
-
 // A thread's samples of one row, as they are in memory.
 template <typename T, int kSize, int kVariant>
 struct Row {
-  Words<T, kSize> sample[Walk<kVariant>::kColumnsIn];
+  Words<T, kSize> sample[Walk<kVariant>::kWindow];
 };
 
 // The samples that a thread reads, row after row, zero outside the image. kPlanes: there is one channel.
@@ -156,13 +123,13 @@ struct SampleRows {
         row_(first_row),
         rows_(static_cast<unsigned>(p.y_axis.in)) {
     GF_UNROLL
-    for (int i = 0; i < W::kColumnsIn; i++) inside_[i] = static_cast<unsigned>(first_column + i) < static_cast<unsigned>(p.x_axis.in);
+    for (int i = 0; i < W::kWindow; i++) inside_[i] = static_cast<unsigned>(first_column + i) < static_cast<unsigned>(p.x_axis.in);
   }
 
   __device__ __forceinline__ void fetch(Row<T, kSize, kVariant>& row) {
     const bool row_inside = static_cast<unsigned>(row_) < rows_;
     GF_UNROLL
-    for (int i = 0; i < W::kColumnsIn; i++) {
+    for (int i = 0; i < W::kWindow; i++) {
       row.sample[i] = Words<T, kSize>();
       if (row_inside && inside_[i]) row.sample[i] = load_constant_words<T, kSize>(next_ + i * (kPlanes ? 1 : channels_));
     }
@@ -176,25 +143,23 @@ struct SampleRows {
   int64_t row_elements_;
   int row_;
   unsigned rows_;
-  bool inside_[W::kColumnsIn];
+  bool inside_[W::kWindow];
 };
 
 // A row combined along x into kOut columns.
 template <typename T, int kSize, int kVariant>
 __device__ __forceinline__ void filter_row(const Row<T, kSize, kVariant>& row, const float (&wx)[4],
                                            float (&out)[Walk<kVariant>::kOut][kSize]) {
-  float value[Walk<kVariant>::kColumnsIn][kSize];
+  float value[Walk<kVariant>::kWindow][kSize];
   GF_UNROLL
-  for (int i = 0; i < Walk<kVariant>::kColumnsIn; i++) unpack<T, kSize>(row.sample[i], value[i]);
+  for (int i = 0; i < Walk<kVariant>::kWindow; i++) unpack<T, kSize>(row.sample[i], value[i]);
   GF_UNROLL
-  for (int v = 0; v < kSize; v++) {
-    if (kVariant == kUp2) {
-      out[0][v] = wx[1] * value[0][v] + wx[3] * value[1][v];
-      out[Walk<kVariant>::kOut - 1][v] = wx[0] * value[0][v] + wx[2] * value[1][v];
-    } else {
-      out[0][v] = wx[0] * value[0][v];
+  for (int e = 0; e < Walk<kVariant>::kOut; e++) {
+    GF_UNROLL
+    for (int v = 0; v < kSize; v++) {
+      out[e][v] = wx[walk_tap<kVariant>(e, 0)] * value[0][v];
       GF_UNROLL
-      for (int i = 1; i < Walk<kVariant>::kColumnsIn; i++) out[0][v] += wx[i] * value[i][v];
+      for (int i = 1; i < Walk<kVariant>::kWindow; i++) out[e][v] += wx[walk_tap<kVariant>(e, i)] * value[i][v];
     }
   }
 }
@@ -228,7 +193,7 @@ struct OutputRows {
           sum[v] = 0.f;
           GF_UNROLL
           for (int r = 0; r < W::kWindow; r++) {
-            sum[v] += wy[kVariant == kUp2 ? 1 - d + 2 * r : r] * window[(oldest + r) % W::kWindow][e][v];
+            sum[v] += wy[walk_tap<kVariant>(d, r)] * window[(oldest + r) % W::kWindow][e][v];
           }
         }
         store<T, kSize>(sum, next_ + d * row_elements_ + e * (kPlanes ? 1 : channels_));
@@ -248,12 +213,13 @@ struct OutputRows {
 };
 
 // Rows are fetched some steps before they are used: one for vectors, a turn of the window for single numbers, of which there must be
-// more on their way. The window is a ring, unrolled so that its rows stay in registers.
+// more on their way. The window is a ring, unrolled so that its rows stay in registers. With three blocks on a multiprocessor, rows of 16
+// bytes a thread are just enough on their way; down 2 has four times as many bytes on their way, and more registers help more.
 template <typename T, int kSize, int kVariant, bool kPlanes>
-__global__ void __launch_bounds__(kBlockThreads, Walk<kVariant>::kBlocks)
+__global__ void __launch_bounds__(kBlockThreads, kVariant == kDown2 ? 2 : 3)
     four_tap_kernel(FirProblem p, ChannelsLastGrid grid, WalkAxis down, WalkAxis across, int strip_steps, const T* x, T* y) {
   typedef Walk<kVariant> W;
-  const int kAhead = kPlanes ? W::kWindow / W::kAdvance : 1, kHeld = kAhead * W::kAdvance;
+  const int kAhead = kPlanes ? W::kWindow / W::kAdvance : 1, kFetched = kAhead * W::kAdvance;
   float wy[4], wx[4];
   GF_UNROLL
   for (int j = 0; j < 4; j++) {
@@ -264,42 +230,30 @@ __global__ void __launch_bounds__(kBlockThreads, Walk<kVariant>::kBlocks)
     const Place at = place_of(grid, tile);
     if (!at.inside) continue;
     const int first = static_cast<int>(at.strip) * strip_steps, column = static_cast<int>(at.column);
-    SampleRows<T, kSize, kVariant, kPlanes> in(p, x, at, down.origin + first * W::kAdvance, across.origin + column * W::kColumnStep);
+    SampleRows<T, kSize, kVariant, kPlanes> in(p, x, at, down.origin + first * W::kAdvance, across.origin + column * W::kAdvance);
     OutputRows<T, kSize, kVariant, kPlanes> out(p, y, at, first * W::kOut - down.shift, column * W::kOut - across.shift);
     float window[W::kWindow][W::kOut][kSize];
-    Row<T, kSize, kVariant> rows[kHeld], before[W::kWindow - W::kAdvance];
+    Row<T, kSize, kVariant> rows[kFetched], before[W::kHeld];
     GF_UNROLL
-    for (int r = 0; r < W::kWindow - W::kAdvance; r++) in.fetch(before[r]);
+    for (int r = 0; r < W::kHeld; r++) in.fetch(before[r]);
     GF_UNROLL
-    for (int r = 0; r < kHeld; r++) in.fetch(rows[r]);
+    for (int r = 0; r < kFetched; r++) in.fetch(rows[r]);
     GF_UNROLL
-    for (int r = 0; r < W::kWindow - W::kAdvance; r++) filter_row<T, kSize, kVariant>(before[r], wx, window[W::kAdvance + r]);
+    for (int r = 0; r < W::kHeld; r++) filter_row<T, kSize, kVariant>(before[r], wx, window[W::kAdvance + r]);
     for (int steps = first + strip_steps < down.steps ? strip_steps : down.steps - first; steps > 0;) {
       GF_UNROLL
       for (int oldest = 0; oldest < W::kWindow; oldest += W::kAdvance, steps--) {
         if (steps == 0) break;  // a condition of the loop would keep nvcc before 11.8 from unrolling it
         GF_UNROLL
-        for (int r = 0; r < W::kAdvance; r++) filter_row<T, kSize, kVariant>(rows[(oldest + r) % kHeld], wx, window[oldest + r]);
+        for (int r = 0; r < W::kAdvance; r++) filter_row<T, kSize, kVariant>(rows[(oldest + r) % kFetched], wx, window[oldest + r]);
         if (steps > kAhead) {
           GF_UNROLL
-          for (int r = 0; r < W::kAdvance; r++) in.fetch(rows[(oldest + r) % kHeld]);
+          for (int r = 0; r < W::kAdvance; r++) in.fetch(rows[(oldest + r) % kFetched]);
         }
         out.write(window, oldest + W::kAdvance, wy);
       }
     }
   }
-}
-
-const int64_t kWalkSize = 1 << 28;  // sizes up to this one let the walk count in 32 bits inside a row
-
-inline bool has_four_tap_variant(const FirProblem& p) {
-  const Axis &y = p.y_axis, &x = p.x_axis;
-  const int64_t sizes[] = {p.channels, y.in, x.in, y.out, x.out, llabs(y.pad0), llabs(x.pad0)};
-  for (int64_t size : sizes) {
-    if (size > kWalkSize) return false;
-  }
-  return p.separable && y.taps == 4 && x.taps == 4 && y.up == x.up && y.down == x.down && y.up <= 2 && y.down <= 2 &&
-         y.up * y.down <= 2;
 }
 
 template <typename T, int kSize, int kVariant, bool kPlanes>

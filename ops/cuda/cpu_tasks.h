@@ -1,0 +1,64 @@
+// Work on the CPU in tasks, shared out between the calling thread and those of a pool.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+namespace ganformer {
+
+const int64_t kElementsAtOnce = 1 << 14;  // computed in a few microseconds, many times what it takes to fetch the next tasks
+
+// The tasks of op, whose run(first, last) may be called by several threads at once. Threads fetch them when they are ready: the caller
+// begins at once, and one of a pool that has to be woken first, which takes as long as a whole small op, finds less to do or nothing.
+template <typename Op>
+class TaskQueue {
+ public:
+  TaskQueue(const Op& op, int64_t tasks, int64_t at_once) : op_(op), tasks_(tasks), at_once_(at_once), next_(0), left_(tasks) {}
+
+  // Runs tasks until all are taken. Op must live until wait() has returned, the queue until the last work().
+  void work() {
+    for (int64_t first = next_.fetch_add(at_once_); first < tasks_; first = next_.fetch_add(at_once_)) {
+      const int64_t last = std::min(first + at_once_, tasks_);
+      op_.run(first, last);
+      if (left_.fetch_sub(last - first) == last - first) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        finished_.notify_all();
+      }
+    }
+  }
+
+  // Returns when all are done. What is still missing then takes less time than to sleep and to be woken.
+  void wait() {
+    for (int i = 0; i < kYields && left_.load() > 0; i++) std::this_thread::yield();
+    std::unique_lock<std::mutex> lock(mutex_);
+    finished_.wait(lock, [this] { return left_.load() == 0; });
+  }
+
+ private:
+  static const int kYields = 200;
+
+  const Op& op_;
+  const int64_t tasks_, at_once_;
+  std::atomic<int64_t> next_, left_;
+  std::mutex mutex_;
+  std::condition_variable finished_;
+};
+
+// op.run over all tasks on up to `threads` threads, the caller among them. schedule(function) has a thread of the pool call it.
+template <typename Op, typename Schedule>
+void run_tasks(const Op& op, int64_t tasks, int64_t task_elements, int threads, const Schedule& schedule) {
+  const int64_t at_once = std::max<int64_t>(1, kElementsAtOnce / std::max<int64_t>(1, task_elements));
+  const int64_t helpers = std::min<int64_t>(threads, (tasks + at_once - 1) / at_once) - 1;
+  if (helpers <= 0) return op.run(0, tasks);
+  const auto queue = std::make_shared<TaskQueue<Op>>(op, tasks, at_once);
+  for (int64_t i = 0; i < helpers; i++) schedule([queue] { queue->work(); });
+  queue->work();
+  queue->wait();
+}
+
+}  // namespace ganformer

@@ -1,0 +1,31 @@
+// Which of the CPU kernels of upfirdn2d takes a call.
+#pragma once
+
+#include <type_traits>
+
+#include "cpu_upfirdn2d.h"
+#include "cpu_upfirdn2d_channels_last.h"
+#include "cpu_upfirdn2d_four_taps.h"
+
+namespace ganformer {
+
+// Calls runner with the kernel, a class of tasks() and run(first, last).
+template <typename T, typename Runner>
+void with_cpu_upfirdn2d(const GanformerUpfirdn2d& args, const Runner& runner) {
+  const FirProblem problem = make_problem(args);
+  if (std::is_same<T, float>::value && CpuUpfirdn2dFourTaps<kSame>::takes(problem)) {
+    if (args.up_x == 2) {
+      runner(CpuUpfirdn2dFourTaps<kUp2>(problem, args.x, args.y));
+    } else if (args.down_x == 2) {
+      runner(CpuUpfirdn2dFourTaps<kDown2>(problem, args.x, args.y));
+    } else {
+      runner(CpuUpfirdn2dFourTaps<kSame>(problem, args.x, args.y));
+    }
+  } else if (CpuUpfirdn2dChannelsLast<T>::takes(args)) {
+    runner(CpuUpfirdn2dChannelsLast<T>(args));
+  } else {
+    runner(CpuUpfirdn2d<T>(args));
+  }
+}
+
+}  // namespace ganformer
