@@ -14,7 +14,7 @@ void run_in_two_parts(const Op& op, int64_t tasks) {
 template <typename T>
 int bias_act(const GanformerBiasAct& args) {
   const CpuBiasAct<T> op(args);
-  run_in_two_parts(op, op.groups());
+  run_in_two_parts(op, op.tasks());
   return 0;
 }
 

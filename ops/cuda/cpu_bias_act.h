@@ -1,49 +1,40 @@
-// Bias-act on the CPU: the same arguments as the launcher's, in lines of neighbouring elements that fit the first-level cache.
+// Bias-act on the CPU: the same arguments as the launcher's, in lines of neighbouring elements. All terms of a line lie in the
+// first-level cache, repeated where several elements have one in common, so that its results are a single loop.
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "activation.h"
 #include "cpu_elements.h"
+#include "cpu_past_cache.h"
 #include "launchers.h"
 
 namespace ganformer {
 
 const int64_t kLine = 1024;  // elements
 
-// What the elements of a line have in common (a number) or not (a row of numbers).
-struct LineTerm {
-  const float* row;
-  float number;
+// The terms of a line's elements; absent ones are ones (scale) or zeros.
+struct LineTerms {
+  const float *scale, *residual, *noise, *bias;
 };
 
-inline void add_term(const LineTerm& term, int64_t count, float* u) {
-  if (term.row) {
-    for (int64_t i = 0; i < count; i++) u[i] += term.row[i];
-  } else if (term.number != 0.f) {
-    for (int64_t i = 0; i < count; i++) u[i] += term.number;
-  }
-}
-
-inline void multiply_term(const LineTerm& term, int64_t count, float* u) {
-  if (term.row) {
-    for (int64_t i = 0; i < count; i++) u[i] *= term.row[i];
-  } else if (term.number != 1.f) {
-    for (int64_t i = 0; i < count; i++) u[i] *= term.number;
+template <bool kPiecewise>
+void activate_line(const ActivationSpec& spec, const LineTerms& terms, const float* x, int64_t count, float* y) {
+  const ActivationSpec local = spec;
+  const LineTerms line = terms;
+#pragma GCC ivdep
+  for (int64_t i = 0; i < count; i++) {
+    y[i] = activate<kPiecewise>(local, x[i] * line.scale[i] + line.residual[i] + line.noise[i] + line.bias[i]);
   }
 }
 
 template <bool kPiecewise>
-void activate_line(const ActivationSpec& spec, int64_t count, float* u) {
+void multiply_factor(const ActivationSpec& spec, const float* ref, const float* bias, const float* x, int64_t count, float* y) {
   const ActivationSpec local = spec;
-  for (int64_t i = 0; i < count; i++) u[i] = activate<kPiecewise>(local, u[i]);
-}
-
-template <bool kPiecewise>
-void multiply_factor(const ActivationSpec& spec, int64_t count, const float* ref, float* x) {
-  const ActivationSpec local = spec;
-  for (int64_t i = 0; i < count; i++) x[i] *= activation_factor<kPiecewise>(local, ref[i]);
+#pragma GCC ivdep
+  for (int64_t i = 0; i < count; i++) y[i] = x[i] * activation_factor<kPiecewise>(local, kPiecewise ? ref[i] : ref[i] + bias[i]);
 }
 
 template <typename T>
@@ -52,81 +43,127 @@ class CpuBiasAct {
   explicit CpuBiasAct(const GanformerBiasAct& args) : args_(args), piecewise_(is_piecewise_linear(args.act)) {
     const float clamp = to_float(element_from<T>(args.clamp));  // as the stored output shows it
     spec_ = make_activation(args.act, args.order, args.alpha, args.gain, clamp);
-    // Short rows are joined while nothing depends on the sample or pixel; the bias is repeated to match.
-    row_ = args.channels_last ? args.channels : args.pixels;
-    repeats_ = args.channels_last && !args.scale && !args.noise ? std::max<int64_t>(1, kLine / row_) : 1;
-    if (args.bias) {
-      bias_ = decode(args.bias, args.channels);
-      if (args.channels_last) {
-        for (int64_t i = 1; i < repeats_; i++) bias_.insert(bias_.end(), bias_.begin(), bias_.begin() + row_);
-      }
-    }
-    if (args.scale) scale_ = decode(args.scale, args.samples * args.channels);
-    if (args.noise) noise_ = decode(args.noise, args.noise_samples * args.pixels);
-    rows_ = args.samples * (args.channels_last ? args.pixels : args.channels);
+    pixels_ = args.channels_last ? std::max<int64_t>(1, kLine / args.channels) : 1;
+    blocks_ = args.channels_last ? (args.pixels + pixels_ - 1) / pixels_ : args.channels;
+    if (args.bias) bias_ = decode(args.bias, 1, args.channels);
+    if (args.scale) scale_ = decode(args.scale, args.samples, args.channels);
+    const uint64_t elements = args.samples * args.pixels * args.channels;
+    past_cache_ = std::is_same<T, float>::value && args.x != args.y && goes_past_cache(args.y, elements * sizeof(T));
   }
 
-  // Groups of rows, the unit of work.
-  int64_t groups() const { return (rows_ + repeats_ - 1) / repeats_; }
-  int64_t group_elements() const { return row_ * repeats_; }
+  // Blocks of a sample: neighbouring pixels, or a channel of channels first.
+  int64_t tasks() const { return args_.samples * blocks_; }
+  int64_t task_elements() const { return args_.channels_last ? pixels_ * args_.channels : args_.pixels; }
 
-  void run(int64_t first_group, int64_t last_group) const {
-    for (int64_t group = first_group; group < last_group; group++) {
-      const int64_t row = group * repeats_;
-      const int64_t count = std::min(repeats_, rows_ - row) * row_;
-      for (int64_t at = 0; at < count; at += kLine) run_line(row, at, std::min(kLine, count - at));
+  void run(int64_t first_task, int64_t last_task) const {
+    Buffers buffers;
+    const int64_t sample_elements = args_.pixels * args_.channels;
+    for (int64_t task = first_task; task < last_task; task++) {
+      const int64_t sample = task / blocks_, first = task % blocks_ * task_elements();
+      const int64_t count = std::min(task_elements(), sample_elements - first);
+      for (int64_t at = 0; at < count; at += kLine) {
+        run_line(sample, first + at, at, std::min(kLine, count - at), &buffers);
+      }
     }
+    if (past_cache_) finish_past_cache();
   }
 
  private:
-  std::vector<float> decode(const void* values, int64_t count) const {
-    std::vector<float> result(count);
-    convert_all(static_cast<const T*>(values), count, result.data());
+  struct Buffers {
+    Buffers() { std::fill(zeros, zeros + kLine, 0.f), std::fill(ones, ones + kLine, 1.f); }
+
+    float zeros[kLine], ones[kLine];
+    float x[kLine], y[kLine], other[kLine];  // other: the residual, or ref
+    float scale[kLine], noise[kLine], bias[kLine];
+  };
+
+  // Values of channels as floats; for channels last every row is repeated for the pixels of a block.
+  std::vector<float> decode(const void* values, int64_t rows, int64_t channels) const {
+    std::vector<float> result(rows * pixels_ * channels);
+    for (int64_t row = 0; row < rows; row++) {
+      float* const to = result.data() + row * pixels_ * channels;
+      convert_all(static_cast<const T*>(values) + row * channels, channels, to);
+      for (int64_t pixel = 1; pixel < pixels_; pixel++) std::copy(to, to + channels, to + pixel * channels);
+    }
     return result;
   }
 
-  LineTerm channel_term(const std::vector<float>& values, int64_t sample, int64_t channel, int64_t at, float missing) const {
-    if (values.empty()) return LineTerm{nullptr, missing};
-    const float* of_sample = values.data() + sample * args_.channels;
-    return args_.channels_last ? LineTerm{of_sample + at, 0.f} : LineTerm{nullptr, of_sample[channel]};
+  // Elements start, start + 1, ... of a tensor like x.
+  static const float* elements(const void* tensor, int64_t start, int64_t count, float* buffer) {
+    return floats(static_cast<const T*>(tensor) + start, count, buffer);
+  }
+  static const float* floats(const float* from, int64_t, float*) { return from; }
+  template <typename U>
+  static const float* floats(const U* from, int64_t count, float* buffer) {
+    convert_all(from, count, buffer);
+    return buffer;
   }
 
-  LineTerm noise_term(int64_t sample, int64_t pixel, int64_t at) const {
-    if (noise_.empty()) return LineTerm{nullptr, 0.f};
-    const float* of_sample = noise_.data() + (args_.noise_samples == 1 ? 0 : sample) * args_.pixels;
-    return args_.channels_last ? LineTerm{nullptr, of_sample[pixel]} : LineTerm{of_sample + at, 0.f};
+  // The values of channels for a line that begins at element `first` of the sample, the block's element `at`.
+  const float* channel_line(const std::vector<float>& values, int64_t sample, int64_t first, int64_t at, int64_t count,
+                            const float* absent, float* buffer) const {
+    if (values.empty()) return absent;
+    if (args_.channels_last) return values.data() + sample * pixels_ * args_.channels + at;
+    std::fill(buffer, buffer + count, values[sample * args_.channels + first / args_.pixels]);
+    return buffer;
   }
 
-  void run_line(int64_t row, int64_t at, int64_t count) const {
-    float x[kLine], other[kLine];
-    const int64_t start = row * row_ + at;
-    const int64_t middle = args_.channels_last ? args_.pixels : args_.channels;
-    const int64_t sample = row / middle, in_sample = row % middle;  // in_sample: the pixel, or the channel
-    const LineTerm bias = channel_term(bias_, 0, in_sample, at, 0.f);
-    convert_all(static_cast<const T*>(args_.x) + start, count, x);
-    if (spec_.order > 0) {
-      std::fill(other, other + count, 0.f);
-      if (args_.ref) convert_all(static_cast<const T*>(args_.ref) + start, count, other);
-      if (!piecewise_) add_term(bias, count, other);
-      piecewise_ ? multiply_factor<true>(spec_, count, other, x) : multiply_factor<false>(spec_, count, other, x);
-    } else {
-      multiply_term(channel_term(scale_, sample, in_sample, at, 1.f), count, x);
-      if (args_.residual) {
-        convert_all(static_cast<const T*>(args_.residual) + start, count, other);
-        add_term(LineTerm{other, 0.f}, count, x);
-      }
-      add_term(noise_term(sample, in_sample, at), count, x);
-      add_term(bias, count, x);
-      piecewise_ ? activate_line<true>(spec_, count, x) : activate_line<false>(spec_, count, x);
+  const float* noise_line(int64_t sample, int64_t first, int64_t at, int64_t count, const float* absent, float* buffer) const {
+    if (!args_.noise) return absent;
+    const T* const of_sample = static_cast<const T*>(args_.noise) + (args_.noise_samples == 1 ? 0 : sample * args_.pixels);
+    if (!args_.channels_last) return floats(of_sample + at, count, buffer);
+    int64_t pixel = first / args_.channels;
+    for (int64_t i = 0, end = (pixel + 1) * args_.channels - first; i < count; end += args_.channels, pixel++) {
+      float value;
+      convert(of_sample[pixel], &value);
+      for (; i < std::min(end, count); i++) buffer[i] = value;
     }
-    convert_all(x, count, static_cast<T*>(args_.y) + start);
+    return buffer;
+  }
+
+  void run_line(int64_t sample, int64_t first, int64_t at, int64_t count, Buffers* buffers) const {
+    const int64_t start = sample * args_.pixels * args_.channels + first;
+    const float* const x = elements(args_.x, start, count, buffers->x);
+    const float* const bias = channel_line(bias_, 0, first, at, count, buffers->zeros, buffers->bias);
+    float* const y = place_of(static_cast<T*>(args_.y) + start, buffers);
+    if (spec_.order > 0) {
+      const float* const ref = args_.ref ? elements(args_.ref, start, count, buffers->other) : buffers->zeros;
+      piecewise_ ? multiply_factor<true>(spec_, ref, bias, x, count, y) : multiply_factor<false>(spec_, ref, bias, x, count, y);
+    } else {
+      LineTerms terms;
+      terms.scale = channel_line(scale_, sample, first, at, count, buffers->ones, buffers->scale);
+      terms.residual = args_.residual ? elements(args_.residual, start, count, buffers->other) : buffers->zeros;
+      terms.noise = noise_line(sample, first, at, count, buffers->zeros, buffers->noise);
+      terms.bias = bias;
+      piecewise_ ? activate_line<true>(spec_, terms, x, count, y) : activate_line<false>(spec_, terms, x, count, y);
+    }
+    finish_line(y, count, static_cast<T*>(args_.y) + start);
+  }
+
+  // Where a line's results are computed: in the result where nothing is left to do with them.
+  float* place_of(float* result, Buffers* buffers) const { return past_cache_ ? buffers->y : result; }
+  template <typename U>
+  float* place_of(U*, Buffers* buffers) const {
+    return buffers->y;
+  }
+
+  void finish_line(const float* line, int64_t count, float* result) const {
+    if (!past_cache_) return;
+    int64_t i = 0;
+    for (; i < count && reinterpret_cast<uintptr_t>(result + i) % sizeof(Lanes) != 0; i++) result[i] = line[i];
+    for (; i + kLanes <= count; i += kLanes) store_past_cache(load(line + i), result + i);
+    for (; i < count; i++) result[i] = line[i];
+  }
+  template <typename U>
+  void finish_line(const float* line, int64_t count, U* result) const {
+    convert_all(line, count, result);
   }
 
   GanformerBiasAct args_;
   ActivationSpec spec_;
-  bool piecewise_;
-  int64_t row_, rows_, repeats_;
-  std::vector<float> bias_, scale_, noise_;
+  bool piecewise_, past_cache_;
+  int64_t pixels_, blocks_;  // pixels of a block of channels last, else 1; blocks of a sample
+  std::vector<float> bias_, scale_;
 };
 
 }  // namespace ganformer

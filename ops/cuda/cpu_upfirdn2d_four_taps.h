@@ -5,13 +5,9 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <vector>
 
-#if defined(__AVX__)
-#include <immintrin.h>
-#endif
-
+#include "cpu_past_cache.h"
 #include "upfirdn2d_four_taps.h"
 
 namespace ganformer {
@@ -28,7 +24,7 @@ class CpuUpfirdn2dFourTaps {
     strips_ = (down_.steps + kStrip - 1) / kStrip;
     tile_ = std::max<int64_t>(8, kTileFloats / (problem.channels * W::kAdvance));
     const uint64_t bytes = problem.samples * problem.y_axis.out * problem.x_axis.out * problem.channels * sizeof(float);
-    past_cache_ = bytes >= kPastCacheBytes && reinterpret_cast<uintptr_t>(y) % sizeof(Lanes) == 0;
+    past_cache_ = goes_past_cache(y, bytes);
     for (int out = 0; out < W::kOut; out++) {
       for (int sample = 0; sample < W::kWindow; sample++) {
         along_y_.of[out][sample] = axis_tap(problem.y_axis, problem.flip, walk_tap<kVariant>(out, sample));
@@ -55,18 +51,13 @@ class CpuUpfirdn2dFourTaps {
         }
       }
     }
-#if defined(__AVX__)
-    if (past_cache_) _mm_sfence();
-#endif
+    if (past_cache_) finish_past_cache();
   }
 
  private:
   typedef Walk<kVariant> W;
-  typedef float Lanes __attribute__((vector_size(32)));
-  static const int kLanes = sizeof(Lanes) / sizeof(float);
-  static const int64_t kStrip = 8;                   // steps down of a task
-  static const int64_t kTileFloats = 16384;          // of a row of a tile: the rows of a step stay in the second-level cache
-  static const uint64_t kPastCacheBytes = 16 << 20;  // a result that the caches would not hold until it is read
+  static const int64_t kStrip = 8;           // steps down of a task
+  static const int64_t kTileFloats = 16384;  // of a row of a tile: the rows of a step stay in the second-level cache
 
   // Those that an output of a step has at the window's samples.
   struct Taps {
@@ -185,20 +176,6 @@ class CpuUpfirdn2dFourTaps {
       for (int r = 1; r < W::kWindow; r++) sums[d] += along_y.of[d][r] * samples[r];
       store(sums[d], to.combined[d] + c);
     }
-  }
-
-  static Lanes load(const float* from) {
-    Lanes lanes;
-    std::memcpy(&lanes, from, sizeof(lanes));
-    return lanes;
-  }
-  static void store(const Lanes& lanes, float* to) { std::memcpy(to, &lanes, sizeof(lanes)); }
-  static void store_past_cache(const Lanes& lanes, float* to) {
-#if defined(__AVX__)
-    _mm256_stream_ps(to, reinterpret_cast<const __m256&>(lanes));
-#else
-    store(lanes, to);
-#endif
   }
 
   FirProblem problem_;

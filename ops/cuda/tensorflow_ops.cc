@@ -116,7 +116,7 @@ struct Cpu {
   template <typename T>
   static void bias_act(OpKernelContext* context, const GanformerBiasAct& args) {
     const CpuBiasAct<typename ElementOf<T>::Cpu> op(args);
-    run_on_cpu(context, op, op.groups(), op.group_elements() * (is_piecewise_linear(args.act) ? 1 : 20));
+    run_on_cpu(context, op, op.tasks(), op.task_elements() * (is_piecewise_linear(args.act) ? 1 : 20));
   }
   template <typename T>
   static void upfirdn2d(OpKernelContext* context, const GanformerUpfirdn2d& args) {
