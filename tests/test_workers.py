@@ -106,7 +106,8 @@ def test_two_workers_and_their_deaths(flags, tmp_path):
     while_training, afterwards = evaluations(results / "both-000")[-4:-2], evaluations(results / "both-000")[-2:]
     for one, other in zip(while_training, afterwards):  # all workers made the images of the first, worker 0 alone those of the second
         assert one["error"] is None and one["settings"] == other["settings"]
-        assert one["values"] == pytest.approx(other["values"], rel=2e-3)
+        # PPL divides differences of images by 1e-8: another order of the same sums moves it by some thousandths.
+        assert one["values"] == pytest.approx(other["values"], rel=1e-2 if "ppl" in one["values"] else 2e-3)
     alone, together = final_arrays(results / "alone-000"), final_arrays(results / "both-000")
     assert alone.keys() == together.keys()
     for name, array in alone.items():
