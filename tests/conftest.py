@@ -13,6 +13,8 @@ os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # TensorFlow 2 multiplies fl
 # For children that compute on the GPU: tflib.init_tf("cpu") hides it from this process and all that inherit its variables.
 STARTED_WITH = dict(os.environ)
 
+LONG = os.environ.get("LONG_TESTS") == "1"  # also what takes too long for every run
+
 # Modules whose tests take minutes, which start first: no core is left waiting for the other's long last test.
 LONG_MODULES = ["test_faults", "test_workers", "test_learning", "test_gallery", "test_readme", "test_cli_training"]
 
@@ -28,6 +30,11 @@ def pytest_collection_modifyitems(items):
         return LONG_MODULES.index(name) if name in LONG_MODULES else len(LONG_MODULES)
 
     items.sort(key=place)
+
+
+def half_of(cases):
+    """Every second case: TensorFlow 1.15 (Python 3.7) tests one half, TensorFlow 2 the other. With LONG_TESTS=1 both test all."""
+    return cases if LONG else cases[sys.version_info < (3, 8) :: 2]
 
 
 def golden_path(*parts):

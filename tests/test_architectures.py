@@ -5,6 +5,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from dnnlib import UserError, tflib
+from tests.conftest import half_of
 from training.loss import discriminator_loss, generator_loss, path_lengths, squared_gradient
 from training.networks import DiscriminatorConfig, GeneratorConfig
 
@@ -148,7 +149,7 @@ def descend(network, loss, explain):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("index", range(COMBINATIONS))
+@pytest.mark.parametrize("index", half_of(range(COMBINATIONS)))
 def test_random_combination(tmp_path, index):
     path = str(tmp_path / "s.pkl")
     g_config, d_config = random_configs(index)
