@@ -4,6 +4,7 @@ import contextlib
 import os
 import warnings
 
+from dnnlib import gpus as gpus_of_driver
 from dnnlib.errors import UserError
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what matters arrives as a Python exception
@@ -64,11 +65,19 @@ def _cuda_devices(gpus):
 def _session_config(optimize):
     config = tf.ConfigProto(allow_soft_placement=True)
     config.graph_options.rewrite_options.disable_meta_optimizer = not optimize
-    config.graph_options.place_pruned_graph = True  # else the first run of every fetch prepares the whole graph: a third of the start-up
+    config.graph_options.place_pruned_graph = _prepares_what_runs()
     config.device_count["CPU"] = _cpu_replicas
     config.gpu_options.allow_growth = True
     _workers.configure(config)
     return config
+
+
+def _prepares_what_runs():
+    """Whether sessions place the part of the graph that a run needs, and leave it as it is, instead of rewriting the whole graph for
+    every new fetch. That is a third of the start-up; on CPUs, rewritten graphs train 2 to 12 % slower in TensorFlow 2, and 8 to 18 %
+    faster in TensorFlow 1.15."""
+    without_gpu = os.environ.get("CUDA_VISIBLE_DEVICES") == "" or gpus_of_driver.driver() is None
+    return without_gpu and not tf.__version__.startswith("1.")
 
 
 def _session_of(graph, optimize=True):
