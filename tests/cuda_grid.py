@@ -142,6 +142,20 @@ def check_bias_act(kernels, seed):
     assert_close(got, expected, 4 * size, dtype)
 
 
+def check_bias_act_long_rows(kernels, pixels, channels_last):
+    """bias_act of floats with every term, of 1030 channels and `pixels` pixels: rows of more than one line of the CPU kernel."""
+    random = np.random.RandomState(pixels)
+    channels, pixel_axis, channel_axis = 1030, (1 if channels_last else 2), (2 if channels_last else 1)
+    shape = (2, pixels, channels) if channels_last else (2, channels, pixels)
+    x, residual, bias, scale, noise = (stored(random.randn(*size), "float32")
+                                       for size in (shape, shape, (channels,), (2, channels), (2, pixels)))
+    bias_as_x = bias[None, None] if channels_last else bias[None, :, None]
+    u = x * np.expand_dims(scale, pixel_axis) + residual + np.expand_dims(noise, channel_axis) + bias_as_x
+    got = kernels.bias_act(x, "lrelu", 0, channels_last, "float32", gain=1.5, clamp=3.0, alpha=0.2, bias=bias, scale=scale,
+                           residual=residual, noise=noise)
+    assert_close(got, np.clip(1.5 * activation("lrelu", u, 0), -3, 3), 4 * (1 + np.abs(u)), "float32")
+
+
 def check_bias_act_in_place(kernels, dtype, channels_last, order):
     """bias_act whose result takes x's place, with every term it may have: the same numbers as in a place of their own."""
     random = np.random.RandomState(order)

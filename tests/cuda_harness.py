@@ -124,16 +124,18 @@ def decode(stored, dtype):
 
 
 class HostMemory:
-    """Blocks of exactly the asked size from malloc, which the address sanitizer watches."""
+    """Blocks of exactly the asked size, which the address sanitizer watches, aligned as TensorFlow's."""
 
     def __init__(self):
         self._libc = ctypes.CDLL(None)
-        self._libc.malloc.restype = _pointer
-        self._libc.malloc.argtypes = [ctypes.c_size_t]
+        self._libc.posix_memalign.argtypes = [ctypes.POINTER(_pointer), ctypes.c_size_t, ctypes.c_size_t]
         self._libc.free.argtypes = [_pointer]
 
     def allocate(self, size):
-        return self._libc.malloc(max(size, 1))
+        block = _pointer()
+        if self._libc.posix_memalign(ctypes.byref(block), 64, max(size, 1)):
+            raise MemoryError(f"{size} bytes")
+        return block.value
 
     def upload(self, pointer, array):
         ctypes.memmove(pointer, array.ctypes.data, array.nbytes)
@@ -332,14 +334,17 @@ def cuda_tool(name):
 
 @functools.lru_cache(maxsize=None)
 def cpu_library(sanitize=False):
-    """Compile the CPU kernels; returns the library's path. With `sanitize`, libasan must be preloaded."""
+    """Compile the CPU kernels; returns the library's path. With `sanitize`, libasan must be preloaded.
+
+    Results go past the caches from 64 KB on, so that the cases of the tests are on both sides.
+    """
     folder = os.path.join(_folder(), "tensorflow", "core", "framework")
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "numeric_types.h"), "w", encoding="utf-8") as file:
         file.write(NUMERIC_TYPES)
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cpu_kernels.cc")
     command = ["g++", "-std=c++14", "-O1", "-march=native", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-fPIC", "-shared"]
-    command += [f"-I{SOURCES}", f"-I{_folder()}", source] + (list(SANITIZE) if sanitize else [])
+    command += ["-DGANFORMER_PAST_CACHE_BYTES=65536", f"-I{SOURCES}", f"-I{_folder()}", source] + (list(SANITIZE) if sanitize else [])
     return _compile(command, f"cpu_{'asan' if sanitize else 'plain'}.so")
 
 

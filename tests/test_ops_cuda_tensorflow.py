@@ -103,6 +103,19 @@ def test_cpu_kernel_for_many_channels_agrees_with_numpy(library, options, channe
     cuda_grid.check_many_channels(TensorFlowKernels(library, "/cpu:0"), (2, 71, 131, channels), taps, dtype, options)
 
 
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_cpu_kernel_for_large_bias_act_agrees_with_numpy(library, channels_last):
+    """A result of 17 MB, which goes past the caches."""
+    cuda_grid.check_bias_act_long_rows(TensorFlowKernels(library, "/cpu:0"), 2100, channels_last)
+
+
+def test_factors_of_zero_are_refused(library, graph):
+    """By the shape function: it divides by them, before an op exists that could refuse them."""
+    for factors in ({"up": 0}, {"down": 0}):
+        with pytest.raises(ValueError, match="up and down are positive"):
+            ops.upfirdn_2d(tf.zeros([1, 8, 8, 8]), np.ones((4, 4)), pad=(2, 2), impl="cuda", **factors)
+
+
 @pytest.mark.gpu
 def test_gpu_kernels_agree_with_numpy(gpu, library):
     if not tflib.devices()[0].startswith("/gpu"):

@@ -106,7 +106,8 @@ def flags(tmp_path_factory):
 
 
 def test_two_workers_and_their_deaths(flags, tmp_path):
-    """Two workers do what one process does, but for rounding; one that dies ends the other; stopped and started again they arrive at the same bits."""
+    """Two workers do what one process does, but for rounding. One that dies ends the other; stopped and started again they arrive at the
+    same bits."""
     results = flags[-1]
     code, out, err = finish(*flags, "--expname", "alone")
     assert code == 0, err

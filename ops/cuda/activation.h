@@ -7,7 +7,7 @@
 
 namespace ganformer {
 
-// The numbers are the interface to Python (ops/custom_ops.py).
+// The numbers are the interface to Python (ops/compiled.py).
 enum Activation { kLinear = 0, kRelu = 1, kLrelu = 2, kTanh = 3, kSigmoid = 4, kElu = 5, kSelu = 6, kSoftplus = 7, kSwish = 8 };
 
 const int kMaxOrder = 8;

@@ -1,5 +1,5 @@
-// Bias-act on the CPU: the same arguments as the launcher's, in lines of neighbouring elements. All terms of a line lie in the
-// first-level cache, repeated where several elements have one in common, so that its results are a single loop.
+// Bias-act on the CPU: the same arguments as the launcher's, in lines of neighbouring elements. Terms that several elements have in
+// common are repeated, so that a line's results are a single loop.
 #pragma once
 
 #include <algorithm>
@@ -43,8 +43,12 @@ class CpuBiasAct {
   explicit CpuBiasAct(const GanformerBiasAct& args) : args_(args), piecewise_(is_piecewise_linear(args.act)) {
     const float clamp = to_float(element_from<T>(args.clamp));  // as the stored output shows it
     spec_ = make_activation(args.act, args.order, args.alpha, args.gain, clamp);
-    pixels_ = args.channels_last ? std::max<int64_t>(1, kLine / args.channels) : 1;
-    blocks_ = args.channels_last ? (args.pixels + pixels_ - 1) / pixels_ : args.channels;
+    if (args.channels_last && !args.scale && (!args.noise || args.noise_samples == args.samples)) {
+      args_.pixels *= args.samples;  // nothing depends on the sample
+      args_.samples = args_.noise_samples = 1;
+    }
+    pixels_ = args.channels_last ? std::max<int64_t>(1, std::min(args_.pixels, kLine / args.channels)) : 1;
+    blocks_ = args.channels_last ? (args_.pixels + pixels_ - 1) / pixels_ : args.channels;
     if (args.bias) bias_ = decode(args.bias, 1, args.channels);
     if (args.scale) scale_ = decode(args.scale, args.samples, args.channels);
     const uint64_t elements = args.samples * args.pixels * args.channels;

@@ -20,6 +20,8 @@ class TaskQueue {
  public:
   TaskQueue(const Op& op, int64_t tasks, int64_t at_once) : op_(op), tasks_(tasks), at_once_(at_once), next_(0), left_(tasks) {}
 
+  bool has_tasks() const { return next_.load() < tasks_; }
+
   // Runs tasks until all are taken. Op must live until wait() has returned, the queue until the last work().
   void work() {
     for (int64_t first = next_.fetch_add(at_once_); first < tasks_; first = next_.fetch_add(at_once_)) {
@@ -49,14 +51,25 @@ class TaskQueue {
   std::condition_variable finished_;
 };
 
-// op.run over all tasks on up to `threads` threads, the caller among them. schedule(function) has a thread of the pool call it.
+// A thread of the pool that works on the queue; it has the next one called before it begins.
 template <typename Op, typename Schedule>
-void run_tasks(const Op& op, int64_t tasks, int64_t task_elements, int threads, const Schedule& schedule) {
+void call_helper(const std::shared_ptr<TaskQueue<Op>>& queue, int64_t helpers, const Schedule& schedule) {
+  if (helpers == 0 || !queue->has_tasks()) return;
+  schedule([queue, helpers, schedule] {
+    call_helper(queue, helpers - 1, schedule);
+    queue->work();
+  });
+}
+
+// op.run over all tasks on up to `threads` threads, the caller among them. schedule(function) has a thread of the pool call it; copies of
+// it outlive the call. An exception would leave op under the hands of other threads: it ends the process.
+template <typename Op, typename Schedule>
+void run_tasks(const Op& op, int64_t tasks, int64_t task_elements, int threads, const Schedule& schedule) noexcept {
   const int64_t at_once = std::max<int64_t>(1, kElementsAtOnce / std::max<int64_t>(1, task_elements));
   const int64_t helpers = std::min<int64_t>(threads, (tasks + at_once - 1) / at_once) - 1;
   if (helpers <= 0) return op.run(0, tasks);
   const auto queue = std::make_shared<TaskQueue<Op>>(op, tasks, at_once);
-  for (int64_t i = 0; i < helpers; i++) schedule([queue] { queue->work(); });
+  call_helper(queue, helpers, schedule);
   queue->work();
   queue->wait();
 }

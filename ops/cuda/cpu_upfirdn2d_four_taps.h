@@ -12,10 +12,14 @@
 
 namespace ganformer {
 
+inline bool takes_cpu_four_taps(const FirProblem& problem) {
+  return problem.channels_last && problem.channels % kLanes == 0 && has_four_tap_variant(problem);
+}
+
 template <int kVariant>
 class CpuUpfirdn2dFourTaps {
  public:
-  explicit CpuUpfirdn2dFourTaps(const FirProblem& problem, const void* x, void* y)
+  CpuUpfirdn2dFourTaps(const FirProblem& problem, const void* x, void* y)
       : problem_(problem),
         x_(static_cast<const float*>(x)),
         y_(static_cast<float*>(y)),
@@ -31,10 +35,6 @@ class CpuUpfirdn2dFourTaps {
         along_x_.of[out][sample] = axis_tap(problem.x_axis, problem.flip, walk_tap<kVariant>(out, sample));
       }
     }
-  }
-
-  static bool takes(const FirProblem& problem) {
-    return problem.channels_last && problem.channels % kLanes == 0 && has_four_tap_variant(problem);
   }
 
   int64_t tasks() const { return problem_.samples * strips_; }
@@ -59,7 +59,7 @@ class CpuUpfirdn2dFourTaps {
   static const int64_t kStrip = 8;           // steps down of a task
   static const int64_t kTileFloats = 16384;  // of a row of a tile: the rows of a step stay in the second-level cache
 
-  // Those that an output of a step has at the window's samples.
+  // The taps that an output of a step has at the window's samples.
   struct Taps {
     float of[W::kOut][W::kWindow];
   };

@@ -13,7 +13,7 @@ namespace ganformer {
 template <typename T, typename Runner>
 void with_cpu_upfirdn2d(const GanformerUpfirdn2d& args, const Runner& runner) {
   const FirProblem problem = make_problem(args);
-  if (std::is_same<T, float>::value && CpuUpfirdn2dFourTaps<kSame>::takes(problem)) {
+  if (std::is_same<T, float>::value && takes_cpu_four_taps(problem)) {
     if (args.up_x == 2) {
       runner(CpuUpfirdn2dFourTaps<kUp2>(problem, args.x, args.y));
     } else if (args.down_x == 2) {

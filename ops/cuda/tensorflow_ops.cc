@@ -6,6 +6,9 @@
 #include <cuda_runtime_api.h>
 #endif
 
+#include <functional>
+#include <utility>
+
 #include "cpu_bias_act.h"
 #include "cpu_tasks.h"
 #include "cpu_upfirdn2d_kernels.h"
@@ -64,6 +67,7 @@ REGISTER_OP("GanformerUpfirdn2d")
       TF_RETURN_IF_ERROR(c->GetAttr("pad", &pad));
       TF_RETURN_IF_ERROR(c->GetAttr("channels_last", &channels_last));
       if (up.size() != 2 || down.size() != 2 || pad.size() != 4) return InvalidArgument("up and down take 2 numbers, pad 4");
+      if (up[0] < 1 || up[1] < 1 || down[0] < 1 || down[1] < 1) return InvalidArgument("up and down are positive");
       tensorflow::shape_inference::ShapeHandle x, y;
       TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &x));
       y = x;
@@ -105,7 +109,8 @@ struct ElementOf<tensorflow::bfloat16> {
 template <typename Op>
 void run_on_cpu(OpKernelContext* context, const Op& op, int64_t tasks, int64_t task_elements) {
   const auto& pool = *context->device()->tensorflow_cpu_worker_threads();
-  run_tasks(op, tasks, task_elements, pool.num_threads, [&pool](std::function<void()> work) { pool.workers->Schedule(std::move(work)); });
+  auto* const workers = pool.workers;
+  run_tasks(op, tasks, task_elements, pool.num_threads, [workers](std::function<void()> work) { workers->Schedule(std::move(work)); });
 }
 
 const void* pointer_or_null(const Tensor& tensor) { return tensor.NumElements() ? tensor.tensor_data().data() : nullptr; }
