@@ -40,7 +40,7 @@ void multiply_factor(const ActivationSpec& spec, const float* ref, const float* 
 template <typename T>
 class CpuBiasAct {
  public:
-  explicit CpuBiasAct(const GanformerBiasAct& args) : args_(args), piecewise_(is_piecewise_linear(args.act)) {
+  explicit CpuBiasAct(const GanformerBiasAct& args) : args_(args), piecewise_(is_piecewise_linear(args.act)), zeros_(kLine, 0.f), ones_(kLine, 1.f) {
     const float clamp = to_float(element_from<T>(args.clamp));  // as the stored output shows it
     spec_ = make_activation(args.act, args.order, args.alpha, args.gain, clamp);
     if (args.channels_last && !args.scale && (!args.noise || args.noise_samples == args.samples)) {
@@ -74,9 +74,6 @@ class CpuBiasAct {
 
  private:
   struct Buffers {
-    Buffers() { std::fill(zeros, zeros + kLine, 0.f), std::fill(ones, ones + kLine, 1.f); }
-
-    float zeros[kLine], ones[kLine];
     float x[kLine], y[kLine], other[kLine];  // other: the residual, or ref
     float scale[kLine], noise[kLine], bias[kLine];
   };
@@ -128,16 +125,16 @@ class CpuBiasAct {
   void run_line(int64_t sample, int64_t first, int64_t at, int64_t count, Buffers* buffers) const {
     const int64_t start = sample * args_.pixels * args_.channels + first;
     const float* const x = elements(args_.x, start, count, buffers->x);
-    const float* const bias = channel_line(bias_, 0, first, at, count, buffers->zeros, buffers->bias);
+    const float* const bias = channel_line(bias_, 0, first, at, count, zeros_.data(), buffers->bias);
     float* const y = place_of(static_cast<T*>(args_.y) + start, buffers);
     if (spec_.order > 0) {
-      const float* const ref = args_.ref ? elements(args_.ref, start, count, buffers->other) : buffers->zeros;
+      const float* const ref = args_.ref ? elements(args_.ref, start, count, buffers->other) : zeros_.data();
       piecewise_ ? multiply_factor<true>(spec_, ref, bias, x, count, y) : multiply_factor<false>(spec_, ref, bias, x, count, y);
     } else {
       LineTerms terms;
-      terms.scale = channel_line(scale_, sample, first, at, count, buffers->ones, buffers->scale);
-      terms.residual = args_.residual ? elements(args_.residual, start, count, buffers->other) : buffers->zeros;
-      terms.noise = noise_line(sample, first, at, count, buffers->zeros, buffers->noise);
+      terms.scale = channel_line(scale_, sample, first, at, count, ones_.data(), buffers->scale);
+      terms.residual = args_.residual ? elements(args_.residual, start, count, buffers->other) : zeros_.data();
+      terms.noise = noise_line(sample, first, at, count, zeros_.data(), buffers->noise);
       terms.bias = bias;
       piecewise_ ? activate_line<true>(spec_, terms, x, count, y) : activate_line<false>(spec_, terms, x, count, y);
     }
@@ -168,6 +165,7 @@ class CpuBiasAct {
   bool piecewise_, past_cache_;
   int64_t pixels_, blocks_;  // pixels of a block of channels last, else 1; blocks of a sample
   std::vector<float> bias_, scale_;
+  const std::vector<float> zeros_, ones_;  // lines of absent terms
 };
 
 }  // namespace ganformer
