@@ -2,8 +2,8 @@
 
 Bytes that an op must move (each input and output once) over its time, as a fraction of the same device's copy bandwidth. On the CPU the
 ops run in TensorFlow, beside their reference twins. On the GPU their kernels run without TensorFlow, whose own time for an op is as long
-as theirs, on arrays that are not in the cache any more; with --torch beside the equivalent PyTorch composition. Cases run in turn, several
-rounds; the best round counts, since other load can only slow a round down.
+as theirs, on arrays that are not in the cache any more, beside a copy of as many bytes; with --torch beside the equivalent PyTorch
+composition too. Cases run in turn, several rounds; the best round counts, since other load can only slow a round down.
 """
 
 import argparse
@@ -50,10 +50,10 @@ def print_table(rows):
     titles = [f"{'op':12} {'type':8} {'layout':6} {'N, C, H, W':18} {'ms':>8} {'of copy':>8}"]
     lines = [[f"{row['op']:12} {row['dtype']:8} {row['layout']:6} {', '.join(map(str, row['shape'])):18} {row['ms']:8.4f} "
               f"{row['of_copy']:8.0%}"] for row in rows]
-    for other in [name for name in ("reference", "torch") if f"{name}_ms" in rows[0]]:
+    for other in [name for name in ("reference", "copy", "torch") if f"{name}_ms" in rows[0]]:
         titles.append(f"{other:>10} {'times':>6}")
         for line, row in zip(lines, rows):
-            line.append(f"{row[other + '_ms']:10.4f} {row[other + '_ms'] / row['ms']:6.1f}")
+            line.append(f"{row[other + '_ms']:10.4f} {row[other + '_ms'] / row['ms']:6.2f}")
     for line in [titles, *lines]:
         print(" ".join(line))
 

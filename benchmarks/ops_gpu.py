@@ -38,7 +38,8 @@ def measure_all(cases, with_torch):
         with_torch: also PyTorch's composition.
 
     Returns:
-        (dict that describes the machine, list of dicts: description, milliseconds and the fraction of the copy bandwidth of every case)
+        (dict that describes the machine, list of dicts: description, milliseconds and the fraction of the copy bandwidth of every case,
+        milliseconds of a copy of the same size)
 
     Raises:
         UserError: no GPU, no nvcc or no PyTorch.
@@ -54,6 +55,7 @@ def measure_all(cases, with_torch):
     timers = {"copy": lambda: stopwatch.seconds([stopwatch.copy])}
     for case in cases:
         timers[case, "ms"] = functools.partial(kernel_seconds, case, rotated, kernels, device, stopwatch)
+        timers[case, "copy_ms"] = functools.partial(copy_seconds, case, rotated, device, stopwatch)
         if with_torch:
             timers[case, "torch_ms"] = functools.partial(torch_seconds, case, rotated, stopwatch)
     rounds = [{name: timer() for name, timer in timers.items()} for _ in range(ROUNDS)]
@@ -85,7 +87,7 @@ def describe(case, best, copy):
     """The row of a case, from all best times in seconds and the copy bandwidth in bytes per second."""
     op, dtype, data_format, shape = case
     row = {"op": op, "dtype": dtype, "layout": data_format, "shape": list(shape), "of_copy": moved(case) / best[case, "ms"] / copy}
-    return {**row, **{name: 1e3 * best[case, name] for name in ("ms", "torch_ms") if (case, name) in best}}
+    return {**row, **{name: 1e3 * best[case, name] for name in ("ms", "copy_ms", "torch_ms") if (case, name) in best}}
 
 
 class Stopwatch:
@@ -135,6 +137,20 @@ def kernel_seconds(case, rotated, kernels, device, stopwatch):
     """Seconds of one launch of a case's kernel, on arrays that together exceed `rotated` bytes."""
     with on_device(case, rotated, kernels, device) as structs:
         return stopwatch.seconds([functools.partial(kernels.launch, args) for args in structs])
+
+
+def copy_seconds(case, rotated, device, stopwatch):
+    """Seconds of the driver's copy of as many bytes as a case must move, between arrays that together exceed `rotated` bytes."""
+    size = moved(case) // 2
+    part = -(-size // ALIGNMENT) * ALIGNMENT
+    sets = sets_over(rotated, 2 * part)
+    block = device.allocate(2 * sets * part)
+    try:
+        cuda_harness.fill(device, block, 2 * sets * part, random_values(case[1]))
+        sources = [block + 2 * number * part for number in range(sets)]
+        return stopwatch.seconds([functools.partial(device.copy, source + part, source, size) for source in sources])
+    finally:
+        device.free(block)
 
 
 def arguments(case):

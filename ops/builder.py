@@ -21,7 +21,8 @@ from ops.toolchain import BuildError
 SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cuda")
 KERNELS = ("bias_act.cu", "upfirdn2d.cu")
 REGISTRATION = "tensorflow_ops.cc"
-HOST_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-DNDEBUG", "-Wno-deprecated-declarations")
+HOST_FLAGS = ("-O3", "-march=native", "-U__AVX512FP16__",  # which the Eigen of TensorFlow 2 cannot be compiled with
+              "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-DNDEBUG", "-Wno-deprecated-declarations")
 NVCC_FLAGS = ("-O3", "-std=c++14", "-Xcompiler", "-fPIC")
 LOCK_TIMEOUT = 900.0  # seconds to wait for another process that builds the same library
 BUILD_TIMEOUT = 1800.0  # seconds for one build

@@ -85,6 +85,30 @@ def check_many_channels(kernels, shape, taps, dtype, options):
     assert_close(got, upfirdn2d_by_axes(x, fy, fx, **options), magnitude, dtype)
 
 
+PLANES = [(2, 3, 5, 4), (1, 4, 70, 8), (3, 11, 33, 32), (2, 2, 20, 68), (1, 1, 9, 132), (1, 2, 8, 6)]  # [N, C, H, W]
+PLANES_OPTIONS = [  # the networks', whose rows are read and written as whole words where the widths allow, and others beside them
+    {"up": (2, 2), "pad": (2, 1, 2, 1)},
+    {"up": (2, 2), "pad": (2, 1, 1, 2)},
+    {"up": (2, 2), "pad": (1, 2, 2, 1)},
+    {"up": (2, 2), "pad": (2, 0, 3, -1)},
+    {"down": (2, 2), "pad": (1, 1, 1, 1)},
+    {"down": (2, 2), "pad": (2, 1, 0, 3)},
+    {"pad": (1, 1, 2, 2)},
+    {"pad": (2, 2, 1, 1)},
+]
+
+
+def check_planes(kernels, shape, dtype, options, misaligned):
+    """upfirdn2d of channels-first pictures [N, C, H, W] with a separable 4-tap filter."""
+    random = np.random.RandomState(shape[3])
+    x = stored(random.randn(*shape), dtype)
+    fy, fx = (stored(random.randn(4), "float32") for _ in range(2))
+    got = kernels.upfirdn2d(x, fy, fx, dtype=dtype, channels_last=False, misaligned=misaligned, **options)
+    options = {"up": (1, 1), "down": (1, 1), "channels_last": False, **options}
+    magnitude = upfirdn2d(np.abs(x), np.abs(np.outer(fy, fx)), **options)
+    assert_close(got, upfirdn2d(x, np.outer(fy, fx), **options), magnitude, dtype)
+
+
 def stored(values, dtype):
     """Values as they are after rounding to `dtype`."""
     return decode(encode(values, dtype), dtype)

@@ -59,14 +59,14 @@ def test_ops_on_a_gpu(stand_ins, monkeypatch, tmp_path, capsys):
     assert printed[0] == "GPU 7; driver 580.159.04; nvcc release 13.0, V13.0.88"
     assert re.match(r"copy: \d+\.\d GB/s; arrays exceed 0 MB together", printed[1])
     assert printed[2] == f"python -m benchmarks.ops --device gpu --quick --output {tmp_path / 'results.json'}"
-    assert printed[3].split() == ["op", "type", "layout", "N,", "C,", "H,", "W", "ms", "of", "copy"]
+    assert printed[3].split() == ["op", "type", "layout", "N,", "C,", "H,", "W", "ms", "of", "copy", "copy", "times"]
     assert [line.split()[:2] for line in printed[4:]] == [[op, dtype] for op, dtype, _, _ in cases]
     results = json.loads((tmp_path / "results.json").read_text())
     assert (results["gpu"], results["rotated_bytes"]) == ("GPU 7", 4 * 40000)
     for row in results["cases"]:
         size = MOVED[row["op"]] * {"float32": 4, "float16": 2}[row["dtype"]]
         assert row["of_copy"] == pytest.approx(size / (row["ms"] / 1e3) / results["copy_bytes_per_second"])
-        assert row["ms"] > 0
+        assert row["ms"] > 0 and row["copy_ms"] > 0
 
 
 @pytest.mark.parametrize("hide, complaint", [

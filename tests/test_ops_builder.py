@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
@@ -229,6 +230,18 @@ def test_gpus_and_requests_that_cannot_be_served(monkeypatch):
         toolchain.wanted_capabilities()
     monkeypatch.setenv("GANFORMER_CUDA_ARCH", "9.0, 7.5")
     assert toolchain.wanted_capabilities() == [75, 90]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
+def test_registration_compiles_for_processors_with_half_precision_arithmetic():
+    """The servers of newer GPUs have such, and the Eigen of TensorFlow 2.21 does not compile where g++ says so."""
+    flags = [{"-march=native": "-march=sapphirerapids"}.get(flag, flag) for flag in builder.HOST_FLAGS]
+    if subprocess.run(["g++", "-march=sapphirerapids", "-E", "-"], stdin=subprocess.DEVNULL, capture_output=True).returncode:
+        pytest.skip("g++ does not know these processors")
+    command = ["g++", *flags, *toolchain.tensorflow_flags().compile, "-fsyntax-only", os.path.join(builder.SOURCES, builder.REGISTRATION)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 def test_auto_on_a_cpu_never_compiles(machine, capsys):

@@ -46,7 +46,9 @@ def test_kernels_on_host_agree_with_numpy(build):
     run_grid(cuda_harness.Kernels(build(), cuda_harness.HostMemory()), CASES)
 
 
-def run_more_of_bias_act(kernels):
+def run_more(kernels):
+    for case in itertools.product(cuda_grid.PLANES, cuda_harness.TYPES, cuda_grid.PLANES_OPTIONS, (False, True)):
+        cuda_grid.check_planes(kernels, *case)
     for channels_last in (True, False):
         cuda_grid.check_bias_act_long_rows(kernels, 1100, channels_last)
     for case in itertools.product(cuda_harness.TYPES, (True, False), range(3)):
@@ -56,8 +58,8 @@ def run_more_of_bias_act(kernels):
 @needs_gxx
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [cuda_harness.shim_library, cuda_harness.cpu_library])
-def test_kernels_on_host_with_long_rows_and_over_their_input(build):
-    run_more_of_bias_act(cuda_harness.Kernels(build(), cuda_harness.HostMemory()))
+def test_kernels_on_host_with_planes_long_rows_and_over_their_input(build):
+    run_more(cuda_harness.Kernels(build(), cuda_harness.HostMemory()))
 
 
 @needs_gxx
@@ -296,7 +298,7 @@ def main(where, case, library=None):
         return run_large(kernels, memory)
     else:
         run_grid(kernels, range(int(case)))
-        run_more_of_bias_act(kernels)
+        run_more(kernels)
         for options in cuda_grid.MANY_CHANNELS_OPTIONS:
             for dtype in cuda_harness.TYPES:
                 cuda_grid.check_many_channels(kernels, (1, 9, 8, 16), 4, dtype, options)

@@ -7,43 +7,44 @@ namespace {
 
 const int kThreads = 256;
 
-// Division by a number that the launch knows, in a few instructions where both have less than 32 bits: with 2^(s-1) < by <= 2^s, n / by is
-// (n + n * m / 2^32) / 2^s for m = 2^32 (2^s - by) / by + 1 (Granlund, Montgomery, Division by Invariant Integers, section 4).
+// Division by a number that the launch knows, of numbers below 2^31: with 2^(s-1) < by <= 2^s, n / by is (n + n * m / 2^32) / 2^s for
+// m = 2^32 (2^s - by) / by + 1 (Granlund, Montgomery, Division by Invariant Integers, section 4).
 struct Divisor {
-  int64_t by;
-  uint32_t multiplier, shift;
+  uint32_t by, multiplier, shift;
 };
 
 inline Divisor make_divisor(int64_t by) {
-  Divisor divisor = {by, 0, 0};
-  while (divisor.shift < 31 && (int64_t(1) << divisor.shift) < by) divisor.shift++;
+  Divisor divisor = {static_cast<uint32_t>(by), 0, 0};
+  while ((int64_t(1) << divisor.shift) < by) divisor.shift++;
   divisor.multiplier = static_cast<uint32_t>((((uint64_t(1) << divisor.shift) - by) << 32) / by + 1);
   return divisor;
 }
 
-__device__ __forceinline__ int64_t quotient(int64_t value, const Divisor& divisor) {
-  if ((value | divisor.by) >> 31) return value / divisor.by;
-  const uint32_t low = static_cast<uint32_t>(value);
-  const uint32_t product = static_cast<uint32_t>((static_cast<uint64_t>(low) * divisor.multiplier) >> 32);
-  return (low + product) >> divisor.shift;
+__device__ __forceinline__ uint32_t quotient(uint32_t value, const Divisor& divisor) {
+  const uint32_t product = static_cast<uint32_t>((static_cast<uint64_t>(value) * divisor.multiplier) >> 32);
+  return (value + product) >> divisor.shift;
 }
 
-// The sizes as vectors: `inner` of them follow each other along the innermost axis, `middle` such rows make a sample.
-struct Layout {
-  int64_t packs;
+// What a kernel works on, of fewer than 2^31 elements. `inner` vectors follow each other along the innermost axis, `middle` such rows
+// make a sample.
+struct Part {
+  const void *x, *scale, *residual, *noise, *bias, *ref;
+  void* y;
+  uint32_t packs, channels, noise_stride;  // noise_stride: elements from one sample's noise to the next
   Divisor inner, middle;
+  bool channels_last;
 };
 
 struct Position {
-  int64_t sample, channel, pixel;
+  uint32_t sample, channel, pixel;
 };
 
 template <int kSize>
-__device__ __forceinline__ Position locate(const Layout& layout, bool channels_last, int64_t pack) {
-  const int64_t row = quotient(pack, layout.inner);
-  const int64_t sample = quotient(row, layout.middle);
-  const int64_t in_row = (pack - row * layout.inner.by) * kSize;
-  const int64_t in_sample = row - sample * layout.middle.by;
+__device__ __forceinline__ Position locate(const Part& part, bool channels_last, uint32_t pack) {
+  const uint32_t row = quotient(pack, part.inner);
+  const uint32_t sample = quotient(row, part.middle);
+  const uint32_t in_row = (pack - row * part.inner.by) * kSize;
+  const uint32_t in_sample = row - sample * part.middle.by;
   return channels_last ? Position{sample, in_row, in_sample} : Position{sample, in_sample, in_row};
 }
 
@@ -53,7 +54,7 @@ struct Operand {
   static const int kNumbers = kEach ? kSize : 1;
   Words<T, kNumbers> words;
 
-  __device__ __forceinline__ Operand(const void* base, int64_t index) : words() {
+  __device__ __forceinline__ Operand(const void* base, uint32_t index) : words() {
     if (base) words = load_constant_words<T, kNumbers>(static_cast<const T*>(base) + index);
   }
   __device__ __forceinline__ void get(float (&out)[kSize]) const {
@@ -70,67 +71,114 @@ struct Operand {
   }
 };
 
-// All operands are asked for before the first is used. y may be x.
+// All operands are asked for before the first is used. y may be x. Vectors of one element serve both layouts.
 template <typename T, int kSize, bool kChannelsLast, bool kPiecewise>
-__global__ void __launch_bounds__(kThreads) value_kernel(GanformerBiasAct args, ActivationSpec spec, Layout layout) {
+__global__ void __launch_bounds__(kThreads) value_kernel(Part part, ActivationSpec spec) {
   typedef Operand<T, kSize, true> Whole;
   typedef Operand<T, kSize, kChannelsLast> ByChannel;
   typedef Operand<T, kSize, !kChannelsLast> ByPixel;
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t pack = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; pack < layout.packs; pack += stride) {
-    const int64_t index = pack * kSize;
-    const Words<T, kSize> x = load_words<T, kSize>(static_cast<const T*>(args.x) + index);
-    const Whole residual(args.residual, index);
-    const Position at = locate<kSize>(layout, args.channels_last, pack);
-    const ByChannel scale(args.scale, at.sample * args.channels + at.channel), bias(args.bias, at.channel);
-    const ByPixel noise(args.noise, (args.noise_samples == 1 ? 0 : at.sample * args.pixels) + at.pixel);
+  for (uint32_t pack = blockIdx.x * kThreads + threadIdx.x; pack < part.packs; pack += gridDim.x * kThreads) {
+    const uint32_t index = pack * kSize;
+    const Words<T, kSize> x = load_words<T, kSize>(static_cast<const T*>(part.x) + index);
+    const Whole residual(part.residual, index);
+    const Position at = locate<kSize>(part, kSize == 1 ? part.channels_last : kChannelsLast, pack);
+    const ByChannel scale(part.scale, at.sample * part.channels + at.channel), bias(part.bias, at.channel);
+    const ByPixel noise(part.noise, at.sample * part.noise_stride + at.pixel);
     float u[kSize];
     unpack<T, kSize>(x, u);
-    if (args.scale) {
+    if (part.scale) {
       float factor[kSize];
       scale.get(factor);
       GF_UNROLL
       for (int i = 0; i < kSize; i++) u[i] *= factor[i];
     }
-    if (args.residual) residual.add_to(u);
-    if (args.noise) noise.add_to(u);
-    if (args.bias) bias.add_to(u);
+    if (part.residual) residual.add_to(u);
+    if (part.noise) noise.add_to(u);
+    if (part.bias) bias.add_to(u);
     GF_UNROLL
     for (int i = 0; i < kSize; i++) u[i] = activate<kPiecewise>(spec, u[i]);
-    store<T, kSize>(u, static_cast<T*>(args.y) + index);
+    store<T, kSize>(u, static_cast<T*>(part.y) + index);
   }
 }
 
 template <typename T, int kSize, bool kChannelsLast, bool kPiecewise>
 __global__ void __launch_bounds__(kThreads)
-    derivative_kernel(GF_GRID_CONSTANT const GanformerBiasAct args, GF_GRID_CONSTANT const ActivationSpec spec, Layout layout) {
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * kThreads;
-  for (int64_t pack = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x; pack < layout.packs; pack += stride) {
-    const int64_t index = pack * kSize;
-    const Words<T, kSize> words = load_words<T, kSize>(static_cast<const T*>(args.x) + index);
-    const Operand<T, kSize, true> ref(args.ref, index);
+    derivative_kernel(GF_GRID_CONSTANT const Part part, GF_GRID_CONSTANT const ActivationSpec spec) {
+  for (uint32_t pack = blockIdx.x * kThreads + threadIdx.x; pack < part.packs; pack += gridDim.x * kThreads) {
+    const uint32_t index = pack * kSize;
+    const Words<T, kSize> words = load_words<T, kSize>(static_cast<const T*>(part.x) + index);
+    const Operand<T, kSize, true> ref(part.ref, index);
     float x[kSize], u[kSize];
     ref.get(u);
-    if (!kPiecewise && args.bias) {
-      const Position at = locate<kSize>(layout, args.channels_last, pack);
-      Operand<T, kSize, kChannelsLast>(args.bias, at.channel).add_to(u);
+    if (!kPiecewise && part.bias) {
+      const Position at = locate<kSize>(part, kSize == 1 ? part.channels_last : kChannelsLast, pack);
+      Operand<T, kSize, kChannelsLast>(part.bias, at.channel).add_to(u);
     }
     unpack<T, kSize>(words, x);
     GF_UNROLL
     for (int i = 0; i < kSize; i++) x[i] *= activation_factor<kPiecewise>(spec, u[i]);
-    store<T, kSize>(x, static_cast<T*>(args.y) + index);
+    store<T, kSize>(x, static_cast<T*>(part.y) + index);
   }
 }
 
+template <typename T>
+const void* moved(const void* pointer, int64_t elements) {
+  return pointer ? static_cast<const T*>(pointer) + elements : nullptr;
+}
+
+// `rows` of one or several samples' rows along the innermost axis, from row `first` of sample `sample` on.
+template <typename T, int kSize>
+Part part_of(const GanformerBiasAct& args, int64_t sample, int64_t first, int64_t rows) {
+  const bool last = args.channels_last;
+  const int64_t inner = last ? args.channels : args.pixels, middle = last ? args.pixels : args.channels;
+  const int64_t element = (sample * middle + first) * inner;
+  const int64_t channel = last ? 0 : first, pixel = last ? first : 0;
+  const int64_t noise_stride = args.noise_samples == 1 ? 0 : args.pixels;
+  Part part;
+  part.x = moved<T>(args.x, element);
+  part.residual = moved<T>(args.residual, element);
+  part.ref = moved<T>(args.ref, element);
+  part.y = const_cast<void*>(moved<T>(args.y, element));
+  part.scale = moved<T>(args.scale, sample * args.channels + channel);
+  part.bias = moved<T>(args.bias, channel);
+  part.noise = moved<T>(args.noise, sample * noise_stride + pixel);
+  part.packs = static_cast<uint32_t>(rows * (inner / kSize));
+  part.channels = static_cast<uint32_t>(args.channels);
+  part.noise_stride = static_cast<uint32_t>(noise_stride);
+  part.inner = make_divisor(inner / kSize);
+  part.middle = make_divisor(middle);
+  part.channels_last = last;
+  return part;
+}
+
 template <typename T, int kSize, bool kChannelsLast, bool kPiecewise>
-void launch(const GanformerBiasAct& args, const ActivationSpec& spec, cudaStream_t stream) {
-  const int64_t inner = args.channels_last ? args.channels : args.pixels, middle = args.channels_last ? args.pixels : args.channels;
-  const Layout layout = {args.samples * middle * inner / kSize, make_divisor(inner / kSize), make_divisor(middle)};
-  const unsigned blocks = block_count(layout.packs, kThreads);
+void launch(const GanformerBiasAct& args, const ActivationSpec& spec, int64_t sample, int64_t first, int64_t rows, cudaStream_t stream) {
+  const Part part = part_of<T, kSize>(args, sample, first, rows);
+  const unsigned blocks = block_count(part.packs, kThreads);
   if (args.order == 0) {
-    GF_LAUNCH((value_kernel<T, kSize, kChannelsLast, kPiecewise>), blocks, kThreads, 0, stream, args, spec, layout);
+    GF_LAUNCH((value_kernel<T, kSize, kChannelsLast, kPiecewise>), blocks, kThreads, 0, stream, part, spec);
   } else {
-    GF_LAUNCH((derivative_kernel<T, kSize, kChannelsLast, kPiecewise>), blocks, kThreads, 0, stream, args, spec, layout);
+    GF_LAUNCH((derivative_kernel<T, kSize, kChannelsLast, kPiecewise>), blocks, kThreads, 0, stream, part, spec);
+  }
+}
+
+// Several samples at once, or rows of one where these are too large.
+template <typename T, int kSize, bool kChannelsLast, bool kPiecewise>
+void launch_parts(const GanformerBiasAct& args, const ActivationSpec& spec, cudaStream_t stream) {
+  const int64_t inner = args.channels_last ? args.channels : args.pixels, middle = args.channels_last ? args.pixels : args.channels;
+  const int64_t together = GF_PART_ELEMENTS / (inner * middle);
+  if (together > 0) {
+    for (int64_t n = 0; n < args.samples; n += together) {
+      const int64_t samples = together < args.samples - n ? together : args.samples - n;
+      launch<T, kSize, kChannelsLast, kPiecewise>(args, spec, n, 0, samples * middle, stream);
+    }
+    return;
+  }
+  const int64_t rows = GF_PART_ELEMENTS / inner;
+  for (int64_t n = 0; n < args.samples; n++) {
+    for (int64_t first = 0; first < middle; first += rows) {
+      launch<T, kSize, kChannelsLast, kPiecewise>(args, spec, n, first, rows < middle - first ? rows : middle - first, stream);
+    }
   }
 }
 
@@ -141,11 +189,11 @@ void launch_activation(const GanformerBiasAct& args, const ActivationSpec& spec,
   bool whole = (args.channels_last ? args.channels : args.pixels) % kPack == 0;
   for (const void* pointer : pointers) whole = whole && aligned16(pointer);
   if (!whole) {
-    launch<T, 1, true, kPiecewise>(args, spec, stream);  // of single elements, whatever the layout
+    launch_parts<T, 1, true, kPiecewise>(args, spec, stream);
   } else if (args.channels_last) {
-    launch<T, kPack, true, kPiecewise>(args, spec, stream);
+    launch_parts<T, kPack, true, kPiecewise>(args, spec, stream);
   } else {
-    launch<T, kPack, false, kPiecewise>(args, spec, stream);
+    launch_parts<T, kPack, false, kPiecewise>(args, spec, stream);
   }
 }
 
@@ -168,6 +216,7 @@ extern "C" int ganformer_bias_act(const GanformerBiasAct* args, void* stream) {
   using namespace ganformer;
   if (args->order < 0 || args->order > kMaxOrder || args->act < kLinear || args->act > kSwish) return cudaErrorInvalidValue;
   if (args->samples * args->channels * args->pixels == 0) return cudaSuccess;
+  if ((args->channels_last ? args->channels : args->pixels) > GF_PART_ELEMENTS) return cudaErrorInvalidValue;
   const cudaStream_t on = static_cast<cudaStream_t>(stream);
   switch (args->type) {
     case GANFORMER_FLOAT32: launch_type<float>(*args, on); break;

@@ -26,8 +26,8 @@
 #define GF_SHARED(name) float* name = static_cast<float*>(shim::shared)
 #define GF_UNROLL
 #define GF_GRID_CONSTANT
-#define GF_MAX_BLOCKS 7      // small, so that the loops over further tiles run
-#define GF_WALK_THREADS 500  // small, so that there are long strips too
+#define GF_MAX_BLOCKS 7            // small, so that the loops over further tiles run
+#define GF_PART_ELEMENTS (1 << 16)  // small, so that tensors are taken in parts
 #define GF_LAUNCH(kernel, grid, block, shared, stream, ...) \
   shim::launch(grid, block, shared, stream, false, [&] { kernel(__VA_ARGS__); })
 #define GF_LAUNCH_TILED(kernel, grid, block, shared, stream, ...) \
@@ -91,6 +91,7 @@ struct Fiber {
   ucontext_t context;
   std::vector<char> stack = std::vector<char>(128 << 10);
   bool finished = false;
+  unsigned exchanges = 0;
 };
 
 inline ucontext_t scheduler;
@@ -134,6 +135,7 @@ inline void run_tiled_block(unsigned threads) {
   for (unsigned t = 0; t < threads; t++) {
     Fiber& fiber = *fibers[t];
     fiber.finished = false;
+    fiber.exchanges = 0;
     getcontext(&fiber.context);
     fiber.context.uc_stack.ss_sp = fiber.stack.data();
     fiber.context.uc_stack.ss_size = fiber.stack.size();
@@ -183,3 +185,24 @@ inline void launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t, boo
 }  // namespace shim
 
 inline void __syncthreads() { shim::barrier(); }
+
+namespace ganformer {
+
+template <typename Kernel>
+int64_t resident_blocks(Kernel, int) {
+  return 4;  // small, so that there are long strips too
+}
+
+// All threads of a block must call this equally often. Two sets of slots in turn: none is written again before all have read it.
+inline float exchange(float value, int lanes) {
+  static float slots[2][1024];
+  float* const now = slots[shim::running->exchanges++ % 2];
+  const int thread = threadIdx.x, lane = thread % 32 + lanes;
+  now[thread] = value;
+  shim::barrier();
+  return now[0 <= lane && lane < 32 ? thread + lanes : thread];
+}
+inline float shuffle_down(float value, int lanes) { return exchange(value, lanes); }
+inline float shuffle_up(float value, int lanes) { return exchange(value, -lanes); }
+
+}  // namespace ganformer

@@ -10,7 +10,7 @@
 #define GF_UNROLL _Pragma("unroll")
 #define GF_SHARED(name) extern __shared__ float name[]
 #define GF_MAX_BLOCKS (1 << 30)
-#define GF_WALK_THREADS (1 << 17)  // as many as the largest GPU holds at the registers that a walk down strips needs
+#define GF_PART_ELEMENTS (1 << 30)  // that a launch of bias_act works on at most
 // A parameter that is indexed at run time stays where it is, in constant memory, in place of a copy for each thread.
 #if __CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1107 && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 700)
 #define GF_GRID_CONSTANT __grid_constant__
@@ -25,6 +25,24 @@
 #include "elements.h"
 
 namespace ganformer {
+
+#ifdef __CUDACC__
+// Blocks of a kernel that the current GPU holds at once; 1 if it does not say, which the launch then reports.
+template <typename Kernel>
+inline int64_t resident_blocks(Kernel kernel, int threads) {
+  int device = 0, processors = 0, blocks = 0;
+  if (cudaGetDevice(&device) != cudaSuccess ||
+      cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess ||
+      cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, 0) != cudaSuccess || blocks == 0) {
+    return 1;
+  }
+  return static_cast<int64_t>(processors) * blocks;
+}
+
+// The value of the lane `lanes` to the right or left in the warp, all of whose lanes call this.
+__device__ __forceinline__ float shuffle_down(float value, int lanes) { return __shfl_down_sync(0xffffffffu, value, lanes); }
+__device__ __forceinline__ float shuffle_up(float value, int lanes) { return __shfl_up_sync(0xffffffffu, value, lanes); }
+#endif
 
 GF_INLINE float to_float(float value) { return value; }
 GF_INLINE float to_float(__half value) { return __half2float(value); }

@@ -1,5 +1,6 @@
 // Upsample, FIR filter and downsample of images in one pass. Which kernel takes which case: docs/cuda.md, "upfirdn2d".
 #include "upfirdn2d_channels_last.cuh"
+#include "upfirdn2d_planes.cuh"
 #include "upfirdn2d_tiled.cuh"
 
 namespace ganformer {
@@ -13,10 +14,11 @@ bool takes_two_passes(const FirProblem& p) {
 
 template <typename T>
 void launch_type(const GanformerUpfirdn2d& args, const FirProblem& p, cudaStream_t stream) {
-  if (has_four_tap_variant(p)) {
+  const bool four_taps = has_four_tap_variant(p);
+  if (!p.channels_last) {
+    four_taps ? launch_planes<T>(p, args.x, args.y, stream) : launch_tiled<T>(p, args.x, args.y, stream);
+  } else if (four_taps) {
     launch_four_taps<T>(p, args.x, args.y, stream);
-  } else if (!p.channels_last) {
-    launch_tiled<T>(p, args.x, args.y, stream);
   } else if (takes_two_passes(p)) {
     FirProblem along_x = p, along_y = p;
     along_x.y_axis = identity_axis(p.y_axis.in);

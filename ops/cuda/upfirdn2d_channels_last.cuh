@@ -1,9 +1,9 @@
-// NHWC: every thread owns one vector of channels (16 bytes where the sizes allow) and walks over pixels. NCHW with 4-tap filters is the
-// same with one channel: a warp then reads neighbouring columns.
+// NHWC: every thread owns one vector of channels (16 bytes where the sizes allow) and walks over pixels.
 #pragma once
 
 #include "portable.h"
 #include "upfirdn2d_four_taps.h"
+#include "upfirdn2d_strips.h"
 
 namespace ganformer {
 
@@ -16,8 +16,6 @@ struct ChannelsLastGrid {
   int64_t vectors, columns;  // of the problem
   int64_t tiles_c, tiles_x, strips, all_strips, tiles;
 };
-
-inline int64_t tiles_of(int64_t items, int64_t size) { return (items + size - 1) / size; }
 
 inline ChannelsLastGrid make_grid(int64_t vectors, int64_t columns, int64_t strips, int64_t samples) {
   ChannelsLastGrid grid;
@@ -111,8 +109,8 @@ struct Row {
   Words<T, kSize> sample[Walk<kVariant>::kWindow];
 };
 
-// The samples that a thread reads, row after row, zero outside the image. kPlanes: there is one channel.
-template <typename T, int kSize, int kVariant, bool kPlanes>
+// The samples that a thread reads, row after row, zero outside the image.
+template <typename T, int kSize, int kVariant>
 struct SampleRows {
   typedef Walk<kVariant> W;
 
@@ -131,7 +129,7 @@ struct SampleRows {
     GF_UNROLL
     for (int i = 0; i < W::kWindow; i++) {
       row.sample[i] = Words<T, kSize>();
-      if (row_inside && inside_[i]) row.sample[i] = load_constant_words<T, kSize>(next_ + i * (kPlanes ? 1 : channels_));
+      if (row_inside && inside_[i]) row.sample[i] = load_constant_words<T, kSize>(next_ + i * channels_);
     }
     next_ += row_elements_;
     row_++;
@@ -165,7 +163,7 @@ __device__ __forceinline__ void filter_row(const Row<T, kSize, kVariant>& row, c
 }
 
 // Where a thread's outputs go, step after step.
-template <typename T, int kSize, int kVariant, bool kPlanes>
+template <typename T, int kSize, int kVariant>
 struct OutputRows {
   typedef Walk<kVariant> W;
 
@@ -196,7 +194,7 @@ struct OutputRows {
             sum[v] += wy[walk_tap<kVariant>(d, r)] * window[(oldest + r) % W::kWindow][e][v];
           }
         }
-        store<T, kSize>(sum, next_ + d * row_elements_ + e * (kPlanes ? 1 : channels_));
+        store<T, kSize>(sum, next_ + d * row_elements_ + e * channels_);
       }
     }
     next_ += W::kOut * row_elements_;
@@ -215,11 +213,11 @@ struct OutputRows {
 // Rows are fetched some steps before they are used: one for vectors, a turn of the window for single numbers, of which there must be
 // more on their way. The window is a ring, unrolled so that its rows stay in registers. With three blocks on a multiprocessor, rows of 16
 // bytes a thread are just enough on their way; down 2 has four times as many bytes on their way, and more registers help more.
-template <typename T, int kSize, int kVariant, bool kPlanes>
+template <typename T, int kSize, int kVariant>
 __global__ void __launch_bounds__(kBlockThreads, kVariant == kDown2 ? 2 : 3)
     four_tap_kernel(FirProblem p, ChannelsLastGrid grid, WalkAxis down, WalkAxis across, int strip_steps, const T* x, T* y) {
   typedef Walk<kVariant> W;
-  const int kAhead = kPlanes ? W::kWindow / W::kAdvance : 1, kFetched = kAhead * W::kAdvance;
+  const int kFetched = W::kAdvance;
   float wy[4], wx[4];
   GF_UNROLL
   for (int j = 0; j < 4; j++) {
@@ -230,8 +228,8 @@ __global__ void __launch_bounds__(kBlockThreads, kVariant == kDown2 ? 2 : 3)
     const Place at = place_of(grid, tile);
     if (!at.inside) continue;
     const int first = static_cast<int>(at.strip) * strip_steps, column = static_cast<int>(at.column);
-    SampleRows<T, kSize, kVariant, kPlanes> in(p, x, at, down.origin + first * W::kAdvance, across.origin + column * W::kAdvance);
-    OutputRows<T, kSize, kVariant, kPlanes> out(p, y, at, first * W::kOut - down.shift, column * W::kOut - across.shift);
+    SampleRows<T, kSize, kVariant> in(p, x, at, down.origin + first * W::kAdvance, across.origin + column * W::kAdvance);
+    OutputRows<T, kSize, kVariant> out(p, y, at, first * W::kOut - down.shift, column * W::kOut - across.shift);
     float window[W::kWindow][W::kOut][kSize];
     Row<T, kSize, kVariant> rows[kFetched], before[W::kHeld];
     GF_UNROLL
@@ -246,7 +244,7 @@ __global__ void __launch_bounds__(kBlockThreads, kVariant == kDown2 ? 2 : 3)
         if (steps == 0) break;  // a condition of the loop would keep nvcc before 11.8 from unrolling it
         GF_UNROLL
         for (int r = 0; r < W::kAdvance; r++) filter_row<T, kSize, kVariant>(rows[(oldest + r) % kFetched], wx, window[oldest + r]);
-        if (steps > kAhead) {
+        if (steps > 1) {
           GF_UNROLL
           for (int r = 0; r < W::kAdvance; r++) in.fetch(rows[(oldest + r) % kFetched]);
         }
@@ -256,40 +254,37 @@ __global__ void __launch_bounds__(kBlockThreads, kVariant == kDown2 ? 2 : 3)
   }
 }
 
-template <typename T, int kSize, int kVariant, bool kPlanes>
+const int kStripBeginning = 8;  // steps that a strip takes to begin
+
+template <typename T, int kSize, int kVariant>
 void launch_walk(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
+  static const int64_t resident = resident_blocks(four_tap_kernel<T, kSize, kVariant>, kBlockThreads);
   const WalkAxis down = walk_axis<kVariant>(p.y_axis), across = walk_axis<kVariant>(p.x_axis);
-  // Long strips read fewer rows twice, short ones give more threads.
-  const int64_t threads_of_strip = p.samples * (p.channels / kSize) * across.steps;
-  int strip_steps = 32;
-  while (strip_steps > 4 && threads_of_strip * tiles_of(down.steps, strip_steps) < GF_WALK_THREADS) strip_steps /= 2;
+  const int64_t blocks = make_grid(p.channels / kSize, across.steps, 1, p.samples).tiles;
+  const int strip_steps = strip_steps_for(blocks, down.steps, kStripBeginning, resident);
   const ChannelsLastGrid grid = make_grid(p.channels / kSize, across.steps, tiles_of(down.steps, strip_steps), p.samples);
-  GF_LAUNCH((four_tap_kernel<T, kSize, kVariant, kPlanes>), block_count(grid.tiles, 1), kBlockThreads, 0, stream, p, grid, down, across,
+  GF_LAUNCH((four_tap_kernel<T, kSize, kVariant>), block_count(grid.tiles, 1), kBlockThreads, 0, stream, p, grid, down, across,
             strip_steps, static_cast<const T*>(x), static_cast<T*>(y));
 }
 
-template <typename T, int kSize, bool kPlanes>
+template <typename T, int kSize>
 void launch_four_taps_of(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
   if (p.y_axis.up == 2) {
-    launch_walk<T, kSize, kUp2, kPlanes>(p, x, y, stream);
+    launch_walk<T, kSize, kUp2>(p, x, y, stream);
   } else if (p.y_axis.down == 2) {
-    launch_walk<T, kSize, kDown2, kPlanes>(p, x, y, stream);
+    launch_walk<T, kSize, kDown2>(p, x, y, stream);
   } else {
-    launch_walk<T, kSize, kSame, kPlanes>(p, x, y, stream);
+    launch_walk<T, kSize, kSame>(p, x, y, stream);
   }
 }
 
 template <typename T>
-void launch_four_taps(FirProblem p, const void* x, void* y, cudaStream_t stream) {
+void launch_four_taps(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
   const int kPack = 16 / sizeof(T);
-  if (!p.channels_last) {
-    p.samples *= p.channels;
-    p.channels = 1;
-    launch_four_taps_of<T, 1, true>(p, x, y, stream);
-  } else if (p.channels % kPack == 0 && aligned16(x) && aligned16(y)) {
-    launch_four_taps_of<T, kPack, false>(p, x, y, stream);
+  if (p.channels % kPack == 0 && aligned16(x) && aligned16(y)) {
+    launch_four_taps_of<T, kPack>(p, x, y, stream);
   } else {
-    launch_four_taps_of<T, 1, false>(p, x, y, stream);
+    launch_four_taps_of<T, 1>(p, x, y, stream);
   }
 }
 

@@ -1,0 +1,26 @@
+// How long the strips of rows are that threads walk down.
+#pragma once
+
+#include <stdint.h>
+
+namespace ganformer {
+
+inline int64_t tiles_of(int64_t items, int64_t size) { return (items + size - 1) / size; }
+
+const int kMaxStrips = 256;    // strips of a column that are considered
+
+// Steps of a strip with which the work ends soonest, if blocks run in waves of `resident`: long strips read fewer rows twice, short ones
+// fill the GPU. `blocks`: of one strip of every column. `beginning`: steps that a strip takes to begin, for the rows above its own and the
+// wait for the first of them.
+inline int strip_steps_for(int64_t blocks, int64_t steps, int64_t beginning, int64_t resident) {
+  int64_t best_steps = steps, best_time = INT64_MAX;
+  for (int64_t strips = 1; strips <= steps && strips <= kMaxStrips; strips++) {
+    const int64_t strip_steps = tiles_of(steps, strips);
+    const int64_t waves = tiles_of(blocks * tiles_of(steps, strip_steps), resident);
+    const int64_t time = waves * (strip_steps + beginning);
+    if (time < best_time) best_time = time, best_steps = strip_steps;
+  }
+  return static_cast<int>(best_steps);
+}
+
+}  // namespace ganformer
