@@ -20,12 +20,7 @@ struct Lanes {
   static const int kHalo = kWhole ? 0 : kVariant == kDown2 ? 1 : kVariant == kUp2 ? 2 : 3;  // lanes to the right that an output needs
   static const int kComplete = kWarp - kHalo;                // lanes of a warp that have all they need
   static const int kOwn = kSamples + (kWhole ? 1 : 0);       // with the edge
-};
-
-// Steps whose rows a lane fetches together, as measured on an H200.
-template <typename T, int kVariant>
-struct Turn {
-  static const int kSteps = kVariant == kSame ? 4 * sizeof(T) : 4;
+  static const int kTurn = kVariant == kSame ? 16 : 4;       // steps whose rows are fetched together
 };
 
 // Samples and pads of an axis along which lanes can hold whole words.
@@ -266,11 +261,11 @@ struct LaneOutputs {
 // All lanes stay to the end of a strip, with samples or without: those beside them get theirs from them. A strip is a number of whole
 // turns, the rows of each of which are asked for at once; other warps work while these are on their way.
 template <typename T, int kVariant, bool kWhole>
-__global__ void __launch_bounds__(kPlaneThreads)
+__global__ void __launch_bounds__(kPlaneThreads, kVariant == kSame ? 1 : 0)
     planes_kernel(FirProblem p, PlaneGrid grid, WalkAxis down, int strip_steps, const T* x, T* y) {
   typedef Walk<kVariant> W;
   typedef Lanes<kVariant, kWhole> L;
-  const int kTurn = Turn<T, kVariant>::kSteps, kRows = kTurn * W::kAdvance;
+  const int kRows = L::kTurn * W::kAdvance;
   float wy[4], wx[4];
   GF_UNROLL
   for (int j = 0; j < 4; j++) {
@@ -291,18 +286,18 @@ __global__ void __launch_bounds__(kPlaneThreads)
     in.advance(W::kHeld);
     GF_UNROLL
     for (int r = 0; r < W::kHeld; r++) before[r].get(window[W::kAdvance + r]);
-    for (int step = first; step < end; step += kTurn) {
+    for (int step = first; step < end; step += L::kTurn) {
       GF_UNROLL
       for (int r = 0; r < kRows; r++) in.fetch(r, rows[r]);
       in.advance(kRows);
       GF_UNROLL
-      for (int turn = 0; turn < kTurn; turn++) {
+      for (int turn = 0; turn < L::kTurn; turn++) {
         GF_UNROLL
         for (int r = turn * W::kAdvance; r < (turn + 1) * W::kAdvance; r++) rows[r].get(window[r % W::kWindow]);
         GF_UNROLL
         for (int d = 0; d < W::kOut; d++) out.write(turn * W::kOut + d, d, window, (turn + 1) * W::kAdvance, wy, wx);
       }
-      out.advance(kTurn * W::kOut);
+      out.advance(L::kTurn * W::kOut);
     }
   }
 }
@@ -314,8 +309,7 @@ void launch_planes_of(const FirProblem& p, const void* x, void* y, cudaStream_t 
   const WalkAxis down = walk_axis<kVariant>(p.y_axis);
   PlaneGrid grid = make_plane_grid<kVariant, kWhole>(p);
   const int64_t groups = tiles_of(grid.planes * grid.lanes, kPlaneWarps * L::kComplete);
-  const int kTurn = Turn<T, kVariant>::kSteps;
-  const int strip_steps = kTurn * strip_steps_for(groups, tiles_of(down.steps, kTurn), 1, resident);
+  const int strip_steps = L::kTurn * strip_steps_for(groups, tiles_of(down.steps, L::kTurn), 1, resident);
   grid.strips = tiles_of(down.steps, strip_steps);
   grid.tiles = groups * grid.strips;
   GF_LAUNCH_TILED((planes_kernel<T, kVariant, kWhole>), block_count(grid.tiles, 1), kPlaneThreads, 0, stream, p, grid, down, strip_steps,
