@@ -210,14 +210,12 @@ struct OutputRows {
   bool inside_[W::kOut];
 };
 
-// Rows are fetched some steps before they are used: one for vectors, a turn of the window for single numbers, of which there must be
-// more on their way. The window is a ring, unrolled so that its rows stay in registers. With three blocks on a multiprocessor, rows of 16
-// bytes a thread are just enough on their way; down 2 has four times as many bytes on their way, and more registers help more.
+// Rows are fetched a step before they are used. The window is a ring, unrolled so that its rows stay in registers. Three blocks on a
+// multiprocessor are just enough for the memory; down 2 has four times as many bytes on their way, and more registers help more.
 template <typename T, int kSize, int kVariant>
 __global__ void __launch_bounds__(kBlockThreads, kVariant == kDown2 ? 2 : 3)
     four_tap_kernel(FirProblem p, ChannelsLastGrid grid, WalkAxis down, WalkAxis across, int strip_steps, const T* x, T* y) {
   typedef Walk<kVariant> W;
-  const int kFetched = W::kAdvance;
   float wy[4], wx[4];
   GF_UNROLL
   for (int j = 0; j < 4; j++) {
@@ -231,11 +229,11 @@ __global__ void __launch_bounds__(kBlockThreads, kVariant == kDown2 ? 2 : 3)
     SampleRows<T, kSize, kVariant> in(p, x, at, down.origin + first * W::kAdvance, across.origin + column * W::kAdvance);
     OutputRows<T, kSize, kVariant> out(p, y, at, first * W::kOut - down.shift, column * W::kOut - across.shift);
     float window[W::kWindow][W::kOut][kSize];
-    Row<T, kSize, kVariant> rows[kFetched], before[W::kHeld];
+    Row<T, kSize, kVariant> rows[W::kAdvance], before[W::kHeld];
     GF_UNROLL
     for (int r = 0; r < W::kHeld; r++) in.fetch(before[r]);
     GF_UNROLL
-    for (int r = 0; r < kFetched; r++) in.fetch(rows[r]);
+    for (int r = 0; r < W::kAdvance; r++) in.fetch(rows[r]);
     GF_UNROLL
     for (int r = 0; r < W::kHeld; r++) filter_row<T, kSize, kVariant>(before[r], wx, window[W::kAdvance + r]);
     for (int steps = first + strip_steps < down.steps ? strip_steps : down.steps - first; steps > 0;) {
@@ -243,10 +241,10 @@ __global__ void __launch_bounds__(kBlockThreads, kVariant == kDown2 ? 2 : 3)
       for (int oldest = 0; oldest < W::kWindow; oldest += W::kAdvance, steps--) {
         if (steps == 0) break;  // a condition of the loop would keep nvcc before 11.8 from unrolling it
         GF_UNROLL
-        for (int r = 0; r < W::kAdvance; r++) filter_row<T, kSize, kVariant>(rows[(oldest + r) % kFetched], wx, window[oldest + r]);
+        for (int r = 0; r < W::kAdvance; r++) filter_row<T, kSize, kVariant>(rows[r], wx, window[oldest + r]);
         if (steps > 1) {
           GF_UNROLL
-          for (int r = 0; r < W::kAdvance; r++) in.fetch(rows[(oldest + r) % kFetched]);
+          for (int r = 0; r < W::kAdvance; r++) in.fetch(rows[r]);
         }
         out.write(window, oldest + W::kAdvance, wy);
       }
