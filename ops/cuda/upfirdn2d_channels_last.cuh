@@ -217,11 +217,7 @@ __global__ void __launch_bounds__(kBlockThreads, kVariant == kDown2 ? 2 : 3)
     four_tap_kernel(FirProblem p, ChannelsLastGrid grid, WalkAxis down, WalkAxis across, int strip_steps, const T* x, T* y) {
   typedef Walk<kVariant> W;
   float wy[4], wx[4];
-  GF_UNROLL
-  for (int j = 0; j < 4; j++) {
-    wy[j] = axis_tap(p.y_axis, p.flip, j);
-    wx[j] = axis_tap(p.x_axis, p.flip, j);
-  }
+  load_taps(p, wy, wx);
   for (int64_t tile = blockIdx.x; tile < grid.tiles; tile += gridDim.x) {
     const Place at = place_of(grid, tile);
     if (!at.inside) continue;

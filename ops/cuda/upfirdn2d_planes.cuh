@@ -267,11 +267,7 @@ __global__ void __launch_bounds__(kPlaneThreads, kVariant == kSame ? 1 : 0)
   typedef Lanes<kVariant, kWhole> L;
   const int kRows = L::kTurn * W::kAdvance;
   float wy[4], wx[4];
-  GF_UNROLL
-  for (int j = 0; j < 4; j++) {
-    wy[j] = axis_tap(p.y_axis, p.flip, j);
-    wx[j] = axis_tap(p.x_axis, p.flip, j);
-  }
+  load_taps(p, wy, wx);
   for (int64_t tile = blockIdx.x; tile < grid.tiles; tile += gridDim.x) {
     const int64_t group = divide(tile, grid.strips);
     const int first = static_cast<int>(tile - group * grid.strips) * strip_steps, end = first + strip_steps;
