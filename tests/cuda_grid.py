@@ -95,6 +95,9 @@ PLANES_OPTIONS = [  # the networks', whose rows are read and written as whole wo
     {"down": (2, 2), "pad": (2, 1, 0, 3)},
     {"pad": (1, 1, 2, 2)},
     {"pad": (2, 2, 1, 1)},
+    {"up": (2, 2), "pad": (2, 1, 45, 1)},  # whole strips above the picture
+    {"down": (2, 2), "pad": (1, 1, 43, 1)},
+    {"pad": (2, 2, 41, 38)},
 ]
 
 

@@ -7,7 +7,7 @@ namespace {
 
 const int kThreads = 256;
 
-// Division by a number that the launch knows, of numbers below 2^31: with 2^(s-1) < by <= 2^s, n / by is (n + n * m / 2^32) / 2^s for
+// Division by a number that the launch knows, 2^31 at most, of numbers below 2^31: with 2^(s-1) < by <= 2^s, n / by is (n + n * m / 2^32) / 2^s for
 // m = 2^32 (2^s - by) / by + 1 (Granlund, Montgomery, Division by Invariant Integers, section 4).
 struct Divisor {
   uint32_t by, multiplier, shift;
@@ -126,34 +126,39 @@ const void* moved(const void* pointer, int64_t elements) {
   return pointer ? static_cast<const T*>(pointer) + elements : nullptr;
 }
 
-// `rows` of one or several samples' rows along the innermost axis, from row `first` of sample `sample` on.
+// Of what a part consists: `rows` rows along the innermost axis, from row `first` of sample `sample` on, of one or several samples; of a
+// single row perhaps only `length` elements from `begin` on.
+struct Span {
+  int64_t sample, first, rows, begin, length;
+};
+
 template <typename T, int kSize>
-Part part_of(const GanformerBiasAct& args, int64_t sample, int64_t first, int64_t rows) {
+Part part_of(const GanformerBiasAct& args, const Span& span) {
   const bool last = args.channels_last;
   const int64_t inner = last ? args.channels : args.pixels, middle = last ? args.pixels : args.channels;
-  const int64_t element = (sample * middle + first) * inner;
-  const int64_t channel = last ? 0 : first, pixel = last ? first : 0;
+  const int64_t element = (span.sample * middle + span.first) * inner + span.begin;
+  const int64_t channel = last ? span.begin : span.first, pixel = last ? span.first : span.begin;
   const int64_t noise_stride = args.noise_samples == 1 ? 0 : args.pixels;
   Part part;
   part.x = moved<T>(args.x, element);
   part.residual = moved<T>(args.residual, element);
   part.ref = moved<T>(args.ref, element);
   part.y = const_cast<void*>(moved<T>(args.y, element));
-  part.scale = moved<T>(args.scale, sample * args.channels + channel);
+  part.scale = moved<T>(args.scale, span.sample * args.channels + channel);
   part.bias = moved<T>(args.bias, channel);
-  part.noise = moved<T>(args.noise, sample * noise_stride + pixel);
-  part.packs = static_cast<uint32_t>(rows * (inner / kSize));
+  part.noise = moved<T>(args.noise, span.sample * noise_stride + pixel);
+  part.packs = static_cast<uint32_t>(span.rows * (span.length / kSize));
   part.channels = static_cast<uint32_t>(args.channels);
   part.noise_stride = static_cast<uint32_t>(noise_stride);
-  part.inner = make_divisor(inner / kSize);
-  part.middle = make_divisor(middle);
+  part.inner = make_divisor(span.length / kSize);
+  part.middle = make_divisor(span.rows < middle ? span.rows : middle);
   part.channels_last = last;
   return part;
 }
 
 template <typename T, int kSize, bool kChannelsLast, bool kPiecewise>
-void launch(const GanformerBiasAct& args, const ActivationSpec& spec, int64_t sample, int64_t first, int64_t rows, cudaStream_t stream) {
-  const Part part = part_of<T, kSize>(args, sample, first, rows);
+void launch(const GanformerBiasAct& args, const ActivationSpec& spec, const Span& span, cudaStream_t stream) {
+  const Part part = part_of<T, kSize>(args, span);
   const unsigned blocks = block_count(part.packs, kThreads);
   if (args.order == 0) {
     GF_LAUNCH((value_kernel<T, kSize, kChannelsLast, kPiecewise>), blocks, kThreads, 0, stream, part, spec);
@@ -162,22 +167,22 @@ void launch(const GanformerBiasAct& args, const ActivationSpec& spec, int64_t sa
   }
 }
 
-// Several samples at once, or rows of one where these are too large.
+// Several samples at once, or where these are too large rows of one, or parts of a row.
 template <typename T, int kSize, bool kChannelsLast, bool kPiecewise>
 void launch_parts(const GanformerBiasAct& args, const ActivationSpec& spec, cudaStream_t stream) {
+  const int64_t limit = GF_PART_ELEMENTS;
   const int64_t inner = args.channels_last ? args.channels : args.pixels, middle = args.channels_last ? args.pixels : args.channels;
-  const int64_t together = GF_PART_ELEMENTS / (inner * middle);
-  if (together > 0) {
-    for (int64_t n = 0; n < args.samples; n += together) {
-      const int64_t samples = together < args.samples - n ? together : args.samples - n;
-      launch<T, kSize, kChannelsLast, kPiecewise>(args, spec, n, 0, samples * middle, stream);
-    }
-    return;
-  }
-  const int64_t rows = GF_PART_ELEMENTS / inner;
-  for (int64_t n = 0; n < args.samples; n++) {
+  const int64_t samples = limit / inner / middle > 1 ? limit / inner / middle : 1;
+  const int64_t rows = inner * middle <= limit ? middle : limit / inner > 1 ? limit / inner : 1;
+  const int64_t length = inner <= limit ? inner : limit;
+  for (int64_t n = 0; n < args.samples; n += samples) {
+    const int64_t together = samples < args.samples - n ? samples : args.samples - n;
     for (int64_t first = 0; first < middle; first += rows) {
-      launch<T, kSize, kChannelsLast, kPiecewise>(args, spec, n, first, rows < middle - first ? rows : middle - first, stream);
+      for (int64_t begin = 0; begin < inner; begin += length) {
+        const int64_t of_each = rows < middle - first ? rows : middle - first;
+        const Span span = {n, first, together * of_each, begin, length < inner - begin ? length : inner - begin};
+        launch<T, kSize, kChannelsLast, kPiecewise>(args, spec, span, stream);
+      }
     }
   }
 }
@@ -216,7 +221,6 @@ extern "C" int ganformer_bias_act(const GanformerBiasAct* args, void* stream) {
   using namespace ganformer;
   if (args->order < 0 || args->order > kMaxOrder || args->act < kLinear || args->act > kSwish) return cudaErrorInvalidValue;
   if (args->samples * args->channels * args->pixels == 0) return cudaSuccess;
-  if ((args->channels_last ? args->channels : args->pixels) > GF_PART_ELEMENTS) return cudaErrorInvalidValue;
   const cudaStream_t on = static_cast<cudaStream_t>(stream);
   switch (args->type) {
     case GANFORMER_FLOAT32: launch_type<float>(*args, on); break;

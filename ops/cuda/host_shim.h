@@ -26,8 +26,8 @@
 #define GF_SHARED(name) float* name = static_cast<float*>(shim::shared)
 #define GF_UNROLL
 #define GF_GRID_CONSTANT
-#define GF_MAX_BLOCKS 7            // small, so that the loops over further tiles run
-#define GF_PART_ELEMENTS (1 << 16)  // small, so that tensors are taken in parts
+#define GF_MAX_BLOCKS 7       // small, so that the loops over further tiles run
+#define GF_PART_ELEMENTS 512  // small, so that tensors are taken in parts
 #define GF_LAUNCH(kernel, grid, block, shared, stream, ...) \
   shim::launch(grid, block, shared, stream, false, [&] { kernel(__VA_ARGS__); })
 #define GF_LAUNCH_TILED(kernel, grid, block, shared, stream, ...) \

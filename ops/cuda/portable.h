@@ -6,7 +6,7 @@
 #include <cuda_runtime.h>
 // Launches end with the error of the launch itself; errors while running surface at the caller's next synchronisation.
 #define GF_LAUNCH(kernel, grid, block, shared, stream, ...) kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
-#define GF_LAUNCH_TILED GF_LAUNCH  // a kernel that synchronises its block
+#define GF_LAUNCH_TILED GF_LAUNCH  // a kernel whose threads wait for each other
 #define GF_UNROLL _Pragma("unroll")
 #define GF_SHARED(name) extern __shared__ float name[]
 #define GF_MAX_BLOCKS (1 << 30)
@@ -27,13 +27,15 @@
 namespace ganformer {
 
 #ifdef __CUDACC__
-// Blocks of a kernel that the current GPU holds at once; 1 if it does not say, which the launch then reports.
+// Blocks of a kernel that the current GPU holds at once; 1 if it does not say. Launchers ask once, for the first GPU: only the lengths of
+// strips depend on it.
 template <typename Kernel>
 inline int64_t resident_blocks(Kernel kernel, int threads) {
   int device = 0, processors = 0, blocks = 0;
   if (cudaGetDevice(&device) != cudaSuccess ||
       cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess ||
       cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, 0) != cudaSuccess || blocks == 0) {
+    cudaGetLastError();  // what is wrong is seen by the launch
     return 1;
   }
   return static_cast<int64_t>(processors) * blocks;

@@ -1,9 +1,7 @@
 // NHWC: every thread owns one vector of channels (16 bytes where the sizes allow) and walks over pixels.
 #pragma once
 
-#include "portable.h"
-#include "upfirdn2d_four_taps.h"
-#include "upfirdn2d_strips.h"
+#include "upfirdn2d_walk.cuh"
 
 namespace ganformer {
 

@@ -25,13 +25,6 @@ GF_INLINE int walk_tap(int out, int sample) {
   return kVariant == kUp2 ? 1 - out + 2 * sample : sample;
 }
 
-GF_INLINE void load_taps(const FirProblem& p, float (&wy)[4], float (&wx)[4]) {
-  for (int j = 0; j < 4; j++) {
-    wy[j] = axis_tap(p.y_axis, p.flip, j);
-    wx[j] = axis_tap(p.x_axis, p.flip, j);
-  }
-}
-
 // For up 2: outputs are paired so that a pair shares its samples, which begins one before output 0 for even pads.
 struct WalkAxis {
   int shift;   // outputs of the first pair that do not exist

@@ -2,9 +2,7 @@
 // own samples alone, combines them along y, and gets what else it needs along x from the lanes beside it.
 #pragma once
 
-#include "portable.h"
-#include "upfirdn2d_four_taps.h"
-#include "upfirdn2d_strips.h"
+#include "upfirdn2d_walk.cuh"
 
 namespace ganformer {
 
@@ -102,6 +100,11 @@ struct LaneRow {
 
 static __device__ const uint4 kZeroWords = {0, 0, 0, 0};
 
+// Rows of an image of `rows` that lie before row `end`, which may lie above the image.
+__device__ __forceinline__ unsigned rows_before(int end, int64_t rows) {
+  return end < 0 ? 0 : end < rows ? static_cast<unsigned>(end) : static_cast<unsigned>(rows);
+}
+
 // Numbers of a column, row after row; zero outside the image and from row `end` on. These are read from kZeroWords: a load that does not
 // depend on a condition goes straight to its register.
 template <typename T, int kEach>
@@ -129,7 +132,7 @@ struct LaneRows {
   typedef LaneRow<T, kVariant, kWhole> Row;
 
   __device__ __forceinline__ LaneRows(const FirProblem& p, const T* x, const LanePlace& at, int first_row, int end, int column)
-      : row_(first_row), rows_(end < p.y_axis.in ? end : static_cast<unsigned>(p.y_axis.in)) {
+      : row_(first_row), rows_(rows_before(end, p.y_axis.in)) {
     const T* const first = x + (at.plane * p.y_axis.in + first_row) * p.x_axis.in + column;
     GF_UNROLL
     for (int i = 0; i < Row::kWords; i++) {
@@ -213,7 +216,7 @@ struct LaneOutputs {
       : next_(reinterpret_cast<char*>(y + (at.plane * p.y_axis.out + first_row) * p.x_axis.out + at.unit * L::kOut)),
         row_bytes_(static_cast<uint32_t>(p.x_axis.out * sizeof(T))),
         row_(first_row),
-        rows_(end < p.y_axis.out ? end : static_cast<unsigned>(p.y_axis.out)),
+        rows_(rows_before(end, p.y_axis.out)),
         at_(at),
         even_(grid.even) {
     GF_UNROLL
@@ -298,6 +301,8 @@ __global__ void __launch_bounds__(kPlaneThreads, kVariant == kSame ? 1 : 0)
   }
 }
 
+const int kTurnsToBegin = 1;  // that a strip costs beside its own
+
 template <typename T, int kVariant, bool kWhole>
 void launch_planes_of(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
   typedef Lanes<kVariant, kWhole> L;
@@ -305,7 +310,7 @@ void launch_planes_of(const FirProblem& p, const void* x, void* y, cudaStream_t 
   const WalkAxis down = walk_axis<kVariant>(p.y_axis);
   PlaneGrid grid = make_plane_grid<kVariant, kWhole>(p);
   const int64_t groups = tiles_of(grid.planes * grid.lanes, kPlaneWarps * L::kComplete);
-  const int strip_steps = L::kTurn * strip_steps_for(groups, tiles_of(down.steps, L::kTurn), 1, resident);
+  const int strip_steps = L::kTurn * strip_steps_for(groups, tiles_of(down.steps, L::kTurn), kTurnsToBegin, resident);
   grid.strips = tiles_of(down.steps, strip_steps);
   grid.tiles = groups * grid.strips;
   GF_LAUNCH_TILED((planes_kernel<T, kVariant, kWhole>), block_count(grid.tiles, 1), kPlaneThreads, 0, stream, p, grid, down, strip_steps,
@@ -315,7 +320,7 @@ void launch_planes_of(const FirProblem& p, const void* x, void* y, cudaStream_t 
 template <typename T, int kVariant>
 void launch_planes_variant(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
   if (holds_whole<kVariant>(p.x_axis) && aligned16(x) && aligned16(y)) {
-    launch_planes_of<T, kVariant, kVariant != kSame>(p, x, y, stream);
+    launch_planes_of<T, kVariant, kVariant != kSame>(p, x, y, stream);  // kSame never gets here
   } else {
     launch_planes_of<T, kVariant, false>(p, x, y, stream);
   }

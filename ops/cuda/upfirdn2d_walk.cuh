@@ -1,13 +1,22 @@
-// How long the strips of rows are that threads walk down.
+// What the walks down strips of rows share.
 #pragma once
 
-#include <stdint.h>
+#include "portable.h"
+#include "upfirdn2d_four_taps.h"
 
 namespace ganformer {
 
+__device__ __forceinline__ void load_taps(const FirProblem& p, float (&wy)[4], float (&wx)[4]) {
+  GF_UNROLL
+  for (int j = 0; j < 4; j++) {
+    wy[j] = axis_tap(p.y_axis, p.flip, j);
+    wx[j] = axis_tap(p.x_axis, p.flip, j);
+  }
+}
+
 inline int64_t tiles_of(int64_t items, int64_t size) { return (items + size - 1) / size; }
 
-const int kMaxStrips = 256;    // strips of a column that are considered
+const int kMaxStrips = 64;  // into which a column is divided
 
 // Steps of a strip with which the work ends soonest, if blocks run in waves of `resident`: long strips read fewer rows twice, short ones
 // fill the GPU. `blocks`: of one strip of every column. `beginning`: steps that a strip takes to begin, for the rows above its own and the
