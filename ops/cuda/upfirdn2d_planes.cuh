@@ -80,12 +80,12 @@ struct LaneRow {
   typedef Lanes<kVariant, kWhole> L;
   static const int kEach = kWhole ? L::kSamples : 1, kWords = L::kSamples / kEach;
   Words<T, kEach> words[kWords];
-  Words<T, 1> edge[1];
+  Words<T, 1> edge;  // kWhole
 
   __device__ __forceinline__ void get(float (&out)[L::kOwn]) const {
     GF_UNROLL
     for (int i = 0; i < kWords; i++) get_word<kEach>(words[i], out + i * kEach);
-    if (kWhole) get_word<1>(edge[0], out + L::kOwn - 1);
+    if (kWhole) get_word<1>(edge, out + L::kOwn - 1);
   }
 
  private:
@@ -147,7 +147,7 @@ struct LaneRows {
     const bool row_inside = static_cast<unsigned>(row_ + ahead) < rows_;
     GF_UNROLL
     for (int i = 0; i < Row::kWords; i++) row.words[i] = words_[i].fetch(ahead, row_inside);
-    if (kWhole) row.edge[0] = edge_.fetch(ahead, row_inside);
+    if (kWhole) row.edge = edge_.fetch(ahead, row_inside);
   }
 
   __device__ __forceinline__ void advance(int rows) {
@@ -290,11 +290,11 @@ __global__ void __launch_bounds__(kPlaneThreads, kVariant == kSame ? 1 : 0)
       for (int r = 0; r < kRows; r++) in.fetch(r, rows[r]);
       in.advance(kRows);
       GF_UNROLL
-      for (int turn = 0; turn < L::kTurn; turn++) {
+      for (int now = 0; now < L::kTurn; now++) {
         GF_UNROLL
-        for (int r = turn * W::kAdvance; r < (turn + 1) * W::kAdvance; r++) rows[r].get(window[r % W::kWindow]);
+        for (int r = now * W::kAdvance; r < (now + 1) * W::kAdvance; r++) rows[r].get(window[r % W::kWindow]);
         GF_UNROLL
-        for (int d = 0; d < W::kOut; d++) out.write(turn * W::kOut + d, d, window, (turn + 1) * W::kAdvance, wy, wx);
+        for (int d = 0; d < W::kOut; d++) out.write(now * W::kOut + d, d, window, (now + 1) * W::kAdvance, wy, wx);
       }
       out.advance(L::kTurn * W::kOut);
     }
