@@ -142,15 +142,11 @@ def kernel_seconds(case, rotated, kernels, device, stopwatch):
 def copy_seconds(case, rotated, device, stopwatch):
     """Seconds of the driver's copy of as many bytes as a case must move, between arrays that together exceed `rotated` bytes."""
     size = moved(case) // 2
-    part = -(-size // ALIGNMENT) * ALIGNMENT
+    part = aligned(size)
     sets = sets_over(rotated, 2 * part)
-    block = device.allocate(2 * sets * part)
-    try:
-        cuda_harness.fill(device, block, 2 * sets * part, random_values(case[1]))
+    with random_block(device, 2 * sets * part, case[1]) as block:
         sources = [block + 2 * number * part for number in range(sets)]
         return stopwatch.seconds([functools.partial(device.copy, source + part, source, size) for source in sources])
-    finally:
-        device.free(block)
 
 
 def arguments(case):
@@ -185,11 +181,9 @@ def on_device(case, rotated, kernels, device):
     offsets, total = {}, 0
     for name, size in sizes.items():
         offsets[name] = total
-        total += -(-size // ALIGNMENT) * ALIGNMENT
+        total += aligned(size)
     sets = sets_over(rotated, total)
-    block = device.allocate(sets * total)
-    try:
-        cuda_harness.fill(device, block, sets * total, random_values(case[1]))
+    with random_block(device, sets * total, case[1]) as block:
         structs = [type(args).from_buffer_copy(args) for _ in range(sets)]
         for number, struct in enumerate(structs):
             for name, offset in offsets.items():
@@ -197,6 +191,20 @@ def on_device(case, rotated, kernels, device):
             for name in {"fy", "fx"} & set(offsets):
                 device.upload(getattr(struct, name), taps)
         yield structs
+
+
+def aligned(size):
+    """The next multiple of ALIGNMENT."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+@contextlib.contextmanager
+def random_block(device, size, dtype):
+    """Pointer to `size` bytes of random numbers that lie in the GPU's memory during the block."""
+    block = device.allocate(size)
+    try:
+        cuda_harness.fill(device, block, size, random_values(dtype))
+        yield block
     finally:
         device.free(block)
 

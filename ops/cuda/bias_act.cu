@@ -7,8 +7,8 @@ namespace {
 
 const int kThreads = 256;
 
-// Division by a number that the launch knows, 2^31 at most, of numbers below 2^31: with 2^(s-1) < by <= 2^s, n / by is (n + n * m / 2^32) / 2^s for
-// m = 2^32 (2^s - by) / by + 1 (Granlund, Montgomery, Division by Invariant Integers, section 4).
+// Division by a number that the launch knows, 2^31 at most, of numbers below 2^31: with 2^(s-1) < by <= 2^s, n / by is
+// (n + n * m / 2^32) / 2^s for m = 2^32 (2^s - by) / by + 1 (Granlund, Montgomery, Division by Invariant Integers, section 4).
 struct Divisor {
   uint32_t by, multiplier, shift;
 };

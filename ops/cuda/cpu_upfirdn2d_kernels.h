@@ -14,13 +14,7 @@ template <typename T, typename Runner>
 void with_cpu_upfirdn2d(const GanformerUpfirdn2d& args, const Runner& runner) {
   const FirProblem problem = make_problem(args);
   if (std::is_same<T, float>::value && takes_cpu_four_taps(problem)) {
-    if (args.up_x == 2) {
-      runner(CpuUpfirdn2dFourTaps<kUp2>(problem, args.x, args.y));
-    } else if (args.down_x == 2) {
-      runner(CpuUpfirdn2dFourTaps<kDown2>(problem, args.x, args.y));
-    } else {
-      runner(CpuUpfirdn2dFourTaps<kSame>(problem, args.x, args.y));
-    }
+    with_variant(problem, [&](auto variant) { runner(CpuUpfirdn2dFourTaps<decltype(variant)::value>(problem, args.x, args.y)); });
   } else if (CpuUpfirdn2dChannelsLast<T>::takes(args)) {
     runner(CpuUpfirdn2dChannelsLast<T>(args));
   } else {

@@ -1,7 +1,8 @@
 // The CUDA built-ins used by the kernels, on the CPU: compile a .cu with `g++ -std=c++17 -x c++`. For tests only.
 //
-// A block's threads are fibers that run one after the other up to the next __syncthreads() or exchange of lanes: a missing barrier therefore
-// reads what the other threads have not written yet. Shared memory is a heap block of exactly the asked size, filled with NaN before every block.
+// A block's threads are fibers that run one after the other up to the next __syncthreads() or exchange of lanes: a missing barrier
+// therefore reads what the other threads have not written yet. Shared memory is a heap block of exactly the asked size, filled with NaN
+// before every block.
 #pragma once
 
 #include <math.h>

@@ -259,25 +259,14 @@ void launch_walk(const FirProblem& p, const void* x, void* y, cudaStream_t strea
             strip_steps, static_cast<const T*>(x), static_cast<T*>(y));
 }
 
-template <typename T, int kSize>
-void launch_four_taps_of(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
-  if (p.y_axis.up == 2) {
-    launch_walk<T, kSize, kUp2>(p, x, y, stream);
-  } else if (p.y_axis.down == 2) {
-    launch_walk<T, kSize, kDown2>(p, x, y, stream);
-  } else {
-    launch_walk<T, kSize, kSame>(p, x, y, stream);
-  }
-}
-
 template <typename T>
 void launch_four_taps(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
   const int kPack = 16 / sizeof(T);
-  if (p.channels % kPack == 0 && aligned16(x) && aligned16(y)) {
-    launch_four_taps_of<T, kPack>(p, x, y, stream);
-  } else {
-    launch_four_taps_of<T, 1>(p, x, y, stream);
-  }
+  const bool whole = p.channels % kPack == 0 && aligned16(x) && aligned16(y);
+  with_variant(p, [&](auto variant) {
+    whole ? launch_walk<T, kPack, decltype(variant)::value>(p, x, y, stream)
+          : launch_walk<T, 1, decltype(variant)::value>(p, x, y, stream);
+  });
 }
 
 }  // namespace ganformer

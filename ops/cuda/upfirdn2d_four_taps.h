@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include <type_traits>
+
 #include "upfirdn2d_problem.h"
 
 namespace ganformer {
@@ -51,6 +53,18 @@ inline bool has_four_tap_variant(const FirProblem& p) {
   }
   return p.separable && y.taps == 4 && x.taps == 4 && y.up == x.up && y.down == x.down && y.up <= 2 && y.down <= 2 &&
          y.up * y.down <= 2;
+}
+
+// Calls `function` with the variant of a problem that has one, as a std::integral_constant.
+template <typename Function>
+inline void with_variant(const FirProblem& p, const Function& function) {
+  if (p.y_axis.up == 2) {
+    function(std::integral_constant<int, kUp2>());
+  } else if (p.y_axis.down == 2) {
+    function(std::integral_constant<int, kDown2>());
+  } else {
+    function(std::integral_constant<int, kSame>());
+  }
 }
 
 }  // namespace ganformer

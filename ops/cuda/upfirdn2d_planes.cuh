@@ -328,13 +328,7 @@ void launch_planes_variant(const FirProblem& p, const void* x, void* y, cudaStre
 
 template <typename T>
 void launch_planes(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
-  if (p.y_axis.up == 2) {
-    launch_planes_variant<T, kUp2>(p, x, y, stream);
-  } else if (p.y_axis.down == 2) {
-    launch_planes_variant<T, kDown2>(p, x, y, stream);
-  } else {
-    launch_planes_variant<T, kSame>(p, x, y, stream);
-  }
+  with_variant(p, [&](auto variant) { launch_planes_variant<T, decltype(variant)::value>(p, x, y, stream); });
 }
 
 }  // namespace ganformer
