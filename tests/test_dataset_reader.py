@@ -52,6 +52,16 @@ def test_an_older_dataset_is_scanned_once(old, monkeypatch):
     np.testing.assert_array_equal(again.read([19]), old[1][[19]])
 
 
+def test_other_pictures_of_the_same_size_are_another_dataset(old):
+    folder, pictures, labels = old
+    before = Dataset(folder).fingerprint
+    write_old_dataset(folder, "old", 255 - pictures, labels, shards=3)
+    after = Dataset(folder)
+    assert after.fingerprint != before
+    np.testing.assert_array_equal(after.read(range(20)), 255 - pictures)
+    assert Dataset(folder).fingerprint == after.fingerprint
+
+
 def test_a_replaced_shard_is_scanned_again(old):
     before = Dataset(old[0])
     write_old_dataset(old[0], "old", old[1][:7], shards=3)

@@ -29,12 +29,13 @@ _SHARD = re.compile(r"(?P<name>.+)-r(?P<log2>\d\d)\.tfrecords(?:(?P<number>\d+)o
 
 @dataclass(frozen=True)
 class Shard:
-    """One record file: count of records, size in bytes, crc32c over the checksums of its records."""
+    """One record file: count of records, size in bytes, crc32c over the checksums of its records, when a scanned one was last changed."""
 
     file: str
     count: int
     bytes: int
     crc: int
+    mtime_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ def _changed_shard(folder, manifest):
             return f"shard {shard.file} of the manifest is missing"
         if os.path.getsize(path) != shard.bytes:
             return f"shard {shard.file} has {os.path.getsize(path)} bytes, the manifest says {shard.bytes}"
+        if manifest.scanned and os.stat(path).st_mtime_ns != shard.mtime_ns:  # raw pictures of another dataset have the same size
+            return f"shard {shard.file} was changed after it was scanned"
     return None
 
 
@@ -193,7 +196,8 @@ def _scan_shards(folder, files):
     for file in files:
         path = os.path.join(folder, file)
         found, digest = records.scan(path)
-        shards.append(Shard(file, len(found), os.path.getsize(path), digest))
+        status = os.stat(path)
+        shards.append(Shard(file, len(found), status.st_size, digest, status.st_mtime_ns))
         positions.append(np.array(found, np.int64).reshape(-1, 2))
     return shards, np.concatenate(positions)
 
