@@ -180,7 +180,7 @@ def test_random_combination(tmp_path, index):
     "options, message",
     [
         ({"components_num": 3}, "components_num"),
-        ({"components_num": 3, "transformer": True, "merge": True}, "cannot be combined"),
+        ({"components_num": 3, "transformer": True, "merge": True}, "merge: got True"),
         ({"transformer": True, "num_heads": 3}, "num_heads"),
         ({"resolution": 24}, "power of two"),
         ({"style": False}, "style"),
@@ -188,7 +188,9 @@ def test_random_combination(tmp_path, index):
         ({"integration": "sub"}, "add, mul, both"),
         ({"norm": "group"}, "batch, instance, layer"),
         ({"pos_type": "fourier"}, "linear, sinus, trainable, trainable2d"),
-        ({"pos_dim": 6}, "multiple of 4"),
+        ({"pos_dim": 6, "transformer": True}, "multiple of 4"),
+        ({"pos_dim": 6, "img2img": 2}, "multiple of 4"),
+        ({"channel_base": 4}, "channel_base: got 4, accepted: 8 or more at 16 pixels"),
         ({"img2img": 7}, "2 to 4"),
         ({"merge": True, "components_num": 2, "merge_layer": 9}, "2 to 4"),
         ({"merge": True, "components_num": 2, "merge_type": "mean"}, "softmax"),
@@ -199,3 +201,25 @@ def test_random_combination(tmp_path, index):
 def test_impossible_combinations_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         GeneratorConfig(**dict({"z_dim": 8, "w_dim": 8}, **dict(SHARED, **options)))
+
+
+@pytest.mark.parametrize("options", [{"img2img": 2}, {"img2img": 5}, {"transformer": True, "pos_dim": 6}])
+def test_impossible_discriminators_are_refused(options):
+    with pytest.raises(UserError, match="3 to 4|multiple of 4"):
+        DiscriminatorConfig(a_dim=8, **dict(SHARED, **options))
+
+
+@pytest.mark.usefixtures("graph")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"z_dim": 18, "w_dim": 18},
+        {"z_dim": 6, "w_dim": 6, "merge": True, "components_num": 3, "pos_directions_num": 5},
+        {"z_dim": 6, "w_dim": 8, "merge": True, "components_num": 3, "mapping_resnet": True, "mapping_shared_dim": 10},
+    ],
+)
+def test_what_a_network_does_not_have_does_not_forbid_it(options):
+    """No positions, whose width would not divide; no block of the mapping between unlike widths."""
+    g = tflib.Network("G", "Generator", GeneratorConfig(**options, **SHARED), seed=0)
+    images = g.run(np.random.RandomState(0).randn(2, *g.input_shapes[0]), truncation_psi=1, truncation_cutoff=2).images
+    assert images.shape == (2, 3, 16, 16) and np.isfinite(images).all()

@@ -2,12 +2,14 @@
 
 import os
 import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from dnnlib import UsageError
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
-from training import command_line, presets, schedule
+from training import command_line, launch, presets, schedule
 from training.command_line import parse_given, resolve
 from training.networks.config import DiscriminatorConfig
 
@@ -124,6 +126,23 @@ def test_refused(text, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text, message", [
+    ("--g-img2img 1", "--g-img2img: got 1, accepted: 2 to 4"),
+    ("--d-img2img 2", "--d-img2img: got 2, accepted: 3 to 4"),
+    ("--kgan --components-num 2 --merge-layer 0", "--merge-layer: got 0, accepted: 2 to 4"),
+    ("--mapping-layersnum 1 --mapping-resnet", "--mapping-layersnum: got 1, accepted: 2 or more"),
+    ("--transformer --pos-dim 6", "--pos-dim: got 6, accepted: a multiple of 4"),
+    ("--channel-base 4", "--channel-base: got 4, accepted: 8 or more"),
+    ("--transformer --channel-base 64 --num-heads 16", "--num-heads: got 16, accepted: a divisor of the channels at 16x16"),
+    ("--g-model ViTGAN --vit-dim 8 --vit-heads 2 --vit-patch 5", "--vit-patch: got 5"),
+])  # fmt: skip
+def test_what_the_networks_refuse_names_the_flag(text, message):
+    dataset = SimpleNamespace(resolution=16, channels=3, ratio=1.0, labels=np.zeros([4, 0]))
+    with pytest.raises(UsageError) as caught:
+        launch.network_configs(resolved(text), dataset)
+    assert message in str(caught.value)
+
+
 def test_batch_arithmetic_is_for_trainings():
     assert resolved("--eval --gpus 0,1,2").batch_size == 32
     assert resolved("--train --batch-size 9 --batch-gpu 3").batch_gpu == 3
@@ -168,6 +187,7 @@ def data_dir(tmp_path_factory):
     (["--train", "--dataset", "empty"], 1, "empty"),
     (["--train", "--dataset", "blobs", "--resolution", "32"], 2, "--resolution 32"),
     (["--train", "--dataset", "blobs", "--gamma", "x"], 2, "--gamma"),
+    (["--train", "--dataset", "blobs", "--g-img2img", "1"], 2, "--g-img2img: got 1"),
     (["--train", "--dataset", "blobs", "--result-dir", "/proc/nowhere", *SMALL], 1, "--result-dir /proc/nowhere"),
     (["--train", "--dataset", "blobs", "--reload"], 1, "--reload"),
     (["--eval", "--dataset", "blobs", "--metrics", "swd", "--eval-images-num", "32"], 1, "--expname exp: there is no run"),

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-from training import schedule
+import contextlib
+
+from dnnlib import UsageError, UserError
+from training import presets, schedule
 from training.config import AdamConfig, AugmentConfig, LossConfig, ScheduleConfig, TrainingConfig
 from training.networks.config import DiscriminatorConfig, GeneratorConfig
 from training.networks.vitgan.config import ViTGANDiscriminatorConfig, ViTGANGeneratorConfig, default_depth, default_patch
+
+# Arguments of the networks that come from options of other names; the two networks' own options begin with g_ and d_.
+OPTION_NAMES = {"architecture": "arch", "mapping_num_layers": "mapping_layersnum", "merge": "kgan", "norm": "normalize",
+                "dim": "vit_dim", "heads": "vit_heads", "depth": "vit_depth", "patch": "vit_patch"}  # fmt: skip
+
+
+@contextlib.contextmanager
+def errors_name_flags(prefix):
+    """Context in which an error of a network's configuration becomes a UsageError that names the flag in place of the argument.
+
+    Args:
+        prefix: "g_" or "d_", of the options that one of the networks has alone.
+    """
+    try:
+        yield
+    except UserError as error:
+        argument, _, rest = str(error).partition(": ")
+        name = OPTION_NAMES.get(argument, argument)
+        flags = {option.name: option.flag for option in presets.OPTIONS}
+        raise UsageError(f"{flags.get(prefix + name) or flags.get(name, name)}: {rest}") from error
 
 
 def _picture_arguments(options, dataset):

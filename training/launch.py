@@ -59,8 +59,16 @@ def init_devices(options):
 
 
 def network_configs(options, dataset):
-    """(generator's, discriminator's) configuration of the options."""
-    return configure.generator_config(options, dataset), configure.discriminator_config(options, dataset)
+    """(generator's, discriminator's) configuration of the options.
+
+    Raises:
+        UsageError: options that do not go together, or not with this dataset.
+    """
+    with configure.errors_name_flags("g_"):
+        generator = configure.generator_config(options, dataset)
+    with configure.errors_name_flags("d_"):
+        discriminator = configure.discriminator_config(options, dataset)
+    return generator, discriminator
 
 
 def print_networks(options, dataset):

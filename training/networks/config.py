@@ -66,9 +66,13 @@ class PictureConfig:
         check_at_least(self, 1, "components_num", "num_heads", "pos_directions_num", "channel_base", "channel_max", "num_channels")
         check_at_least(self, 0, "c_dim", "attention_dropout")
         self.resample_kernel = tuple(self.resample_kernel) if self.resample_kernel is not None else None
-        self._check_positions()
+        if not self.channels(self.resolution_log2):
+            raise UserError(f"channel_base: got {self.channel_base}, accepted: {self.resolution // 2} or more at {self.resolution} pixels")
 
-    def _check_positions(self):
+    def check_positions(self):
+        """Raise UserError unless the width of the positions divides as pos_type needs it; networks without attention have no positions."""
+        if not (self.transformer or self.img2img):
+            return
         pieces = 2 * self.pos_directions_num
         if self.pos_type == "sinus" and self.position_dim % pieces:
             raise UserError(f"pos_dim: got {self.position_dim}, accepted: a multiple of {pieces} (two per direction) for pos_type sinus")
@@ -166,8 +170,9 @@ class GeneratorConfig(PictureConfig):
         self._check_mapping()
 
     def _check_attention(self):
+        self.check_positions()
         if self.transformer and self.merge:
-            raise UserError("transformer and merge (k-GAN) cannot be combined")
+            raise UserError("merge: got True, accepted: False with the transformer")
         if self.components_num > 1 and not (self.transformer or self.merge):
             raise UserError(f"components_num: got {self.components_num}, more than 1 needs the transformer or k-GAN's merge")
         if self.transformer:
@@ -186,7 +191,8 @@ class GeneratorConfig(PictureConfig):
             raise UserError(f"mapping_num_layers: got {self.mapping_num_layers}, accepted: 2 or more with mapping_resnet")
         if not (self.style or self.latent_stem or self.has_attention):
             raise UserError("style: got False, accepted: True, or False with latent_stem or attention (else the image ignores the latents)")
-        if self.mapping_resnet and not self.mapping_dim and self.z_dim != self.w_dim:
+        at_z_dim = self.transformer or not self.mapping_shared_dim  # blocks that nothing brings to another width
+        if self.mapping_resnet and not self.mapping_dim and self.z_dim != self.w_dim and at_z_dim:
             raise UserError(f"z_dim: got {self.z_dim}, accepted: w_dim ({self.w_dim}) with mapping_resnet and without mapping_dim")
 
     def _check_merge(self):
@@ -254,6 +260,9 @@ class DiscriminatorConfig(PictureConfig):
         super().__post_init__()
         check_one_of(self, architecture=("orig", "skip", "resnet"))
         check_at_least(self, 1, "a_dim", "mbstd_group_size")
+        self.check_positions()
+        if self.img2img and self.img2img not in self.scales:
+            raise UserError(f"img2img: got {self.img2img}, accepted: 3 to {self.resolution_log2} (log2 of the resolution), 0 for none")
         if self.transformer:
             self.check_heads(a_dim=self.a_dim)
             if self.ltnt2img:
