@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -104,7 +105,7 @@ def parse_seeds(text):
     seeds = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or int(last or first) > MAX_SEED:
+        if not first.isdecimal() or (dash and not last.isdecimal()) or int(last or first) > MAX_SEED:
             raise UsageError(f"--seeds: got {text!r}, expected numbers and ranges up to {MAX_SEED}, such as 1,5-20")
         if dash and int(last) < int(first):
             raise UsageError(f"--seeds: got the range {part.strip()}, expected the smaller number first")
@@ -119,9 +120,12 @@ def parse_class(text):
         UsageError: it is neither.
     """
     try:
-        return int(text) if "," not in text else [float(part) for part in text.split(",")]
+        label = int(text) if "," not in text else [float(part) for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"--class: got {text!r}, expected a class number or a label vector a,b,c") from None
+        label = [math.nan]
+    if not all(map(math.isfinite, label if isinstance(label, list) else [label])):
+        raise UsageError(f"--class: got {text!r}, expected a class number or a label vector a,b,c")
+    return label
 
 
 if __name__ == "__main__":

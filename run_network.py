@@ -61,6 +61,9 @@ def main(argv):
         with log.tee(os.path.join(snapshot.run_dir, "log.txt")):
             if not (options.train or _images_dir(options)):
                 print(command)
+            if "mirror_augment" not in given:
+                trained_mirrored = run_record.mirrors(os.path.dirname(snapshot.path))
+                metric_options = dataclasses.replace(metric_options, mirror=options.mirror_augment or trained_mirrored)
             _use_snapshot(snapshot, options, dataset, metric_names, metric_options)
     return 0
 
@@ -119,7 +122,8 @@ def _evaluator(names, options, dataset):
     """
 
     def evaluate(Gs, snapshot, run_dir):
-        settings = dataclasses.replace(options, snapshot=snapshot and os.path.basename(snapshot), run_dir=run_dir)
+        own = snapshot and os.path.dirname(os.path.abspath(snapshot)) == os.path.abspath(run_dir)
+        settings = dataclasses.replace(options, snapshot=os.path.basename(snapshot) if own else snapshot, run_dir=run_dir)
         results = metrics.evaluate(names, Gs, dataset, settings)
         for result in results:
             numbers = "  ".join(f"{name} {value:.5g}" for name, value in result.values.items())
@@ -148,7 +152,6 @@ def _use_snapshot(snapshot, options, dataset, metric_names, metric_options):
     print(f"snapshot {snapshot.path}")
     trained_in = os.path.dirname(snapshot.path)
     evaluated = metric_names if options.eval and not _images_dir(options) else []
-    metric_options = dataclasses.replace(metric_options, mirror=metric_options.mirror or run_record.mirrors(trained_in))
     if options.eval:
         run_record.check_ratio(trained_in, dataset)
     if options.vis:
@@ -232,12 +235,16 @@ def _open_dataset(options):
 
 
 def _prepare(options):
-    """--prepare: make the dataset with the options that this command shares with prepare_data.py."""
+    """--prepare: make the dataset with those options of prepare_data.py that this command has too."""
     from dataset_tool import cli
 
     shared = {"--data-dir": options.data_dir, "--ratio": options.ratio, "--resolution": options.resolution,
               "--max-images": options.train_images_num, "--images-dir": options.images_dir}  # fmt: skip
-    cli.prepare(cli.options_for(options.dataset, [str(word) for pair in shared.items() if pair[1] is not None for word in pair]))
+    words = [str(word) for pair in shared.items() if pair[1] is not None for word in pair]
+    try:
+        cli.prepare(cli.options_for(options.dataset, words))
+    except UserError as error:
+        raise type(error)(f"--prepare: {error} (prepare_data.py has more options)") from error
 
 
 def _dry_run(options, dataset):

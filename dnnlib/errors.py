@@ -17,7 +17,7 @@ class UsageError(UserError):
 
 
 def run_main(main, argv=None):
-    """Run an entry point; turn a UserError into one line on stderr and its exit code.
+    """Run an entry point; turn a UserError, or a file that cannot be read or written, into one line on stderr and its exit code.
 
     Args:
         main: function taking the list of command-line arguments.
@@ -30,10 +30,18 @@ def run_main(main, argv=None):
     try:
         return main(argv) or 0
     except UserError as error:
-        if "--debug" in argv:
-            traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _report(str(error), error.exit_code, argv)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _report(f"{error.filename}: {error.strerror}", 1, argv)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _report(message, exit_code, argv):
+    if "--debug" in argv:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    return exit_code

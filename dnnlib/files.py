@@ -15,7 +15,20 @@ def atomic_output(path, mode="wb"):
 
     Yields:
         The open file. When the block raises, the temporary file is removed and `path` is left as it was.
+
+    Raises:
+        OSError: it cannot be written; its file name is `path`.
     """
+    try:
+        with _replacing(path, mode) as file:
+            yield file
+    except OSError as error:
+        error.filename = path
+        raise
+
+
+@contextlib.contextmanager
+def _replacing(path, mode):
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
     handle, partial = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", suffix=".partial", dir=folder)

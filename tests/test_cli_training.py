@@ -140,7 +140,11 @@ def test_continuing_from_a_snapshot_of_another_architecture(folders):
         assert code == 0, err
         assert message in out
         assert len(networks_scored()) == 1
-    assert json.loads((results / "tuned-000" / "config.json").read_text())["generator"]["components_num"] == 2
+    record = json.loads((results / "tuned-000" / "config.json").read_text())
+    assert record["generator"]["components_num"] == 2 and record["options"]["pretrained_pkl"] == str(tuned[-1])
+    other = [*tuned[:-1], results / "tuned-000" / "network-snapshot-000001.pkl"]
+    code, _, err = finish(*other, "--total-kimg", "2")
+    assert code == 2 and re.search(r"error: --pretrained-pkl .*tuned-000 began from .*first-000.* give --restart", err), err
     reloaded = [*folders, "--gpus", "cpu", "--expname", "tuned", "--reload", *scored]
     code, out, err = finish(*reloaded)
     assert code == 0, err

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dnnlib import UsageError
+from dnnlib import UsageError, UserError
+from dnnlib.tflib.snapshot import read_records
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
 from training import command_line, launch, presets, schedule
 from training.command_line import parse_given, resolve
-from training.networks.config import DiscriminatorConfig
+from training.networks.config import DiscriminatorConfig, GeneratorConfig
 
 
 def resolved(text, **settings):
@@ -84,6 +85,26 @@ def test_preset_layers_beyond_the_resolution_are_lowered_and_said():
         resolve(parse_given(["--g-img2img", "7"]), resolution_log2=4)
 
 
+@pytest.mark.parametrize("text, note", [
+    ("--mapping-ltnt2ltnt", "--mapping-ltnt2ltnt has no effect without --mapping-resnet"),
+    ("--kmeans", "--kmeans has no effect without --transformer"),
+    ("--d-ltnt2img --transformer", "--d-ltnt2img has no effect without --d-transformer"),
+    ("--augment-p 0.5", "--augment-p has no effect without --augment"),
+    ("--num-heads 2", "--num-heads has no effect without --transformer or --d-transformer or --g-img2img or"),
+])  # fmt: skip
+def test_a_flag_without_effect_is_said(text, note):
+    (found,) = resolve(parse_given(text.split()))[1]
+    assert found.startswith(note)
+
+
+@pytest.mark.parametrize("text", [
+    "--ganformer-default --kmeans-iters 2 --num-heads 2 --d-transformer --d-ltnt2img",
+    "--baseline SAGAN --g-img2img 4 --num-heads 2", "--kmeans False --g-end-res 8", "--augment diffaug --augment-p 0.5",
+])  # fmt: skip
+def test_a_flag_with_effect_or_at_its_default_is_not(text):
+    assert resolve(parse_given(text.split()))[1] == []
+
+
 @pytest.mark.parametrize("flag", ["--vis-layer-maps", "--vis-images", "--vis-num 3"])
 def test_a_vis_flag_turns_vis_on(flag):
     assert resolved(f"--eval {flag}").vis
@@ -118,6 +139,7 @@ def test_stored_options_lie_below_what_is_given():
     ("--dry-run --batch-size 12 --gpus 0,1", "--batch-gpu 4 x 2"),
     ("--last-snapshots 0", "--last-snapshots"),
     ("--resolution 100", "--resolution: got 100"),
+    ("--transformer --g-start-res 6 --g-end-res 3", "--g-start-res 6: expected less than --g-end-res 3"),
     ("--precision mixed --baseline ViTGAN", "--precision mixed: ViTGAN"),
 ])  # fmt: skip
 def test_refused(text, message):
@@ -141,6 +163,19 @@ def test_what_the_networks_refuse_names_the_flag(text, message):
     with pytest.raises(UsageError) as caught:
         launch.network_configs(resolved(text), dataset)
     assert message in str(caught.value)
+
+
+def test_a_snapshot_for_pictures_of_another_ratio(picture_models):
+    """A ratio that no layer knows becomes the dataset's; one whose padding the layers leave out is refused."""
+    record, options = read_records(picture_models["ganformer"])[0], resolved("--pretrained-pkl old.pkl")
+    dataset = SimpleNamespace(resolution=16, channels=3, ratio=1.0, labels=np.zeros([4, 0]), name="squares")
+    config = launch._pretrained_config(record, GeneratorConfig(resolution=16), options, dataset)
+    assert config.crop_ratio is None and config.components_num == 3
+    dataset.resolution, record.static_kwargs = 512, GeneratorConfig(resolution=512, crop_ratio=0.5).to_kwargs()
+    with pytest.raises(UserError, match=r"old.pkl: its layers are made for pictures of ratio 0.5, dataset squares has 1$"):
+        launch._pretrained_config(record, GeneratorConfig(resolution=512), options, dataset)
+    dataset.ratio = 0.4
+    assert launch._pretrained_config(record, GeneratorConfig(resolution=512), options, dataset).crop_ratio == 0.4
 
 
 def test_batch_arithmetic_is_for_trainings():

@@ -4,6 +4,8 @@ import functools
 import http.server
 import json
 import os
+import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,8 +16,10 @@ import pytest
 
 import generate
 from dnnlib import UsageError, run_main, tflib
-from tests.cli_helpers import ROOT, finish
+from tests.cli_helpers import ROOT, command, finish
+from tests.dataset_helpers import noise, write_old_dataset
 from tests.picture_models import assert_same_picture, expected_bytes, load_generator, one_error_line, read_png
+from training.dataset import Dataset
 
 
 def latents(seeds, shape):
@@ -109,6 +113,35 @@ def test_classes(picture_models, tmp_path):
     assert {tuple(label) for label in drawn} == {(1, 0, 0), (0, 1, 0), (0, 0, 1)}
 
 
+def test_labels_are_those_of_the_runs_dataset_where_it_is_at_hand(picture_models, tmp_path, capsys):
+    """Then seed i is picture i of run_network.py --vis; counts are not taken for classes."""
+    run, counts = tmp_path / "run", np.asarray([[1, 0, 2], [0, 2, 2], [3, 1, 0], [2, 2, 1]], np.float32)
+    write_old_dataset(tmp_path / "data" / "counted", "counted", noise(4, 8).transpose(0, 3, 1, 2), counts)
+    dataset = Dataset(str(tmp_path / "data" / "counted"))
+    run.mkdir()
+    shutil.copy(picture_models["labelled"], str(run / "network-snapshot-000001.pkl"))
+    options = {"data_dir": str(tmp_path / "data"), "dataset": "counted", "train_images_num": None}
+    (run / "config.json").write_text(json.dumps({"options": options, "dataset": {"fingerprint": dataset.fingerprint}}))
+    common = ["--model", run / "network-snapshot-000001.pkl", "--gpus", "cpu", "--seeds", "0-7", "--output-dir"]
+    assert generated(*common, tmp_path / "a") == 0
+    assert "labels: drawn from dataset counted" in capsys.readouterr().out
+    labels = [picture["label"] for picture in json.loads((tmp_path / "a" / "samples.json").read_text())["pictures"]]
+    assert labels == [counts[tflib.numpy_stream(seed, "label").randint(4)].tolist() for seed in range(8)]
+    shutil.rmtree(str(tmp_path / "data"))
+    assert generated(*common, tmp_path / "b") == 0
+    assert "each picture has one of 3 classes" in capsys.readouterr().out
+
+
+def test_a_full_disk_is_one_line(picture_models, tmp_path):
+    """Files may grow to 1 kB only (a limit of the process)."""
+    words = command("--model", picture_models["ganformer"], "--gpus", "cpu", "--images-num", 4, "--grid", "--output-dir", tmp_path,
+                    script="generate.py")  # fmt: skip
+    done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)))  # fmt: skip
+    assert done.returncode == 1 and one_error_line(done.stderr) == f"error: {tmp_path / 'grid.png'}: File too large"
+    assert len(list(tmp_path.glob("sample_*.png"))) == 4 and not list(tmp_path.glob("grid*")) and not list(tmp_path.glob(".*"))
+
+
 def test_kgan_and_ratio(picture_models, tmp_path):
     arguments = ["--model", picture_models["kgan"], "--gpus", "cpu", "--output-dir", tmp_path, "--seeds", 5]
     assert generated(*arguments, "--ratio", 0.5) == 0
@@ -129,6 +162,7 @@ BAD_LINES = [
     (["--model", "ganformer", "--video", "--seeds", "1"], 2, "--video: needs two seeds"),
     (["--model", "ganformer", "--gpus", "one"], 2, "--gpus: got 'one'"),
     (["--model", "ganformer", "--class", "red"], 2, "--class: got 'red'"),
+    (["--model", "labelled", "--class", "nan,0,0"], 2, "--class: got 'nan,0,0'"),
     (["--model", "ganformer", "--class", "1"], 1, "--class 1: this model was trained without labels"),
     (["--model", "labelled", "--class", "3"], 2, "--class 3: this model has classes 0 to 2"),
     (["--model", "labelled", "--class", "1,2"], 2, "got 2 numbers, this model's labels have 3"),
@@ -167,7 +201,7 @@ def test_seed_lists(text, seeds):
     assert generate.parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "-3", "1-", "1,,2", "2147483648", "1.5"])
+@pytest.mark.parametrize("text", ["", "-3", "1-", "1,,2", "2147483648", "1.5", "²"])
 def test_bad_seed_lists(text):
     with pytest.raises(UsageError, match="--seeds"):
         generate.parse_seeds(text)

@@ -98,6 +98,11 @@ def test_unlike_settings_are_recorded_and_not_compared(place):
     assert stored(place / "results" / "clean-000")["fid"]["settings"]["resize"] == "clean"
     mirrored = [stored(place / "results" / f"{name}-000")["fid"]["settings"]["mirror"] for name in ("plain", "older")]
     assert mirrored == [False, True]  # as the run was trained; the full protocol takes each real once
+    unmirrored = flags(place, "--expname", "older", "--metrics", "fid", "--pretrained-pkl", snapshot, "--eval-protocol", "stylegan2")
+    code, _, err = finish(*unmirrored, "--mirror-augment", "False")
+    assert code == 0, err
+    settings = stored(place / "results" / "older-000")["fid"]["settings"]
+    assert settings["mirror"] is False and settings["snapshot"] == str(snapshot)  # what another run's is called
     for other, message in (("clean", "resize 'tf1' against 'clean'"), ("older", "protocol 'full' against 'stylegan2'")):
         runs = [str(place / "results" / f"{name}-000") for name in ("plain", other)]
         done = subprocess.run([sys.executable, "-m", "metrics.compare", *runs], cwd=ROOT, capture_output=True, text=True)

@@ -92,6 +92,38 @@ def test_continued_run_forgets_the_ticks_it_repeats(tmp_path):
     assert chart["series"][1]["points"] == [[2, 1], [2.5, 1]]
 
 
+def test_results_of_unlike_settings_or_of_another_network_are_not_one_curve(tmp_path):
+    def record(kimg, value, **settings):
+        line = {"metric": "swd", "values": {"swd": value}, "settings": {"fakes": 50, "snapshot": f"network-snapshot-{kimg:06d}.pkl", **settings}}
+        with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    for kimg in (1, 2):
+        record(kimg, 10 * kimg, network_fingerprint=str(kimg))
+    (chart,) = stats.metric_charts(str(tmp_path))
+    assert chart["series"] == [{"name": "swd", "points": [[1, 10], [2, 20]]}]
+    record(2, 7, fakes=6, protocol="stylegan2")
+    record(2, 5, snapshot="other/vit-000/network-snapshot-000002.pkl")
+    (chart,) = stats.metric_charts(str(tmp_path))
+    assert chart["series"] == [
+        {"name": "swd, fakes 50, protocol None", "points": [[1, 10], [2, 20]]},
+        {"name": "swd, fakes 6, protocol stylegan2", "points": [[2, 7]]},
+    ]
+
+
+def test_damaged_pictures_are_left_out(tmp_path, capsys):
+    report_run.write_run(tmp_path)
+    whole = data.gather(str(tmp_path))
+    victims = [tmp_path / "reals.png", tmp_path / "visuals" / "images" / "000024_grid.png"]
+    for path in victims:
+        assert path.exists()
+        path.write_bytes(path.read_bytes()[:100])
+    found = data.gather(str(tmp_path))
+    assert [len(found[name]) for name in ("others", "grids")] == [len(whole[name]) - 1 for name in ("others", "grids")]
+    said = capsys.readouterr().err
+    assert all(f"warning: the report leaves out {path}: " in said for path in victims)
+
+
 def test_long_curves_are_thinned():
     points = [[x, 2 * x + (-1) ** x] for x in range(10000)]
     thin = stats.thinned(points, most=100)

@@ -10,7 +10,7 @@ import re
 
 from dnnlib import UsageError
 from training import schedule
-from training.presets import BASELINES, GANFORMER_DEFAULT, GANFORMER_TASKS, MODEL_VALUES, OPTION_GROUPS, OPTIONS, PRESET_LAYERS
+from training.presets import BASELINES, GANFORMER_DEFAULT, GANFORMER_TASKS, MODEL_VALUES, NEEDS, OPTION_GROUPS, OPTIONS, PRESET_LAYERS
 
 Options = dataclasses.make_dataclass("Options", [(o.name, o.kind, dataclasses.field(default=o.default)) for o in OPTIONS], frozen=True)
 Options.__doc__ = "Every option of run_network.py, resolved; one field a row of training.presets.OPTIONS."
@@ -174,10 +174,21 @@ def resolve(given, stored=None, resolution_log2=None):
     values = {**values, **_model_values(values, chosen=[*preset, *given]), **given}
     values = {name: tuple(value) if _ROWS[name].kind is list else value for name, value in values.items()}
     options = Options(**values)
+    notes += _without_effect(options, given)
     _check_combinations(options)
     if resolution_log2 is not None:
         _check_layers(options, resolution_log2)
     return options, notes
+
+
+def _without_effect(options, given):
+    """Notes on given flags that change nothing, because what they belong to is off."""
+    notes = []
+    for name, others in NEEDS.items():
+        on = name in given and getattr(options, name) != _ROWS[name].default
+        if on and not any(getattr(options, other) not in (False, 0, "none") for other in others):
+            notes.append(f"{_ROWS[name].flag} has no effect without {' or '.join(_ROWS[other].flag for other in others)}")
+    return notes
 
 
 def _check_combinations(options):
@@ -191,6 +202,10 @@ def _check_combinations(options):
         raise UsageError(f"--latent-size {o.latent_size}: expected a multiple of --components-num {o.components_num}")
     if o.transformer and o.kgan:
         raise UsageError("--transformer and --kgan: give only one of them")
+    for letter, on in (("g", o.transformer), ("d", o.d_transformer)):
+        first, end = getattr(o, f"{letter}_start_res"), getattr(o, f"{letter}_end_res")
+        if on and first >= end:
+            raise UsageError(f"--{letter}-start-res {first}: expected less than --{letter}-end-res {end}")
     if o.components_num > 1 and not (o.transformer or o.kgan):
         raise UsageError(f"--components-num {o.components_num}: more than 1 needs --transformer or --kgan")
     if o.kgan and o.components_num == 1:

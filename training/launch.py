@@ -109,6 +109,7 @@ def _choose_run(options, record):
         state, path = training_state.load_latest(run_dir)
         if state is not None:
             print(f"continuing {run_dir} from {os.path.basename(path)} (kimg {state.progress.images / 1000:.3f})")
+            _keep_origin(state.record, record, run_dir)
             run_record.check_continuation(state.record, record, options.accept_changes)
         elif training_state.snapshots(run_dir):
             run_dir = None  # networks without a training state: nothing to continue exactly, and nothing to overwrite
@@ -117,6 +118,20 @@ def _choose_run(options, record):
         run_dir = runs.create_run(options.result_dir, options.expname)
     run_record.write_record(run_dir, record)
     return run_dir, state
+
+
+def _keep_origin(old, record, run_dir):
+    """A run that goes on has begun where its record says, whether the command names that snapshot or not.
+
+    Raises:
+        UsageError: the command names another snapshot to start from.
+    """
+    origin, given = (one["options"]["pretrained_pkl"] for one in (old, record))
+    if given not in ("None", origin):
+        began = "without a snapshot" if origin == "None" else f"from {origin}"
+        raise UsageError(f"--pretrained-pkl {given}: run {os.path.basename(run_dir)} began {began} and continues its own state; "
+                         "give --restart for a new run")  # fmt: skip
+    record["options"]["pretrained_pkl"] = origin
 
 
 def _check_workers(record, devices):
@@ -159,8 +174,23 @@ def _pretrained_config(record, asked, options, dataset):
                             f"dataset {dataset.name} has {getattr(asked, field)}")  # fmt: skip
     if options.precision == "mixed" and isinstance(stored, TransformerConfig):
         raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: a ViTGAN, which computes in fp32; --precision mixed was asked for")
+    if hasattr(stored, "crop_ratio"):
+        stored = _with_ratio(stored, options, dataset)
     known = [field for field in HARMLESS_NETWORK_FIELDS if hasattr(asked, field) and hasattr(stored, field)]
     return dataclasses.replace(stored, **{field: getattr(asked, field) for field in known})
+
+
+def _with_ratio(stored, options, dataset):
+    """A configuration for the dataset's height / width: the layers do not know it, but where they leave the padding out.
+
+    Raises:
+        UserError: they leave it out for one of the two ratios alone.
+    """
+    fitting = dataclasses.replace(stored, crop_ratio=dataset.ratio if dataset.ratio < 1 else None)
+    if fitting.cropped != stored.cropped:
+        raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: its layers are made for pictures of ratio {stored.crop_ratio or 1:.4g}, "
+                        f"dataset {dataset.name} has {dataset.ratio:.4g}")  # fmt: skip
+    return fitting
 
 
 def _build_networks(plan, options):

@@ -70,11 +70,12 @@ def _made(folder, kind):
 
 def _others(run_dir):
     paths = ((os.path.join(run_dir, *name.split("/")), title, kind) for name, title, kind in OTHER_PICTURES)
-    return [
+    found = [
         {"title": title, "note": _note(_made(os.path.join(run_dir, "visuals"), kind)), "src": photograph(path, STRIP_WIDTH)}
         for path, title, kind in paths
         if os.path.isfile(path)
     ]
+    return [picture for picture in found if picture["src"]]
 
 
 def _commands(log_path):
@@ -103,8 +104,9 @@ def _explorer(folder, title):
         layers = _layers(maps_folder)
         if os.path.isfile(picture) and layers and size < EXPLORER_LIMIT:
             sample = {"number": number, "src": photograph(picture, 512), "layers": layers}
-            samples.append(sample)
-            size += len(json.dumps(sample))
+            if sample["src"] and all(map(all, layers)):
+                samples.append(sample)
+                size += len(json.dumps(sample))
     if not samples:
         return []
     return [{"title": title, "note": _note(about), "colours": about["colours"], "grids": about["grids"], "samples": samples}]

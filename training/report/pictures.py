@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import sys
 
 import PIL.Image
 
@@ -12,20 +13,30 @@ NEAREST, SMOOTH = 0, 1  # PIL.Image.NEAREST and LANCZOS: the numbers are the sam
 
 
 def photograph(path, width):
-    """A picture file as a JPEG data URL, at most `width` pixels wide."""
-    with PIL.Image.open(path) as picture:
-        picture = _narrowed(picture.convert("RGB"), width, SMOOTH)
-    return _url(picture, "JPEG", quality=88, subsampling=0)
+    """A picture file as a JPEG data URL, at most `width` pixels wide; None where it cannot be read."""
+    picture = _opened(path, width, SMOOTH)
+    return picture and _url(picture, "JPEG", quality=88, subsampling=0)
 
 
 def drawing(path, width=MAPS_WIDTH):
-    """A picture file with few colours as a PNG data URL that keeps every colour exactly, at most `width` pixels wide."""
-    with PIL.Image.open(path) as picture:
-        picture = _narrowed(picture.convert("RGB"), width, NEAREST)
+    """A picture file with few colours as a PNG data URL that keeps every colour exactly, at most `width` pixels wide; None as above."""
+    picture = _opened(path, width, NEAREST)
+    if picture is None:
+        return None
     colours = picture.getcolors(256)
     if colours is None:
         return _url(picture, "PNG", optimize=True)
     return _url(_with_palette(picture, [colour for _, colour in colours]), "PNG", optimize=True)
+
+
+def _opened(path, width, resample):
+    """A picture file in RGB, at most `width` pixels wide; None, with a warning, where it cannot be read."""
+    try:
+        with PIL.Image.open(path) as picture:
+            return _narrowed(picture.convert("RGB"), width, resample)
+    except (OSError, SyntaxError, ValueError) as error:
+        print(f"warning: the report leaves out {path}: {error}", file=sys.stderr)
+        return None
 
 
 def _with_palette(picture, colours):
@@ -63,14 +74,14 @@ def within(items, encode, most, limit):
 
     Args:
         items: list.
-        encode: function item -> data URL.
+        encode: function item -> data URL, or None for an item to leave out.
         most: items at most; half as many, again and again, while they are too large together.
         limit: characters.
 
     Returns:
         list of (item, data URL).
     """
-    encoded = [(item, encode(item)) for item in evenly(items, most)]
+    encoded = [pair for pair in ((item, encode(item)) for item in evenly(items, most)) if pair[1]]
     while len(encoded) > 1 and sum(len(url) for _, url in encoded) > limit:
         encoded = evenly(encoded, len(encoded) // 2)
     return encoded

@@ -10,6 +10,8 @@ from collections import OrderedDict
 
 STATS_FILE = "stats.jsonl"
 METRICS_FILE = "metrics.jsonl"
+# What may differ between two results of metrics.jsonl that are compared all the same.
+IDENTITY_SETTINGS = ("network", "network_fingerprint", "snapshot", "images_dir", "tool")
 MOST_POINTS = 500
 # Charts of the report: prefix of the numbers' names -> title. Numbers of other prefixes get a chart of their prefix's name.
 TITLES = OrderedDict([
@@ -66,14 +68,29 @@ def training_charts(run_dir):
 
 
 def metric_charts(run_dir):
-    """Charts of the metrics, one each, over the snapshots of this run. Form as of `training_charts`."""
-    charts = OrderedDict()
+    """Charts of the metrics, one each, over the snapshots of this run. Form as of `training_charts`.
+
+    Results of unlike settings are series of their own, which name what differs.
+    """
+    lines = OrderedDict()
     for line in read_lines(os.path.join(run_dir, METRICS_FILE)):
         number = re.fullmatch(r"network-snapshot-(\d+)\.pkl", str(line.get("settings", {}).get("snapshot")))
-        for name, value in (line.get("values") or {}).items() if number else ():
-            points = charts.setdefault(line["metric"], OrderedDict()).setdefault(name, {})
-            points[int(number.group(1))] = value
-    return [_chart(metric, {name: sorted(points.items()) for name, points in series.items()}) for metric, series in charts.items()]
+        if number and line.get("values"):
+            settings = {name: value for name, value in line["settings"].items() if name not in IDENTITY_SETTINGS}
+            lines.setdefault(line["metric"], []).append((int(number.group(1)), settings, line["values"]))
+    return [_chart(metric, _metric_series(found)) for metric, found in lines.items()]
+
+
+def _metric_series(lines):
+    """Curves of one metric's results: list of (kimg, settings, values) -> dict title -> points."""
+    names = OrderedDict.fromkeys(name for _, settings, _ in lines for name in settings)
+    unlike = [name for name in names if any(settings.get(name) != lines[0][1].get(name) for _, settings, _ in lines)]
+    series = OrderedDict()
+    for kimg, settings, values in lines:
+        differing = "".join(f", {name} {settings.get(name)}" for name in unlike)
+        for name, value in values.items():
+            series.setdefault(name + differing, {})[kimg] = value
+    return {title: sorted(points.items()) for title, points in series.items()}
 
 
 def _chart(title, series):

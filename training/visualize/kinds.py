@@ -5,6 +5,7 @@ Letters: n pictures, K latents, L layers of w, C H W image, k region latents, h 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,7 +13,6 @@ import re
 import numpy as np
 
 from dnnlib import UserError, atomic_output
-from dnnlib.tflib import numpy_stream
 from training import images
 from training.training_state import digest
 from training.visualize import colours, mixing, movies, sampling
@@ -40,7 +40,8 @@ def asked_kinds(options, config):
             sampling.require_attention(config, f"--vis-{kind.replace('_', '-')}")
     if asked:
         return asked
-    return [kind for kind in DEFAULT_KINDS if kind != "maps" or config.has_attention]
+    missing = {"maps": not config.has_attention, "noise_var": not getattr(config, "local_noise", False)}
+    return [kind for kind in DEFAULT_KINDS if not missing.get(kind)]
 
 
 def check(record, dataset, options):
@@ -74,12 +75,13 @@ def run(Gs, dataset, options, folder, quiet=False, with_movies=True, shown=None)
         shown: images shown to the networks so far, for the report; None when not known.
     """
     kinds = asked_kinds(options, Gs.config)
+    _update_about(folder, kinds, {})  # what is there is of the earlier call no longer, should this one not reach its end
     sampler = sampling.Sampler(
         Gs,
         ratio=sampling.picture_ratio(options.ratio, Gs.config, dataset.ratio),
         truncation_psi=options.truncation_psi,
         batch_size=min(options.batch_gpu, options.vis_section_size),
-        label_of=_label_source(dataset) if Gs.config.c_dim else None,
+        label_of=sampling.labels_of(dataset) if Gs.config.c_dim else None,
         quiet=quiet,
     )
     per_sample = [kind for kind in kinds if kind in ("images", "latents", "maps", "layer_maps")]
@@ -93,20 +95,26 @@ def run(Gs, dataset, options, folder, quiet=False, with_movies=True, shown=None)
         mixing.tables(sampler, options.seed, folder)
     _write_about(Gs, options, sampler.ratio, kinds, folder, shown)
     if not quiet:
-        left_out = "" if Gs.config.has_attention else "; this model has no attention: no maps"
+        left_out = "" if Gs.config.has_attention else "; this model has no attention to latents: no maps"
         print(f"visualizations ({', '.join(kinds)}) in {folder}{left_out}")
 
 
 def _write_about(Gs, options, ratio, kinds, folder, shown):
-    """about.json: for each visualization in the folder, what the report says about it and how it tells whether two belong together."""
-    path = os.path.join(folder, "about.json")
+    """Say in about.json what was made: for the report, and how it tells whether two visualizations belong together."""
     network = digest(Gs.get_values()).hex()[:16]
     made = {"seed": options.seed, "truncation_psi": options.truncation_psi, "ratio": ratio, "images": shown, "network": network}
-    about = {**_read_about(path), **dict.fromkeys(kinds, made)}
+    about = dict.fromkeys(kinds, made)
     if "layer_maps" in kinds:
         about["layer_maps"] = {**made, "grids": Gs.config.attention_grids, "colours": colours.palette(Gs.config.components_num).tolist()}
+    _update_about(folder, kinds, about)
+
+
+def _update_about(folder, kinds, about):
+    """Replace what about.json says of some visualizations: by `about`, dict kind -> dict."""
+    path = os.path.join(folder, "about.json")
+    kept = {kind: made for kind, made in _read_about(path).items() if kind not in kinds}
     with atomic_output(path, "w") as file:
-        json.dump(about, file)
+        json.dump({**kept, **about}, file)
 
 
 def _read_about(path):
@@ -117,11 +125,6 @@ def _read_about(path):
     except (OSError, ValueError):
         return {}
     return {kind: made for kind, made in found.items() if kind in KINDS} if isinstance(found, dict) else {}
-
-
-def _label_source(dataset):
-    """Function seed -> a label of the dataset."""
-    return lambda seed: dataset.labels[numpy_stream(seed, "label").randint(len(dataset.labels))]
 
 
 def empty_folder(folder, pattern):
@@ -152,6 +155,9 @@ class _Samples:
         for kind in self.kinds:
             for name in self.FOLDERS.get(kind, ()):
                 empty_folder(os.path.join(self.folder, name), r"\d{6,}\.(png|npy)")
+        if "images" in self.kinds:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(os.path.join(self.folder, "images-grid.png"))
         if "layer_maps" in self.kinds:
             empty_folder(os.path.join(self.folder, "layer_maps"), r"\d{6,}/l\d+_h\d+\.png")
         count = options.vis_num if set(self.kinds) != {"layer_maps"} else min(options.vis_num, options.vis_rich_num)
@@ -178,7 +184,7 @@ class _Samples:
             self._batch([start + row for row in rows], ws[rows[0] : rows[-1] + 1], [seeds[row] for row in rows])
 
     def _batch(self, indices, ws, seeds):
-        if not self.needs_maps:
+        if not self.needs_maps or "maps" not in self.kinds and indices[0] >= self.options.vis_rich_num:
             pictures, maps = self.sampler.pictures(ws, seeds), [None] * len(indices)
         else:
             pictures, maps = self.sampler.pictures_and_maps(ws, seeds)
