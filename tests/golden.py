@@ -50,8 +50,8 @@ def check_network(path):
     config_class = DiscriminatorConfig if is_discriminator else GeneratorConfig
     first = vocabulary.FIRST_DISCRIMINATOR if is_discriminator else vocabulary.FIRST_GENERATOR
     config, notes = vocabulary.parse(kwargs, config_class, first if vocabulary.is_first(kwargs) else None)
-    if notes:
-        raise Unsupported("; ".join(notes))
+    for note in notes:
+        print(f"{path}: {note}")
     values = {key[4:]: value for key, value in data.items() if key.startswith("var:")}
     with tflib.session_scope():
         network = tflib.Network("net", "Discriminator" if is_discriminator else "Generator", config)

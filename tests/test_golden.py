@@ -1,5 +1,6 @@
 """Networks and snapshots against the numbers of the public release."""
 
+import json
 import os
 import shutil
 
@@ -40,6 +41,34 @@ def test_tool_says_which_file_is_off(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("ok") and "good.npz" in lines[0]
     assert lines[1].startswith("FAIL") and "off.npz" in lines[1]
+
+
+@pytest.mark.parametrize("extra, note", [({"dlatent_size": 16}, ""), ({"something": 1}, "something = 1"), ({"local_attention": 4}, "= 4")])
+def test_arguments_that_nobody_knows_are_printed_and_the_variables_decide(tmp_path, capsys, extra, note):
+    with np.load(golden_path("networks", "d_v1_transformer_full.npz")) as file:
+        data = dict(file)
+    data["config"] = np.array(json.dumps(dict(json.loads(str(data["config"])), **extra)))
+    path = str(tmp_path / "more.npz")
+    np.savez(path, **data)
+    line, good = golden.check_file(path)
+    assert good, line
+    printed = capsys.readouterr().out
+    assert printed.count("more.npz") == bool(note) and note in printed
+
+
+def test_any_number_of_images(tmp_path):
+    """Each of the four images three times in a row: the groups, n mod 3, then hold the same four as the file's own, and the scores stay."""
+    with np.load(golden_path("networks", "d_channels.npz")) as file:
+        data = dict(file)
+    data.update({name: np.repeat(data[name], 3, axis=0) for name in ("images", "labels", "scores")})
+    path = str(tmp_path / "twelve.npz")
+    np.savez(path, **data)
+    line, good = golden.check_file(path)
+    assert good, line
+    data.update({name: data[name][:5] for name in ("images", "labels", "scores")})
+    np.savez(path, **data)
+    line, good = golden.check_file(path)
+    assert not good and "got 5 images" in line
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "shape"])

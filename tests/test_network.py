@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from dnnlib import tflib
+from dnnlib import UserError, tflib
 from training.networks import DiscriminatorConfig, GeneratorConfig
 
 SMALL = {"resolution": 16, "channel_base": 128, "channel_max": 16}
@@ -38,6 +38,27 @@ def test_same_picture_at_any_batch_size(graph):
     other = g.run(z, batch_size=5, seeds=seeds + 1, noise_mode="random").images
     np.testing.assert_allclose(other[0], g.run(z[:1], seeds=seeds[:1] + 1, noise_mode="random").images[0], atol=2e-5)
     assert np.abs(whole - other).max() > 1e-2
+
+
+def scores_of(network, images):
+    """What the network gives for all images as one batch, without `run`."""
+    return tflib.run(network.get_output_for(tf.constant(images, tf.float32), tf.zeros([len(images), 0])).scores)
+
+
+@pytest.mark.parametrize("options", [{}, {"transformer": True, "a_dim": 8}])
+def test_compared_images_stay_together_at_any_batch_size(graph, options):
+    """Groups of the minibatch standard deviation are made of all images: sample n is in group n mod (N / 4)."""
+    d = tflib.Network("D", "Discriminator", DiscriminatorConfig(**options, **SMALL))
+    images = np.random.RandomState(0).randn(12, 3, 16, 16) * np.arange(1, 13).reshape([12, 1, 1, 1])
+    whole = scores_of(d, images)
+    assert np.abs(whole[:8] - scores_of(d, images[:8])).max() > 1e-3  # the batch matters
+    for batch_size in (1, 8, 12):
+        np.testing.assert_allclose(d.run(images, batch_size=batch_size).scores, whole, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(d.run(images[:3], batch_size=2).scores, scores_of(d, images[:3]), rtol=1e-5, atol=1e-5)
+    for count in (5, 6):
+        with pytest.raises(UserError, match=f"got {count} images, accepted: up to 4, or a multiple of 4"):
+            d.run(images[:count])
+    assert d.run(images[:0]).scores.shape == (0, 1)
 
 
 def test_run_checks_its_arguments(graph):

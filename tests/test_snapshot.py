@@ -4,14 +4,19 @@ import collections
 import os
 import pickle
 import pickletools
+import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from dnnlib import UserError, tflib
 from dnnlib.tflib import snapshot
-from tests.conftest import golden_path
-from training.networks import DiscriminatorConfig, GeneratorConfig
+from tests import hostile_snapshots as byhand
+from tests.conftest import ROOT, golden_path
+from tests.hostile_snapshots import HOSTILE, build, call, items, plain
+from training.networks import DiscriminatorConfig, GeneratorConfig, vocabulary
 
 
 def small_networks(seed=0):
@@ -71,11 +76,9 @@ def test_written_form(tmp_path):
     assert set(texts) == {"dnnlib.tflib.network Network", "numpy ndarray", "numpy dtype"}
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4])
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_every_protocol_and_both_numpy_spellings_are_read(tmp_path, protocol):
-    with open(golden_path("snapshots", "v1_stylegan2.pkl"), "rb") as file:
-        records = snapshot._Reader(file, encoding="latin1").load()
-    values = records[0].values
+    values = snapshot.read_records(golden_path("snapshots", "v1_stylegan2.pkl"))[0].values
     state = {"version": 4, "name": "G", "static_kwargs": collections.OrderedDict(resolution=32), "components": {},
              "build_module_src": "raise RuntimeError", "build_func_name": "G_GANformer",
              "variables": [(n, np.float32(v) if np.ndim(v) == 0 else v) for n, v in values.items()]}  # fmt: skip
@@ -122,8 +125,59 @@ def test_object_arrays_are_refused(tmp_path):
     twin.__dict__.update(state)
     path = tmp_path / "o.pkl"
     path.write_bytes(pickle.dumps((twin, twin, twin), protocol=3))
-    with pytest.raises(UserError, match="variable x is not a numeric array"):
+    with pytest.raises(UserError, match="of type 'O8?', accepted: b1, i1"):
         snapshot.read_records(str(path))
+
+
+READ_ALL = """
+import os, resource, sys
+from dnnlib import UserError
+from dnnlib.tflib.snapshot import read_records
+with open("/proc/self/statm") as file:
+    resource.setrlimit(resource.RLIMIT_AS, (int(file.read().split()[0]) * resource.getpagesize() + 2**30,) * 2)
+for name in sorted(os.listdir(sys.argv[1])):
+    try:
+        read_records(os.path.join(sys.argv[1], name))
+        print(name, "was read", flush=True)
+    except UserError as error:
+        print(name, error, flush=True)
+"""
+
+
+def test_hostile_files_are_one_clear_line(tmp_path):
+    """They crash nothing, take no memory to speak of and leave nothing changed: the last one, a good file, is read after all of them."""
+    for name, (body, _) in HOSTILE.items():
+        (tmp_path / name).write_bytes(byhand.snapshot(body))
+    (tmp_path / "z_good").write_bytes(byhand.snapshot(byhand.of_state(byhand.F4, (1,), byhand.plain(b"AAAA"))))
+    done = subprocess.run([sys.executable, "-c", READ_ALL, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, f"ended with {done.returncode} after {lines[-1:]}: {done.stderr[-500:]}"
+    assert lines.pop() == "z_good was read"
+    for line, name in zip(lines, sorted(HOSTILE)):
+        assert line.startswith(f"{name} snapshot {tmp_path / name}: cannot be read: ") and HOSTILE[name][1] in line
+    assert len(lines) == len(HOSTILE)
+
+
+def test_files_of_python_2_are_read(tmp_path):
+    """Strings of bytes, dicts from lists of pairs; and what the writers here never use: Fortran order, the other byte order."""
+
+    def text(value):
+        return b"T" + struct.pack("<I", len(value)) + value
+
+    values = np.arange(6).reshape(2, 3) / 7
+    order = items(plain(3), text(b">"), plain(None), plain(None), plain(None), plain(-1), plain(-1), plain(0))
+    number_type = build(call(byhand.DTYPE, text(b"f8"), plain(0), plain(1)), order)
+    array = build(
+        call(byhand.RECONSTRUCT, byhand.NDARRAY, plain((0,)), text(b"b")),
+        items(plain(1), plain((2, 3)), number_type, plain(True), text(values.astype(">f8").tobytes(order="F"))),
+    )
+    pairs = b"](](" + text(b"resolution") + plain(32) + b"ee"
+    d = byhand.network(b"](" + items(text(b"x"), array) + b"e", name=text(b"D"), kwargs=call(byhand.ORDERED_DICT, pairs))
+    path = tmp_path / "old.pkl"
+    path.write_bytes(byhand.snapshot(d, protocol=2))
+    record = snapshot.read_records(str(path))[1]
+    assert record.name == "D" and record.static_kwargs == {"resolution": 32}
+    np.testing.assert_array_equal(record.values["x"], values)
 
 
 def test_unreadable_files_are_one_clear_line(tmp_path):
@@ -157,6 +211,60 @@ def test_unknown_arguments_are_reported_and_the_variables_decide(graph, capsys):
     network = snapshot.build_network(record, "G")
     assert network.config.c_dim == 0 and network.config.mapping_num_layers == 4
     assert capsys.readouterr().out.count("nobody_knows") == 1
+
+
+WRONG_TYPES = {
+    "resolution": ["32", None, 32.5, True],
+    "components_num": ["4"],
+    "pos_dim": ["8"],
+    "kmeans": ["yes", 2],
+    "attention_dropout": ["x", False],
+    "norm": [["layer"]],
+    "resample_kernel": [5, ["a"], "1331"],
+    "crop_ratio": ["x"],
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TYPES)
+def test_arguments_of_another_type_are_named(name):
+    for value in WRONG_TYPES[name]:
+        with pytest.raises(UserError, match=f"^network argument {name}: got .*, accepted: ") as caught:
+            vocabulary.parse(dict({"resolution": 32}, **{name: value}), GeneratorConfig, None)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_file_with_an_argument_of_another_type_is_named():
+    path = golden_path("snapshots", "v2_ganformer_duplex.pkl")
+    record = snapshot.read_records(path)[0]
+    record.static_kwargs["num_heads"] = "2"
+    with pytest.raises(UserError, match=f"^snapshot {path}, network G: network argument num_heads: got '2', accepted: int$"):
+        snapshot.build_network(record, "G")
+
+
+def test_numbers_become_the_argument_s_type():
+    given = {"resolution": np.float32(32), "mapping_num_layers": 4.0, "crop_ratio": 1, "kmeans": 1, "resample_kernel": np.array([1, 2, 1])}
+    config, notes = vocabulary.parse(given, GeneratorConfig, None)
+    assert not notes and (config.resolution, config.mapping_num_layers, config.crop_ratio) == (32, 4, 1)
+    assert isinstance(config.mapping_num_layers, int) and config.kmeans is True and config.resample_kernel == (1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "config_class, first, other",
+    [
+        (DiscriminatorConfig, vocabulary.FIRST_DISCRIMINATOR, {"dlatent_size": 16, "mapping_layersnum": 4, "kmeans": True}),
+        (GeneratorConfig, vocabulary.FIRST_GENERATOR, {"mbstd_group_size": 4, "ltnt2img": True}),
+        (DiscriminatorConfig, None, {"w_dim": 16, "mapping_num_layers": 4, "norm": "layer"}),
+        (GeneratorConfig, None, {"a_dim": 16}),
+    ],
+)
+def test_arguments_of_the_other_network_are_no_news(config_class, first, other):
+    config, notes = vocabulary.parse(dict(other, resolution=32), config_class, first)
+    assert not notes and config == config_class(resolution=32)
+
+
+def test_local_attention_is_reported_where_it_is_on():
+    notes = [vocabulary.parse({"resolution": 32, "local_attention": value}, GeneratorConfig, None)[1] for value in (0, 4)]
+    assert not notes[0] and len(notes[1]) == 1 and "local_attention = 4" in notes[1][0]
 
 
 def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch):

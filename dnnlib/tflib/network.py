@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
+from dnnlib.errors import UserError
 from dnnlib.tflib import registry, variables
 from dnnlib.tflib.random_streams import PerImageStreams
 from dnnlib.tflib.setup import get_session
@@ -74,7 +75,8 @@ class Network:
 
         Args:
             inputs: arrays [n, ...], as the architecture lists them. Inputs of width 0 (labels of an unconditional network) may be left out.
-            batch_size: images at a time, on each device; it does not change the result.
+            batch_size: images at a time, on each device. It does not change the result: a network that compares the images of a batch
+                with each other (a discriminator with minibatch standard deviation) takes them all in one batch, whatever is given here.
             seeds: int array [n] for random numbers inside the network (noise); drawn afresh when None.
             progress: label of a progress bar; no bar when None.
             devices: device strings that share the images; (None,) for where TensorFlow puts the network.
@@ -82,6 +84,9 @@ class Network:
 
         Returns:
             A namedtuple with a field an output: array [n, ...], or None if it was not asked for.
+
+        Raises:
+            UserError: n images cannot be divided into the groups that such a network compares.
         """
         return self._run(self.arch.whole, inputs, batch_size, seeds, progress, devices, options)
 
@@ -205,6 +210,9 @@ class Network:
         replicas = [self._call(part, options, device=device) for device in devices]
         arrays = self._input_arrays(part, inputs)
         count = len(arrays[0])
+        if part.group and count:
+            self._check_groups(count, part.group(self.config))
+            batch_size = count
         if seeds is None:
             seeds = np.random.randint(2**31, size=count)
         results = None
@@ -229,6 +237,10 @@ class Network:
             results = [np.empty([0] + [size or 0 for size in shape], np.float32) for shape in shapes]
         found = dict(zip(wanted, results))
         return collections.namedtuple("Outputs", part.outputs)(*[found.get(name) for name in part.outputs])
+
+    def _check_groups(self, count, group):
+        if count % min(group, count):
+            raise UserError(f"{self.arch.name}: got {count} images, accepted: up to {group}, or a multiple of {group} (compared in groups)")
 
     def _input_arrays(self, part, inputs):
         listed = part.inputs(self.config)

@@ -23,11 +23,14 @@ class Part:
         build: function (config, *inputs, **options) -> EasyDict of tensors; creates or reuses variables of the current scope.
         inputs: function config -> list of (name, shape without the batch axis).
         outputs: names of everything `build` can return to a caller of Network.run, in order.
+        group: function config -> size of the groups of samples that are compared with each other (minibatch standard deviation), so
+            that a sample's result depends on the whole batch; None where it does not.
     """
 
     build: Callable
     inputs: Callable
     outputs: tuple
+    group: Callable | None = None
 
 
 @dataclass(frozen=True)

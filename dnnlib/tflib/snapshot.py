@@ -1,15 +1,11 @@
-"""Network snapshots: the pickled triple (G, D, Gs), read as data.
+"""Network snapshots: the pickled triple (G, D, Gs).
 
-Files keep the form of the public release (class dnnlib.tflib.network.Network with a state dictionary). Reading builds plain data only:
-names outside the table below are refused, and nothing named or contained in the file is imported or executed.
+Files keep the form of the public release (class dnnlib.tflib.network.Network with a state dictionary). snapshot_reader reads them as data.
 """
 
 from __future__ import annotations
 
-import collections
 import copyreg
-import io
-import os
 import pickle
 
 import numpy as np
@@ -18,108 +14,28 @@ from dnnlib.errors import UserError
 from dnnlib.files import atomic_output
 from dnnlib.tflib import registry
 from dnnlib.tflib.network import Network
-from dnnlib.util import EasyDict
+from dnnlib.tflib.snapshot_reader import read_records
 
 FORMAT_VERSION = 4
-
-
-class NetworkRecord:
-    """One network of a snapshot file as data.
-
-    Attributes:
-        name, build_func_name: str.
-        static_kwargs: dict of the build function's arguments.
-        components: dict name -> NetworkRecord.
-        values: dict local variable name -> array, components' variables included under their prefix.
-    """
-
-    def __setstate__(self, state):
-        missing = {"name", "static_kwargs", "components", "build_func_name", "variables"} - set(state)
-        if missing:
-            raise pickle.UnpicklingError(f"network without {', '.join(sorted(missing))}")
-        self.name = state["name"]
-        self.build_func_name = state["build_func_name"]
-        self.static_kwargs = dict(state["static_kwargs"])
-        self.components = dict(state["components"])
-        self.values = dict(state["variables"])
-        for component in self.components.values():
-            self.values.update({f"{component.name}/{name}": value for name, value in component.values.items()})
-        for name, value in self.values.items():
-            if not isinstance(value, (np.ndarray, np.generic)) or np.asarray(value).dtype.kind not in "fiub":
-                raise pickle.UnpicklingError(f"variable {name} is not a numeric array")
-
-
-def _codecs_encode(text, encoding):
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"codec {encoding} is not allowed")
-    return text.encode(encoding)
-
-
-_reconstruct = np.zeros(0).__reduce__()[0]
-_scalar = np.float32(0).__reduce__()[0]
-_ALLOWED = {
-    ("dnnlib.tflib.network", "Network"): NetworkRecord,
-    ("dnnlib.util", "EasyDict"): EasyDict,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy.core.multiarray", "scalar"): _scalar,
-    ("numpy._core.multiarray", "scalar"): _scalar,
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("_codecs", "encode"): _codecs_encode,
-    ("builtins", "bytes"): bytes,
-    ("__builtin__", "bytes"): bytes,
-}
-
-
-class _Reader(pickle.Unpickler):
-    def find_class(self, module, name):
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which a snapshot must not contain")
-        return _ALLOWED[module, name]
-
-
-def read_records(path):
-    """Read a snapshot file without building anything.
-
-    Args:
-        path: file name.
-
-    Returns:
-        List of three NetworkRecords: G, D, Gs.
-
-    Raises:
-        UserError: the file is missing, truncated, not a snapshot, or contains anything but plain data.
-    """
-    if not os.path.isfile(path):
-        raise UserError(f"snapshot {path}: there is no such file")
-    with open(path, "rb") as file:
-        data = file.read()
-    if data[:1] == b"<":
-        raise UserError(f"snapshot {path}: this is a web page, not a snapshot (a download that was refused?)")
-    try:
-        records = _Reader(io.BytesIO(data), encoding="latin1").load()
-    except Exception as error:  # a damaged pickle raises almost anything
-        raise UserError(f"snapshot {path}: cannot be read: {error or type(error).__name__} ({len(data):,} bytes)") from None
-    if not (isinstance(records, (tuple, list)) and len(records) == 3 and all(isinstance(r, NetworkRecord) for r in records)):
-        raise UserError(f"snapshot {path}: holds {type(records).__name__}, expected the three networks (G, D, Gs)")
-    return list(records)
 
 
 def build_network(record, name):
     """Create a Network from a NetworkRecord and set its variables.
 
     Raises:
-        UserError: variables are missing, unexpected or of another shape; the message lists them all.
+        UserError: an argument is of another type, or variables are missing, unexpected or of another shape; the message lists them all.
     """
+    what = f"snapshot {record.path}, network {record.name}"
     architecture, parse = registry.find_parser(record.build_func_name)
     shapes = {variable: list(np.shape(value)) for variable, value in record.values.items()}
-    config, notes = parse(record.static_kwargs)
+    try:
+        config, notes = parse(record.static_kwargs)
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from None
     for note in notes:
-        print(f"snapshot, network {record.name}: {note}")
+        print(f"{what}: {note}")
     network = Network(name, architecture.name, config)
-    check_variables(network, shapes, f"network {record.name}")
+    check_variables(network, shapes, what)
     network.set_values(record.values)
     return network
 

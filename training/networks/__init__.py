@@ -75,7 +75,7 @@ register(
     Architecture(
         name="Discriminator",
         config_class=DiscriminatorConfig,
-        whole=Part(discriminator, _discriminator_inputs, ("scores",)),
+        whole=Part(discriminator, _discriminator_inputs, ("scores",), group=lambda config: config.mbstd_group_size),
         parsers={
             "D_GANformer": _parser(DiscriminatorConfig, vocabulary.FIRST_DISCRIMINATOR),
             "Discriminator": _parser(DiscriminatorConfig, None),

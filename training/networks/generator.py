@@ -106,5 +106,6 @@ def truncate(ws, average, psi, cutoff):
     """w = average + ψ·(w − average) for layers below the cutoff, every latent alike."""
     if cutoff is not None:
         layers = tf.range(ws.shape.as_list()[2])
-        psi = tf.where(layers < cutoff, tf.fill(tf.shape(layers), tf.cast(psi, tf.float32)), tf.ones(tf.shape(layers)))[:, tf.newaxis]  # [L, 1]
+        ones = tf.ones(tf.shape(layers))
+        psi = tf.where(layers < cutoff, ones * tf.cast(psi, tf.float32), ones)[:, tf.newaxis]  # [L, 1]
     return average + (ws - average) * psi

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 
 from dnnlib.errors import UserError
+from training.networks.config import DiscriminatorConfig, GeneratorConfig
 
 FIRST_GENERATOR = {
     "latent_size": "z_dim",
@@ -16,11 +18,21 @@ FIRST_GENERATOR = {
 }
 FIRST_DISCRIMINATOR = {"latent_size": "a_dim", "label_size": "c_dim", "fmap_base": "channel_base", "fmap_max": "channel_max"}
 
-# Call options and leftovers that say nothing about the variables.
+# Call options and leftovers that say nothing about the variables, and what only the other network of the two takes.
 IGNORED = {
-    "randomize_noise", "noise_mode", "return_dlatents", "return_ws", "dlatent_broadcast", "num_broadcast", "local_attention", "verbose",
+    "randomize_noise", "noise_mode", "return_dlatents", "return_ws", "dlatent_broadcast", "num_broadcast", "verbose",
     "truncation_cutoff", "truncation_psi", "dtype", "is_training", "is_validation", "structure", "nonlinearity",
+    *FIRST_GENERATOR, *FIRST_DISCRIMINATOR,
+    *(field.name for config_class in (GeneratorConfig, DiscriminatorConfig) for field in dataclasses.fields(config_class)),
 }  # fmt: skip
+
+TYPES = {  # by the annotation of a field
+    "bool": bool,
+    "int": int,
+    "float": (int, float),
+    "str": str,
+    "tuple[float, ...]": (tuple, list, type(None)),  # a resampling kernel, or None for the box
+}
 
 
 def parse(kwargs, config_class, first):
@@ -36,28 +48,41 @@ def parse(kwargs, config_class, first):
         (config, notes): notes are lines about arguments that nobody knows.
 
     Raises:
-        UserError: no resolution, or values that no network can have.
+        UserError: no resolution, values of another type than the argument's, or values that no network can have.
     """
-    known = {field.name for field in dataclasses.fields(config_class)}
+    known = {field.name: field.type for field in dataclasses.fields(config_class)}
     translation = first or {}
     foreign = set(translation.values()) if first else set(FIRST_GENERATOR) | set(FIRST_DISCRIMINATOR)
     chosen, notes = {}, []
     for name, value in kwargs.items():
-        target = translation.get(name, name)
+        value, target = _plain(value), translation.get(name, name)
         if name in foreign:
             continue
         if target in known:
-            chosen[target] = _plain(value)
-        elif name not in IGNORED:
-            notes.append(f"argument {name} = {value!r} is not known here; the variables decide")
+            chosen[target] = _typed(name, value, known[target])
+        elif name not in IGNORED and (name, value) != ("local_attention", 0):
+            notes.append(f"argument {name} = {reprlib.repr(value)} is not known here; the variables decide")
     if "resolution" not in chosen:
         raise UserError("network arguments: resolution is missing")
     return config_class(**chosen), notes
 
 
 def _plain(value):
-    """NumPy numbers become Python numbers."""
-    return value.item() if hasattr(value, "item") and not getattr(value, "shape", ()) else value
+    """NumPy numbers and arrays become Python numbers and lists."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _typed(name, value, annotation):
+    """The value in the type of its field: whole floats become ints, 0 and 1 switches; any other type is a UserError."""
+    kind, _, optional = annotation.partition(" | ")
+    if kind == "int" and isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if kind == "bool" and value in (0, 1):
+        value = bool(value)
+    fits = isinstance(value, TYPES[kind]) and isinstance(value, bool) == (kind == "bool")  # Python takes a bool for an int
+    if not fits and not (optional and value is None):
+        raise UserError(f"network argument {name}: got {reprlib.repr(value)}, accepted: {annotation}")
+    return [_typed(name, tap, "float") for tap in value] if isinstance(value, (tuple, list)) else value
 
 
 def is_first(kwargs):

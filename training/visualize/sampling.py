@@ -19,7 +19,7 @@ def snapshot_config(record):
     """The typed configuration of a network in a snapshot file, without building it.
 
     Args:
-        record: dnnlib.tflib.snapshot.NetworkRecord.
+        record: dnnlib.tflib.snapshot_reader.NetworkRecord.
 
     Raises:
         UserError: it is not a generator.
