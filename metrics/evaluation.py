@@ -5,15 +5,10 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from dnnlib import UserError
-from dnnlib.signals import stop_asked
 from metrics import feature_networks, images, results, weights
 from metrics.metric_base import PROTOCOLS, REGISTRY, parse_names
 from metrics.progress import progress_bar
 from metrics.reference import ReferenceCache, reference_key
-
-
-class EvaluationStopped(Exception):
-    """A signal has asked the training around this evaluation to stop."""
 
 
 def resolve(names, options, dataset):
@@ -175,8 +170,6 @@ class Context:
         with progress_bar(f"metrics: {kind}", total, self.options.progress) as progress, ThreadPoolExecutor(1) as collecting:
             given = []
             for batch in images.chunks(self._sources[kind], total):
-                if stop_asked():
-                    raise EvaluationStopped(f"stopped by {stop_asked()}")
                 parts = [part for network in networks_of(metrics) for part in self._outputs(kind, network, metrics, batch, position)]
                 wait(given)
                 given = [collecting.submit(self._attempt, kind, [metric], self._give, metric, part) for metric, part in parts]
@@ -228,7 +221,7 @@ class Context:
         settings.update(feature_network=None, feature_checksum=None, resize=None)
         if metric.network in self._networks:
             settings.update(self._networks[metric.network].settings)
-        settings.update(metric.parameters)
+        settings.update(metric.settings(settings["reals"], settings["fakes"]))
         settings.update(crop=self.crop, ratio=self.dataset.ratio, protocol=options.protocol, mirror=reals.settings["mirror"])
         settings.update(truncation=fakes.settings["truncation"])
         settings.update(dataset=self.dataset.name, dataset_fingerprint=self.dataset.fingerprint, seed=options.seed)

@@ -5,6 +5,7 @@ another thread may read it), and `settings`, what a result must say about it; th
 """
 
 import concurrent.futures
+import itertools
 import math
 import os
 
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from dnnlib import UserError
+from metrics.stopping import stop_if_asked
 from metrics.streams import numpy_stream
 
 CLEAN = "clean"
@@ -242,17 +244,26 @@ def chunks(source, count):
 
     Yields:
         [n, ...], as the source gives them.
+
+    Raises:
+        EvaluationStopped: a signal has asked this process to stop. Nothing more is asked of the source then.
     """
     height, width = source.shape[-2:]
     size = max(1, min(CHUNK_IMAGES, CHUNK_PIXELS // (height * width)) // source.granule) * source.granule
-    bounds = [(start, min(start + size, count)) for start in range(0, count, size)]
+
+    def bounds():
+        for start in range(0, count, size):
+            stop_if_asked()
+            yield start, min(start + size, count)
+
     if not source.ahead:
-        for start, stop in bounds:
+        for start, stop in bounds():
             yield source.read(start, stop)
         return
     with concurrent.futures.ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(source.read, *bounds[0]) if bounds else None
-        for following in bounds[1:] + [None]:
-            images = ahead.result()
-            ahead = reader.submit(source.read, *following) if following else None
-            yield images
+        ahead = None
+        for bound in itertools.chain(bounds(), [None]):
+            following = reader.submit(source.read, *bound) if bound else None
+            if ahead:
+                yield ahead.result()
+            ahead = following

@@ -9,6 +9,7 @@ from collections import OrderedDict
 import numpy as np
 
 from metrics.metric_base import RowsMetric, register
+from metrics.stopping import stop_if_asked
 
 SUBSETS = 100
 SUBSET_SIZE = 1000
@@ -61,9 +62,18 @@ def draw_subsets(reals, fakes, subsets, size, seed):
         yield stream.choice(reals, size, replace=False), fake_indices
 
 
+def subset_size(reals, fakes):
+    """Features in each subset that the metric draws of so many reals and fakes."""
+    return min(reals, fakes, SUBSET_SIZE)
+
+
 def subset_estimates(reals, fakes, indices):
-    """MMD² of each pair of index arrays (reals', fakes'): float64 [number of pairs]."""
-    return np.array([unbiased_mmd2(reals[real_indices], fakes[fake_indices]) for real_indices, fake_indices in indices])
+    """MMD² of each pair of index arrays or slices (reals', fakes'): float64 [number of pairs]."""
+    estimates = []
+    for real_indices, fake_indices in indices:
+        stop_if_asked()
+        estimates.append(unbiased_mmd2(reals[real_indices], fakes[fake_indices]))
+    return np.array(estimates)
 
 
 def block_count(reals, fakes, block_size=BLOCK_SIZE):
@@ -85,13 +95,13 @@ def block_estimate(reals, fakes, block_size=BLOCK_SIZE):
         ValueError: a block has fewer than two of a kind.
     """
     blocks = block_count(len(reals), len(fakes), block_size)
-    bounds = []
+    parts = []
     for count in (len(reals), len(fakes)):
         sizes = np.full(blocks, count // blocks)
         sizes[blocks - count % blocks :] += 1
-        bounds.append(np.concatenate([[0], np.cumsum(sizes)]))
-    starts = zip(bounds[0], bounds[0][1:], bounds[1], bounds[1][1:])
-    estimates = np.array([unbiased_mmd2(reals[a:b], fakes[c:d]) for a, b, c, d in starts])
+        bounds = np.concatenate([[0], np.cumsum(sizes)])
+        parts.append(map(slice, bounds, bounds[1:]))
+    estimates = subset_estimates(reals, fakes, zip(*parts))
     error = estimates.std(ddof=1) / np.sqrt(blocks) if blocks > 1 else float("nan")
     return float(estimates.mean()), float(error)
 
@@ -105,11 +115,16 @@ class KernelInceptionDistance(RowsMetric):
     maximum_reals = 1000000
     parameters = {"subsets": SUBSETS, "subset_size": SUBSET_SIZE, "block_size": BLOCK_SIZE}
 
+    def settings(self, reals, fakes):
+        return dict(self.parameters, subset_size=subset_size(reals, fakes))
+
     def score(self, reals, fakes, context):
         reals, fakes = reals.array, fakes.array
-        size = min(len(reals), len(fakes), SUBSET_SIZE)
+        size = subset_size(len(reals), len(fakes))
         estimates = subset_estimates(reals, fakes, draw_subsets(len(reals), len(fakes), SUBSETS, size, context.options.seed))
-        scores = OrderedDict([("kid", float(estimates.mean())), ("kid_std", float(estimates.std()))])
+        scores = OrderedDict(kid=float(estimates.mean()))
+        if size < max(len(reals), len(fakes)):  # else every subset is the same two sets
+            scores["kid_std"] = float(estimates.std())
         if 1 < block_count(len(reals), len(fakes)) <= min(len(reals), len(fakes)) // 2:
             scores["kid_blocks"], scores["kid_blocks_error"] = block_estimate(reals, fakes)
         return scores

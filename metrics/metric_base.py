@@ -64,6 +64,10 @@ class Metric:
         """How many of the available reals and fakes to take."""
         return reals, fakes
 
+    def settings(self, reals, fakes):
+        """The `parameters` as they are for so many reals and fakes, for the results."""
+        return self.parameters
+
     def source(self, Gs, dataset, options):
         """Where a metric that `needs_generator` takes its images (see metrics.images), asked for by Context.source(its name)."""
         raise NotImplementedError

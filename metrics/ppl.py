@@ -22,7 +22,7 @@ def slerp(a, b, t):
     """Spherical interpolation of the directions of a and b.
 
     Args:
-        a, b: [..., D], any length but zero.
+        a, b: [..., D], any length but zero. Between opposite ones there is no path: the result leaps halfway.
         t: [..., 1] or a number in [0, 1].
 
     Returns:
@@ -30,7 +30,7 @@ def slerp(a, b, t):
     """
 
     def unit(vectors):
-        return vectors / np.sqrt(np.square(vectors).sum(axis=-1, keepdims=True))
+        return vectors / np.maximum(np.sqrt(np.square(vectors).sum(axis=-1, keepdims=True)), np.finfo(np.float64).tiny)
 
     a, b = unit(a), unit(b)
     cosine = (a * b).sum(axis=-1, keepdims=True)
@@ -123,7 +123,8 @@ class PathPairs:
 
         if self._metric.space == "z":
             places = places.reshape((-1,) + (1,) * (z_from.ndim - 1))
-            points = [mapped(slerp(z_from.astype(np.float64), z_to.astype(np.float64), t)) for t in (places, places + EPSILON)]
+            length = np.sqrt(z_from.shape[-1])  # of normal latents: the mapping need not normalise all that it is given
+            points = [mapped(length * slerp(z_from.astype(np.float64), z_to.astype(np.float64), t)) for t in (places, places + EPSILON)]
         else:
             ends = mapped(z_from), mapped(z_to)
             places = places.reshape((-1,) + (1,) * (ends[0].ndim - 1))

@@ -3,25 +3,31 @@
 A set's manifold is the union of balls around its features; a ball's radius is the distance to the k-th nearest other feature of the set.
 Precision is the share of generated features inside the reals' manifold, recall the share of reals inside the generated one's.
 
-Distances come from float32 matrix products, block by block. A comparison that their rounding could turn is made again in float64 from
-the difference of the two vectors, so that all decisions are the exact ones, equal points included.
+Distances come from float32 matrix products, block by block. Where their rounding leaves many comparisons of a block in doubt, float64
+products follow, and the comparisons that are still in doubt are made in float64 from the difference of the two vectors: all decisions are
+the exact ones, equal points included. Sets that lie close together, as a collapsed generator's, are measured from their mean, and equal
+features once.
 """
 
+import collections
+import hashlib
 from collections import OrderedDict
 
 import numpy as np
 
 from metrics.metric_base import RowsMetric, register
 from metrics.rows import batches_of
+from metrics.stopping import stop_if_asked
 
 NEIGHBOURS = 3
-BLOCK_ELEMENTS = 1 << 25  # squared distances held at once
+BLOCK_ELEMENTS = 1 << 24  # squared distances held at once
+MANY_IN_DOUBT = 1 / 64  # share of a block's pairs: from here on a float64 product costs less than their differences
 
 
 def exact_squared_distances(x, y, x_indices, y_indices):
     """|x_i − y_j|² of listed pairs, in float64 from the differences: [P]."""
     distances = np.empty(len(x_indices))
-    step = max(1, (1 << 22) // x.shape[1])
+    step = max(1, (1 << 17) // x.shape[1])
     for start in range(0, len(x_indices), step):
         part = slice(start, start + step)
         difference = np.asarray(x[x_indices[part]], np.float64) - y[y_indices[part]]
@@ -29,25 +35,75 @@ def exact_squared_distances(x, y, x_indices, y_indices):
     return distances
 
 
-def _squared_norms(features):
-    return np.concatenate([np.einsum("nd,nd->n", block, block, dtype=np.float64) for block in batches_of(features)])
+def equal_rows(features):
+    """Which rows of features [N, D] are equal: (index of the first equal row, number of equal rows before), int64 [N] each."""
+    first, before = [], []
+    indices, counts = {}, collections.Counter()
+    for block in batches_of(features):
+        for row in block + block.dtype.type(0):  # -0 becomes 0
+            first.append(indices.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), len(first)))
+            before.append(counts[first[-1]])
+            counts[first[-1]] += 1
+    return np.array(first), np.array(before)
 
 
-def _approximate_blocks(x, y):
-    """Yield (row slice of x, float32 |x_i − y_j|² [rows, len(y)], bound on their error [rows, 1])."""
-    y_single = np.asarray(y, np.float32)
-    x_norms, y_norms = _squared_norms(x), _squared_norms(y)
-    y_norms_single = y_norms.astype(np.float32)
-    # A float32 product of D terms, summed in blocks, errs by about √D roundings of |x||y| ≤ (|x|² + |y|²)/2; four times that is safe.
-    tolerance = (4 * np.sqrt(x.shape[1]) + 8) * np.finfo(np.float32).eps
-    rows = max(1, BLOCK_ELEMENTS // len(y))
-    for start in range(0, len(x), rows):
-        part = slice(start, start + rows)
-        distances = np.asarray(x[part], np.float32) @ y_single.T
-        distances *= -2
-        distances += x_norms[part, None].astype(np.float32)
-        distances += y_norms_single
-        yield part, distances, (tolerance * (x_norms[part, None] + y_norms.max())).astype(np.float32)
+def _mean(features):
+    """float32 [D]."""
+    return (sum(block.sum(axis=0, dtype=np.float64) for block in batches_of(features)) / len(features)).astype(np.float32)
+
+
+def _distance_bounds(x, y, center, dtype):
+    """What |x_i − y_j|² is at least and at most, by a matrix product of numbers of a dtype: two arrays [n, m] of it.
+
+    Differences to the same center are multiplied: a product of D terms, summed in blocks, errs by about √D roundings of
+    |x||y| ≤ (|x|² + |y|²)/2, the norms by as much. Four times that is safe; the 8 is for the roundings before and after the sums.
+    """
+    center = center.astype(dtype)
+    x = (x - center).astype(dtype, copy=False)  # [n, D]; rounded to the digits of the difference, not of x
+    distances, y_norms = np.empty((len(x), len(y)), dtype), np.empty(len(y), dtype)
+    position = 0
+    for block in batches_of(y):
+        part = slice(position, position + len(block))
+        block = (block - center).astype(dtype, copy=False)
+        distances[:, part] = x @ block.T
+        y_norms[part] = np.einsum("md,md->m", block, block)
+        position = part.stop
+    norms = np.einsum("nd,nd->n", x, x)[:, None] + y_norms  # [n, m]
+    distances *= -2
+    distances += norms
+    norms *= dtype((4 * np.sqrt(x.shape[1]) + 8) * np.finfo(dtype).eps)
+    distances -= norms
+    norms *= 2
+    norms += distances
+    return distances, norms
+
+
+def _compare(x, y, rows, columns, decide):
+    """Compare rows of x with rows of y, block by block.
+
+    Args:
+        x: [N, D].
+        y: [M, D].
+        rows, columns: bool [N], [M], which ones.
+        decide: function of (rows of a block, least squared distances [n, M], largest ones) that says which of them must be known
+            exactly: bool [n, M]. It is called again with closer bounds where these are many.
+
+    Yields:
+        (rows of the block, rows and columns of the pairs in doubt, as indices of x and y, their exact squared distances).
+    """
+    rows, center = np.flatnonzero(rows), _mean(y)
+    step = max(1, BLOCK_ELEMENTS // len(y))
+    for start in range(0, len(rows), step):
+        stop_if_asked()
+        part = rows[start : start + step]
+        for dtype in (np.float32, np.float64):
+            least, most = _distance_bounds(x[part], y, center, dtype)
+            least[:, ~columns] = most[:, ~columns] = np.inf
+            doubtful = decide(part, least, most)
+            if np.count_nonzero(doubtful) <= MANY_IN_DOUBT * doubtful.size:
+                break
+        own, others = np.nonzero(doubtful)
+        yield part, part[own], others, exact_squared_distances(x, y, part[own], others)
 
 
 def manifold_radii2(features, k):
@@ -65,26 +121,17 @@ def manifold_radii2(features, k):
     """
     if len(features) <= k:
         raise ValueError(f"precision and recall: got {len(features)} features, expected more than the {k} neighbours")
+    first, before = equal_rows(features)
+
+    def candidates(part, least, most):
+        """The k + 1 nearest ones, the feature itself among them, are some of these."""
+        return least <= np.partition(most, k, axis=1)[:, k : k + 1]
+
     radii = np.empty(len(features))
-    for part, distances, bound in _approximate_blocks(features, features):
-        kth = np.partition(distances, k, axis=1)[:, k : k + 1]
-        rows, columns = np.nonzero(distances <= kth + 2 * bound)
-        exact = exact_squared_distances(features, features, rows + part.start, columns)
-        order = np.lexsort((exact, rows))
-        radii[part] = exact[order][np.searchsorted(rows, np.arange(len(distances))) + k]  # position 0 is the feature itself
-    return radii
-
-
-def _inside(distances, radii, bound, axis, exact):
-    """Which rows (axis 1) or columns (axis 0) of a block have a pair with distance <= radius; doubtful pairs are settled by `exact`."""
-    inside = (distances + bound <= radii).any(axis=axis)
-    doubtful = distances - bound <= radii
-    doubtful &= ~(inside[:, None] if axis == 1 else inside[None, :])
-    rows, columns = np.nonzero(doubtful)
-    radii = np.broadcast_to(radii, distances.shape)
-    confirmed = exact(rows, columns) <= radii[rows, columns]
-    inside[(rows if axis == 1 else columns)[confirmed]] = True
-    return inside
+    for part, own, _, exact in _compare(features, features, before == 0, before <= k, candidates):  # more equal ones do not matter
+        order = np.lexsort((exact, own))
+        radii[part] = exact[order][np.searchsorted(own, part) + k]  # position 0 is the feature itself
+    return radii[first]
 
 
 def manifold_overlap(reals, fakes, real_radii2, fake_radii2):
@@ -98,16 +145,19 @@ def manifold_overlap(reals, fakes, real_radii2, fake_radii2):
     Returns:
         (bool [M]: generated features inside the reals' manifold, bool [N]: reals inside the generated one's).
     """
-    fake_in_real = np.empty(len(fakes), bool)
-    real_in_fake = np.zeros(len(reals), bool)
-    for part, distances, bound in _approximate_blocks(fakes, reals):
+    (first_real, reals_before), (first_fake, fakes_before) = equal_rows(reals), equal_rows(fakes)
+    fake_in_real, real_in_fake = np.zeros(len(fakes), bool), np.zeros(len(reals), bool)
 
-        def exact(rows, columns, first=part.start):
-            return exact_squared_distances(fakes, reals, rows + first, columns)
+    def undecided(part, least, most):
+        own_radii2 = fake_radii2[part, None]
+        fake_in_real[part] |= (most <= real_radii2).any(axis=1)
+        real_in_fake[(most <= own_radii2).any(axis=0)] = True
+        return ((least <= real_radii2) & ~fake_in_real[part, None]) | ((least <= own_radii2) & ~real_in_fake)
 
-        fake_in_real[part] = _inside(distances, real_radii2[None, :], bound, 1, exact)
-        real_in_fake |= _inside(distances, fake_radii2[part, None], bound, 0, exact)
-    return fake_in_real, real_in_fake
+    for _, own, others, exact in _compare(fakes, reals, fakes_before == 0, reals_before == 0, undecided):
+        fake_in_real[own[exact <= real_radii2[others]]] = True
+        real_in_fake[others[exact <= fake_radii2[own]]] = True
+    return fake_in_real[first_fake], real_in_fake[first_real]
 
 
 @register

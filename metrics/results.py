@@ -12,11 +12,9 @@ from typing import Dict, Optional
 import numpy as np
 
 from dnnlib import UserError
+from training.report.stats import IDENTITY_SETTINGS, METRICS_FILE
 
-VERSION = "1"  # raised whenever a metric's number changes for the same images
-
-# What may differ between two results that are compared all the same.
-IDENTITY_SETTINGS = ("network", "network_fingerprint", "snapshot", "images_dir", "tool")
+VERSION = "2"  # raised whenever a metric's number changes for the same images
 
 
 def tool_name():
@@ -76,13 +74,13 @@ def write(result, folder):
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, f"metric-{result.metric}.txt"), "a", encoding="utf-8") as file:
         file.write(result.line() + "\n")
-    with open(os.path.join(folder, "metrics.jsonl"), "a", encoding="utf-8") as file:
+    with open(os.path.join(folder, METRICS_FILE), "a", encoding="utf-8") as file:
         file.write(json.dumps(result.as_dict()) + "\n")
 
 
 def read(folder):
     """Results stored in a run's metrics.jsonl, oldest first; an incomplete last line of a killed run is passed over."""
-    path = os.path.join(folder, "metrics.jsonl")
+    path = os.path.join(folder, METRICS_FILE)
     results = []
     if os.path.isfile(path):
         with open(path, encoding="utf-8") as file:

@@ -13,6 +13,7 @@ import numpy as np
 
 from metrics.metric_base import Metric, register
 from metrics.rows import Rows, batches_of
+from metrics.stopping import stop_if_asked
 from metrics.streams import numpy_stream
 
 PATCH = 7
@@ -197,6 +198,7 @@ def sliced_wasserstein(patches_a, patches_b, channels, seed, directions=DIRECTIO
     step = max(1, PROJECTION_ELEMENTS // len(patches_a))
     total = 0.0
     for start in range(0, len(every), step):
+        stop_if_asked()
         part = every[start : start + step]
         difference = _sorted_projections(patches_a, part, *statistics_a)
         difference -= _sorted_projections(patches_b, part, *statistics_b)

@@ -3,15 +3,18 @@
 import copy
 import dataclasses
 import json
+import operator
 import os
+import signal
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import metrics
-from dnnlib import UserError, tflib
-from metrics import compare, feature_networks, images, ppl, precision_recall, results, weights
+from dnnlib import UserError, signals, tflib
+from metrics import compare, feature_networks, images, ppl, precision_recall, results, sharing, weights
 from tests.metrics_standins import ArrayDataset, BlobGenerator, Outputs, write_features_dir
 from training.networks import GeneratorConfig, config
 
@@ -78,6 +81,7 @@ def test_all_metrics_of_a_network(options, tmp_path):
     assert len(settings["feature_checksum"]) == 64
     assert "not the published file" in settings["feature_network"]
     assert lines[5]["settings"]["feature_network"] is None
+    assert lines[3]["settings"]["subset_size"] == 16  # all of the smaller set
     text = (tmp_path / "run" / "metric-fid.txt").read_text()
     assert text.startswith("network-snapshot-000001.pkl  fid ")
     assert metrics.read(str(tmp_path / "run"))[0].values == evaluated["fid"].values
@@ -406,6 +410,70 @@ def test_path_length_variants_measure_the_path(options):
     assert steeper.value != pytest.approx(values["ppl"], rel=0.01)
     (again,) = metrics.evaluate("ppl", Gs, dataset, dataclasses.replace(options, batch_size=5))
     assert again.value == pytest.approx(values["ppl"], rel=1e-3)
+
+
+def test_paths_in_z_go_from_latents_of_a_normal_length(options):
+    for metric in (ppl.PplZFull(), ppl.PplZEnd()):
+        ws, _ = ppl.PathPairs(metric, BlobGenerator(latents=(3, 16)), _dataset(), options).points(0, 5)  # twice the latents
+        np.testing.assert_allclose(np.linalg.norm(ws / 2, axis=-1), 4, rtol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [{"transformer": True, "components_num": 2}, {"c_dim": 3}])
+def test_paths_in_z_reach_what_normal_latents_do(graph, options, sizes):
+    """Also of the global latent, which the mapping does not normalise, and beside a label."""
+    sizes = dict(sizes, resolution=32, channel_base=64, channel_max=8, z_dim=16, w_dim=16, mapping_num_layers=2)
+    Gs = tflib.Network("Gs", "Generator", GeneratorConfig(**sizes), seed=1)
+    dataset = _dataset(labels=np.eye(3, dtype=np.float32)[np.arange(16) % 3])
+    z, labels, _ = images.draw_inputs(Gs, dataset.labels, 3, "ppl-from", 0, 200)
+    expected = Gs.run_part("mapping", z, labels, truncation_psi=None).ws
+    (ws, _), _ = ppl.PathPairs(ppl.PplZFull(), Gs, dataset, options).points(0, 200)
+    for latent in range(ws.shape[1]):
+        assert ws[:, latent].std(axis=0).mean() == pytest.approx(expected[:, latent].std(axis=0).mean(), rel=0.15)
+
+
+@pytest.mark.parametrize("metric, inside", [
+    ("ppl", "ppl.PathPairs.points"),
+    ("swd", "images.Reals.read"),
+    ("swd", "images.Generated.read"),
+    ("swd", "swd._channel_statistics"),
+    ("kid", "kid.unbiased_mmd2"),
+    ("pr", "precision_recall.exact_squared_distances"),
+])  # fmt: skip
+def test_a_signal_stops_an_evaluation(options, monkeypatch, metric, inside):
+    """The part of the work in which it comes is the last one."""
+    called, done = operator.attrgetter(inside)(metrics), []
+
+    def interrupted(*arguments):
+        if not done:
+            os.kill(os.getpid(), signal.SIGTERM)
+        done.append(inside)
+        return called(*arguments)
+
+    monkeypatch.setattr(f"metrics.{inside}", interrupted)
+    monkeypatch.setattr(precision_recall, "BLOCK_ELEMENTS", 16)
+    monkeypatch.setattr(images, "CHUNK_IMAGES", 8)
+    with signals.StopRequest():
+        (result,) = metrics.evaluate(metric, BlobGenerator(), _dataset(), dataclasses.replace(options, images_num=32))
+    assert result.error == "EvaluationStopped: stopped by SIGTERM"
+    assert len(done) <= 2  # files are read one block ahead; swd and kid call this for the reals and for the fakes
+
+
+@pytest.mark.parametrize("metric", ["swd", "ppl"])
+def test_a_signal_does_not_leave_other_workers_waiting(options, monkeypatch, metric):
+    said = []
+
+    def gather(values):
+        said.append(list(values))
+        if len(said) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return np.array([values] * 2)
+
+    monkeypatch.setattr(tflib, "gather", gather)
+    monkeypatch.setattr(tflib, "workers", lambda: types.SimpleNamespace(count=2, rank=0, leads=True))
+    with signals.StopRequest():
+        (result,) = metrics.evaluate(metric, BlobGenerator(), _dataset(), dataclasses.replace(options, images_num=300))
+    assert result.error == "EvaluationStopped: stopped by SIGTERM"
+    assert [values for values in said if len(values) == len(sharing.END)][1:] == [sharing.END] == said[-1:]  # after one request
 
 
 def test_unlike_results_are_not_compared(options):

@@ -154,7 +154,7 @@ def test_kid_subsets_draw_fakes_first():
 
 def _naive_overlap(reals, fakes, k):
     def distances(a, b):
-        return np.array([[np.square(p.astype(np.float64) - q.astype(np.float64)).sum() for q in b] for p in a])
+        return np.array([np.square(p.astype(np.float64) - b.astype(np.float64)).sum(axis=1) for p in a])
 
     radii = [np.sort(distances(own, own), axis=1)[:, k] for own in (reals, fakes)]
     across = distances(fakes, reals)
@@ -190,6 +190,49 @@ def test_precision_recall_decides_below_float32():
     np.testing.assert_array_equal(fake_in_real, [True, False, True, False])
 
 
+def _spread(stream, centers, share, count=300):
+    """Features at random centers [C, D], each coordinate off by a share of itself."""
+    chosen = centers[stream.randint(len(centers), size=count)]
+    return (chosen * (1 + share * stream.randn(*chosen.shape))).astype(np.float32)
+
+
+@pytest.mark.parametrize("clusters, share", [(300, 1), (1, 5e-2), (1, 5e-3), (1, 1e-5), (10, 5e-3), (10, 1e-4), (10, 0), (1, 0)])
+def test_precision_recall_of_collapsed_sets(monkeypatch, clusters, share):
+    """Exact as ever, and few distances are taken from differences, however close together the features lie."""
+    stream, pairs = np.random.RandomState(6), []
+
+    def exact(x, y, x_indices, y_indices):
+        pairs.append(len(x_indices))
+        return exact_squared_distances(x, y, x_indices, y_indices)
+
+    exact_squared_distances = precision_recall.exact_squared_distances
+    monkeypatch.setattr(precision_recall, "exact_squared_distances", exact)
+    monkeypatch.setattr(precision_recall, "BLOCK_ELEMENTS", 40000)
+    centers = np.abs(stream.randn(clusters, 50))
+    reals, fakes = _spread(stream, centers, share), _spread(stream, centers, share, 340)
+    radii, fake_in_real, real_in_fake = _naive_overlap(reals, fakes, 3)
+    measured = [precision_recall.manifold_radii2(own, 3) for own in (reals, fakes)]
+    masks = precision_recall.manifold_overlap(reals, fakes, *measured)
+    for index in range(2):
+        np.testing.assert_allclose(measured[index], radii[index], rtol=1e-12)
+        np.testing.assert_array_equal(masks[index], (fake_in_real, real_in_fake)[index])
+    assert sum(pairs) < 1.5 * 4 * (len(reals) + len(fakes))  # of each one its 3 neighbours and itself, and not many more
+
+
+def test_equal_features_are_known_as_such():
+    """A point of which there are many copies is one neighbour after the other, and a point on it lies in its ball of radius 0."""
+    reals = np.array([[0.0], [-0.0], [0.0], [0.0], [0.0], [2.0], [2.0], [3.0]])
+    first, before = precision_recall.equal_rows(reals)
+    np.testing.assert_array_equal(first, [0, 0, 0, 0, 0, 5, 5, 7])
+    np.testing.assert_array_equal(before, [0, 1, 2, 3, 4, 0, 1, 0])
+    radii = precision_recall.manifold_radii2(reals, 3)
+    np.testing.assert_array_equal(radii, [0, 0, 0, 0, 0, 4, 4, 9])
+    fakes = np.array([[-0.0], [0.0], [-1.0], [5.0], [5.0]])
+    fake_in_real, real_in_fake = precision_recall.manifold_overlap(reals, fakes, radii, np.array([0.0, 0, 0, 4, 4]))
+    np.testing.assert_array_equal(fake_in_real, [True, True, False, True, True])
+    np.testing.assert_array_equal(real_in_fake, [True] * 5 + [False, False, True])
+
+
 def test_too_few_features_are_refused():
     with pytest.raises(ValueError, match="more than the 3"):
         precision_recall.manifold_radii2(np.zeros((3, 2)), 3)
@@ -200,6 +243,16 @@ def test_slerp_goes_round_the_sphere():
     angles = np.linspace(0, 1, 5)[:, None] * np.pi / 2
     expected = np.concatenate([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
     np.testing.assert_allclose(ppl.slerp(a, b, np.linspace(0, 1, 5)[:, None]), expected, atol=1e-15)
+
+
+def test_slerp_of_equal_and_opposite_vectors_is_finite():
+    a = np.random.RandomState(1).randn(50, 8)
+    unit = a / np.linalg.norm(a, axis=1, keepdims=True)
+    for t in (0, 0.3, 1):
+        np.testing.assert_allclose(ppl.slerp(a, 2 * a, t), unit, atol=1e-7)
+    opposite = ppl.slerp([[3.0, 0, 0]], [[-1.0, 0, 0]], np.array([[0], [0.3], [1]]))
+    np.testing.assert_allclose(opposite, [[1, 0, 0], [1, 0, 0], [-1, 0, 0]], atol=1e-15)
+    np.testing.assert_array_equal(ppl.slerp(np.eye(3), np.eye(3), 0.5), np.eye(3))
 
 
 def test_percentile_filter_keeps_the_middle():
@@ -240,8 +293,8 @@ def test_rows_in_a_file_equal_rows_in_memory(monkeypatch, tmp_path):
         stored.add(rows)
 
 
-@pytest.mark.parametrize("reals,fakes,blocks", [(50, 40, False), (2100, 1500, True), (2100, 4, False)])
-def test_kid_reports_blocks_where_there_are_enough(reals, fakes, blocks):
+@pytest.mark.parametrize("reals,fakes,blocks", [(50, 40, False), (40, 40, False), (2100, 1500, True), (2100, 4, False)])
+def test_kid_reports_spreads_where_there_are_any(reals, fakes, blocks):
     stream = np.random.RandomState(10)
     rows = [Rows(count, 2) for count in (reals, fakes)]
     for own in rows:
@@ -253,3 +306,4 @@ def test_kid_reports_blocks_where_there_are_enough(reals, fakes, blocks):
     expected = [kid.unbiased_mmd2(rows[0].array[r], rows[1].array[f]) for r, f in drawn]
     assert scores["kid"] == pytest.approx(np.mean(expected), rel=1e-12)
     assert ("kid_blocks" in scores) == blocks
+    assert scores.get("kid_std") == (None if reals == fakes else pytest.approx(np.std(expected), rel=1e-9))

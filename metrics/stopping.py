@@ -1,0 +1,13 @@
+"""A training that is asked to stop does not wait for its metrics: long work here asks, between its parts, whether it should go on."""
+
+from dnnlib.signals import stop_asked
+
+
+class EvaluationStopped(Exception):
+    """A signal has asked the training around this evaluation to stop."""
+
+
+def stop_if_asked():
+    """Raise EvaluationStopped once a signal has asked this process to stop."""
+    if stop_asked():
+        raise EvaluationStopped(f"stopped by {stop_asked()}")
