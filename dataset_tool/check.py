@@ -8,20 +8,19 @@ from collections import Counter
 from tqdm import tqdm
 
 from dataset_tool import pictures
-from dataset_tool.sources import EXTENSIONS, find_files
+from dataset_tool.sources import EXTENSIONS, base_folder, find_files
 from dnnlib import UserError
 from training.dataset import Dataset
 
 SHOWN = 20
-SMALLEST = 4     # the conversion is tried at this width
 
 
-def report(folder, ratio=1.0, channels=3):
+def report(folder, form):
     """Print the sizes and modes of the pictures below a folder, what preparing does to them, and the unusable ones with the reason.
 
     Args:
         folder: of image files, or of a prepared dataset, whose every record is then read and its checksums compared.
-        ratio, channels: as they would be prepared.
+        form: the Form they would be prepared in.
 
     Returns:
         0, or 1 when something is unusable.
@@ -35,9 +34,9 @@ def report(folder, ratio=1.0, channels=3):
             image = pictures.open_picture(path)
             sizes[image.size] += 1
             modes[image.mode] += 1
-            done.update(pictures.to_pixels(image, pictures.Form(SMALLEST, channels, ratio))[1])
+            done.update(pictures.to_pixels(image, form)[1])
         except pictures.PictureError as error:
-            rejected.append((os.path.relpath(path, folder), str(error)))
+            rejected.append((os.path.relpath(path, base_folder(folder)), str(error)))
     print(f"{folder}: {len(paths):,} image files, {len(rejected):,} would be rejected")
     for note in notes:
         print(f"  {note}")

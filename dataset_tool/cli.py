@@ -88,7 +88,8 @@ def main(argv):
     add_options(parser)
     options = parser.parse_args(argv)
     if options.check:
-        return check.report(options.check, options.ratio or 1.0, options.channels)
+        form = pictures.Form(options.resolution or sources.Source.default_resolution, options.channels, options.ratio or 1.0)
+        return check.report(options.check, form)
     prepare(options)
     return 0
 
@@ -145,7 +146,11 @@ def _check_usage(options):
     for flag, given, needs, there in (
         ("--images-dir", options.images_dir, "--task", options.task),
         ("--masks", options.masks, "--scenes", options.scenes),
+        ("--seed", options.seed, "--scenes", options.scenes),
         ("--originals", options.originals, "--clevr", options.clevr),
+        ("--mirror", options.mirror, "a dataset of the catalog", any(getattr(options, name) for name in CATALOG)),
+        ("--format", options.format != "png", "pictures of your own (--task)", options.task and not options.scenes),
+        ("--key", options.key, "--format hdf5 or tfds", options.format in ("hdf5", "tfds")),
     ):
         if given and not there:
             raise UsageError(f"{flag}: only with {needs}")
@@ -195,6 +200,6 @@ def _print_summary(data_dir, manifest, was_there):
         print(f"  {what}: {number:,} images")
     if manifest.skipped:
         print(f"  skipped: {manifest.skipped:,} unusable images, listed in {os.path.join(folder, 'skipped.txt')}")
-    shape = load_labels(folder, manifest.count).shape
+    shape = load_labels(folder, manifest).shape
     shown = ", ".join(map(str, manifest.label_names[:12])) + (", ..." if len(manifest.label_names) > 12 else "")
     print(f"  labels: {list(shape)} {manifest.label_kind} ({shown})" if shape[1] else "  labels: none")

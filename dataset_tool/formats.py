@@ -13,7 +13,7 @@ FORMATS = {
     "png": _folder("png"),
     "jpg": _folder("jpg"),
     "npy": lambda options: source_arrays.npy_source(options.images_dir),
-    "hdf5": lambda options: source_arrays.hdf5_source(options.images_dir, options.key),
+    "hdf5": lambda options: source_arrays.hdf5_source(options.images_dir, options.key, options.labels in (None, "source")),
     "lmdb": lambda options: source_databases.lmdb_source(options.images_dir),
     "tfds": lambda options: source_databases.tfds_source(options.task, options.images_dir, options.key),
 }

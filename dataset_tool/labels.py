@@ -33,6 +33,8 @@ def attach(source, spec):
             raise UserError(f"--labels source: {source.description} have no labels of their own; accepted: {ACCEPTED}")
     else:
         source.labels = _read(source, spec)
+    if source.labels is not None and not source.labels.names:
+        raise UserError(f"--labels {spec or 'source'}: every label is empty; accepted: {ACCEPTED}")
     return source.labels
 
 
@@ -49,8 +51,9 @@ def _read(source, spec):
     try:
         if extension == ".npy":
             return from_array(np.load(spec, allow_pickle=False), source.count)
-        table, columns = readers[extension](spec, names)
-        return _from_rows(_match(names, table), columns)
+        paths = [os.path.abspath(os.path.join(source.root, name)) for name in names]
+        table, columns = readers[extension](spec, paths)
+        return _from_rows(_match(names, paths, table), columns)
     except (ValueError, KeyError, TypeError, IndexError, EOFError) as error:
         raise UserError(f"--labels {spec}: {error}") from error
 
@@ -62,56 +65,90 @@ def _in_folders(names):
     return names
 
 
-def _read_csv(path, names):
-    """Table file name -> list of cells, and the header's names of the label columns (None when the first line is a picture's)."""
+def _read_csv(path, pictures):
+    """Table file name -> list of cells, and the header's names of the label columns (None without a header)."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
     if not rows or len(rows[0]) < 2:
         raise ValueError("accepted: lines of a file name and one or more labels, with or without a header")
-    header = None if _keys(rows[0][0]) & {key for name in names for key in _keys(name)} else rows.pop(0)[1:]
+    header = rows.pop(0)[1:] if _is_header(rows[0], pictures) else None
     uneven = next((row for row in rows if len(row) != len(rows[0])), None)
     if uneven:
         raise ValueError(f"line of {uneven[0]} has {len(uneven)} columns, the others {len(rows[0])}")
-    return {row[0]: row[1:] for row in rows}, header
+    return _table((row[0], row[1:]) for row in rows), header
 
 
-def _keys(name):
-    """What a picture can be called: its path, its file name, the latter without its extension."""
-    base = os.path.basename(name)
-    return {name, base, os.path.splitext(base)[0]}
+def _is_header(row, pictures):
+    """Whether a first row names the columns: it fits no picture and is not of numbers, which would be the labels of a picture left out."""
+    if all(isinstance(_number(cell), (int, float)) for cell in row[1:]):
+        return False
+    ends = _ends([os.path.normpath(row[0])])
+    return not any(_find(path, ends) for path in pictures)
 
 
-def _read_json(path, names):
+def _read_json(path, pictures):
     """The same from a JSON object {file: label} or {"labels": [[file, label], ...], "label_names": [...]}."""
     with open(path, encoding="utf-8") as file:
-        content = json.load(file)
+        content = json.load(file, object_pairs_hook=_table)
     columns = None
     if isinstance(content, dict) and isinstance(content.get("labels"), list):
-        content, columns = dict(content["labels"]), content.get("label_names")
+        content, columns = _table(content["labels"]), content.get("label_names")
     if not isinstance(content, dict):
         raise ValueError('accepted: {"file": label, ...} or {"labels": [["file", label], ...]}')
     return {name: label if isinstance(label, list) else [label] for name, label in content.items()}, columns
 
 
-def _match(names, table):
-    """Rows of the table in the order of the pictures, found by path, by file name or by the name without its extension."""
-    short = {}
-    for name, row in table.items():
-        for key in _keys(name):
-            short[key] = None if key in short and short[key] != row else row     # None: ambiguous
-    rows, missing = [], []
-    for name in names:
-        base = os.path.basename(name)
-        row = table.get(name) or short.get(base) or short.get(os.path.splitext(base)[0])
-        rows.append(row)
-        if row is None:
+def _table(pairs):
+    """Dict of (file, label) pairs. Raises ValueError when two of them contradict each other."""
+    table = {}
+    for name, label in pairs:
+        name = os.path.normpath(name)
+        if name in table and table[name] != label:
+            raise ValueError(f"two different labels for {name}")
+        table[name] = label
+    return table
+
+
+def _match(names, paths, table):
+    """Rows of the table in the order of the pictures: names, what they are called in messages, and their absolute paths."""
+    ends, served, missing = _ends(table), {}, []
+    for name, path in zip(names, paths):
+        key = _find(path, ends)
+        if key is None:
             missing.append(name)
+        elif key in served:
+            raise ValueError(f"{key} may be {served[key]} or {name}; accepted: paths that tell them apart")
+        else:
+            served[key] = name
     if missing:
         raise ValueError(f"no label for {len(missing)} of {len(names)} pictures, first {missing[0]}")
-    return rows
+    return [table[key] for key in served]
+
+
+def _ends(keys):
+    """What a picture's path may end in -> key of the table: the key, or the key without its extension where no other is the same."""
+    ends = {}
+    for key in keys:
+        stem = os.path.splitext(key)[0]
+        ends[stem] = None if stem in ends else key
+    return {**ends, **{key: key for key in keys}}
+
+
+def _find(path, ends):
+    """The key of the longest part of a path, from its end and of whole names, that is in `ends`; the extension may differ or be missing."""
+    parts = path.split("/")
+    for first in range(len(parts)):
+        end = "/".join(parts[first:])
+        key = ends.get(end) or ends.get(os.path.splitext(end)[0])
+        if key is not None:
+            return key
+    return None
 
 
 def _from_rows(rows, columns):
+    odd = [cell for row in rows for cell in row if not isinstance(cell, (str, int, float))]
+    if odd:
+        raise ValueError(f"label {json.dumps(odd[0])}; accepted: texts and numbers")
     cells = [[_number(cell) for cell in row] for row in rows]
     numeric = all(isinstance(cell, (int, float)) for row in cells for cell in row)
     if not numeric:
@@ -123,7 +160,7 @@ def _from_rows(rows, columns):
 
 
 def _number(cell):
-    if isinstance(cell, str):
+    if isinstance(cell, str) and "_" not in cell:     # to Python 1_0 is the number 10
         for kind in (int, float):
             try:
                 return kind(cell)
@@ -168,8 +205,11 @@ def _hot(classes, width):
 
 
 def from_array(values, count):
-    """Labels of an array [count] of class numbers or [count, classes]. Raises ValueError for another shape or kind."""
+    """Labels of an array [count] of class numbers or names, or [count, classes]. Raises ValueError for another shape or kind."""
     values = np.asarray(values)
+    if values.ndim in (1, 2) and values.size == len(values) == count and all(isinstance(value, (str, bytes)) for value in values.flat):
+        return from_classes([[value.decode() if isinstance(value, bytes) else str(value)] for value in values.flat])
     if values.ndim not in (1, 2) or len(values) != count or values.dtype.kind not in "fiub":
-        raise ValueError(f"{values.dtype} {list(values.shape)} for {count} pictures; accepted: numbers [pictures] or [pictures, classes]")
+        raise ValueError(f"{values.dtype} {list(values.shape)} for {count} pictures; "
+                         "accepted: numbers [pictures] or [pictures, classes], names [pictures]")
     return _from_numbers(values.reshape(count, -1).astype(np.float64), None)

@@ -16,6 +16,7 @@ ENCODINGS = ("png", "raw", "jpeg")
 RESIZE_FILTER = "lanczos"
 JPEG_QUALITY = 95
 _ORIENTATION = 0x0112     # the EXIF field
+_SEVERAL_FRAMES = "several frames"     # our entry in a picture's `info`
 
 
 class PictureError(Exception):
@@ -36,7 +37,9 @@ def open_picture(file):
     """Decode an image file (a path or a binary file object). Returns a PIL image; raises PictureError."""
     try:
         with Image.open(file, formats=FORMATS) as image:
+            several = getattr(image, "is_animated", False)     # asks the file, which is closed afterwards
             image.load()
+            image.info[_SEVERAL_FRAMES] = several
             return image
     except Exception as error:     # damaged files make Pillow's plugins raise nearly anything
         raise PictureError(_reason(error)) from error
@@ -77,27 +80,40 @@ def to_pixels(image, form):
         PictureError: pixels of a kind that has no meaning here.
     """
     notes = []
-    if _orientation(image) != 1:
+    if image.info.get(_SEVERAL_FRAMES):
+        notes.append("only the first of several frames")
+    if _is_turned(image):
         image = ImageOps.exif_transpose(image)
         notes.append("turned as EXIF says")
     image = _convert(image, MODES[form.channels], notes)
+    return np.atleast_3d(_fit(image, form, Image.Resampling.LANCZOS, notes)), notes               # [H, W, C]
+
+
+def to_mask(mask, form):
+    """Crop, resize and pad the mask of a picture, uint8 [H, W] of object numbers, as `to_pixels` does with the picture."""
+    return _fit(Image.fromarray(mask), form, Image.Resampling.NEAREST, [])
+
+
+def _fit(image, form, resample, notes):
+    """Crop, resize and pad an image: uint8 [resolution, resolution] or [resolution, resolution, C]."""
     left, top, right, bottom = picture_box(form.resolution, form.ratio)
     image = _crop(image, form.ratio, notes)
     if image.width < right - left:
         notes.append("enlarged")
     if image.size != (right - left, bottom - top):
-        image = image.resize((right - left, bottom - top), Image.Resampling.LANCZOS)
-    pixels = np.zeros([form.resolution, form.resolution, form.channels], np.uint8)                # [H, W, C]
-    pixels[top:bottom, left:right] = np.asarray(image).reshape(bottom - top, right - left, form.channels)
-    return pixels, notes
+        image = image.resize((right - left, bottom - top), resample)
+    fitted = np.asarray(image)
+    pixels = np.zeros([form.resolution, form.resolution, *fitted.shape[2:]], np.uint8)
+    pixels[top:bottom, left:right] = fitted
+    return pixels
 
 
-def _orientation(image):
-    """How the picture is to be turned, 1 for not at all; metadata that cannot be read says nothing."""
+def _is_turned(image):
+    """Whether EXIF says how the picture is to be turned (1 is not at all); metadata that cannot be read says nothing."""
     try:
-        return image.getexif().get(_ORIENTATION, 1)
+        return image.getexif().get(_ORIENTATION) in range(2, 9)
     except Exception:  # Pillow raises SyntaxError, struct.error and others
-        return 1
+        return False
 
 
 def _convert(image, mode, notes):
@@ -117,8 +133,8 @@ def _convert(image, mode, notes):
 
 
 def _mode_name(image):
-    if image.mode.startswith("I"):
-        return "16-bit gray"
+    if image.mode.startswith("I"):     # a 16-bit PNG can be of mode I too
+        return "32-bit gray" if image.mode == "I" and image.format == "TIFF" else "16-bit gray"
     names = {"L": "gray", "LA": "gray with alpha", "P": "palette", "1": "black and white"}
     return names.get(image.mode, image.mode)
 

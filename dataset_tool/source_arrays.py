@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 import os
 import pickle
+import posixpath
 from dataclasses import dataclass
 
 import numpy as np
 
 from dataset_tool import labels
 from dataset_tool.pictures import PictureError
-from dataset_tool.sources import Source, digest, file_facts, find_files, width_of
+from dataset_tool.sources import Source, base_folder, digest, file_facts, find_files, width_of
 from dnnlib import UserError
 
 _LABEL_KEYS = ("labels", "label", "y")
+_WITHOUT_THEM = "--labels none does without, --labels FILE takes others"
 
 
 def layout(shape, what):
@@ -53,7 +55,7 @@ class NpyLoader:
 
 @functools.lru_cache(maxsize=4)
 def _open_npy(path):
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.lib.format.open_memmap(path, mode="r")
 
 
 def _channels_last(pixels, kind):
@@ -63,15 +65,20 @@ def _channels_last(pixels, kind):
 def npy_source(root):
     """One .npy array of pictures, or a folder of .npy files of one or more pictures each."""
     paths, notes = find_files(root, (".npy",))
-    rows, widths = [], []
+    rows, widths, doubtful = [], [], []
     for path in paths:
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+            array = np.lib.format.open_memmap(path, mode="r")     # np.load opens other kinds of files too
+        except (ValueError, OSError) as error:
             raise UserError(f"--images-dir {path}: not a .npy array of numbers ({error})") from error
         kind = layout(array.shape, path)
+        if kind == "CHW" and array.shape[0] > 1:
+            doubtful.append(f"{path} of shape {list(array.shape)}")
         rows.append(array.shape[0] if kind.startswith("N") else 0)
         widths.append(array.shape[kind.index("W")])
+
+    if doubtful:
+        notes.append(f"{len(doubtful)} arrays are taken as one picture of several channels, not as several gray ones, first {doubtful[0]}")
 
     def entries():
         for path, count in zip(paths, rows):
@@ -79,8 +86,8 @@ def npy_source(root):
 
     identity = digest(["npy", *map(file_facts, paths)])
     count = sum(max(1, number) for number in rows)
-    root = root if os.path.isdir(root) else os.path.dirname(root)
-    return NpySource("npy arrays", NpyLoader(), entries, count, identity, notes=notes, default_resolution=width_of(max(widths)), root=root)
+    return NpySource("npy arrays", NpyLoader(), entries, count, identity, notes=notes, default_resolution=width_of(max(widths)),
+                     root=base_folder(root))
 
 
 class NpySource(Source):
@@ -114,8 +121,8 @@ def _open_hdf5(path):
     return h5py.File(path, "r", rdcc_nbytes=64 << 20)     # a cache of chunks: a chunk of many pictures is unpacked once
 
 
-def hdf5_source(root, key=None):
-    """An array of pictures in an hdf5 file, named by `key` or the only 4-dimensional one."""
+def hdf5_source(root, key=None, own_labels=True):
+    """An array of pictures in an hdf5 file, named by `key` or the only 4-dimensional one; without `own_labels` its labels are not read."""
     import h5py
 
     paths, notes = find_files(root, (".h5", ".hdf5"))
@@ -125,17 +132,28 @@ def hdf5_source(root, key=None):
     try:
         with h5py.File(path, "r") as file:
             shapes = {}
-            file.visititems(lambda name, node: shapes.update({name: node.shape}) if isinstance(node, h5py.Dataset) else None)
+            file.visititems(lambda name, node: shapes.update({name: node.shape}) if getattr(node, "shape", None) is not None else None)
             key = _choose_key(path, shapes, key)
-            count = shapes[key][0]
-            found = next((name for name in shapes if name.split("/")[-1] in _LABEL_KEYS and shapes[name][:1] == (count,)), None)
+            found = _find_labels(path, shapes, key) if own_labels else None
             values = None if found is None else file[found][()]
     except OSError as error:
         raise UserError(f"--images-dir {path}: not a readable hdf5 file ({error})") from error
-    kind = layout(shapes[key], f"{path}, array {key}")
+    if found is not None:
+        notes.append(f"the labels are the array {found}")
+    count, kind = shapes[key][0], layout(shapes[key], f"{path}, array {key}")
     return Source(f"hdf5 array {key}", Hdf5Loader(path, key), range(count), count, digest(["hdf5", key, file_facts(path)]), notes=notes,
                   labels=None if values is None else _own_labels(values, count, f"{path}, array {found}"),
                   default_resolution=width_of(shapes[key][kind.index("W")]))
+
+
+def _find_labels(path, shapes, key):
+    """The name of the array of labels that belongs to the pictures: one beside them, else the only one there is; or None."""
+    named = [name for name in shapes if posixpath.basename(name) in _LABEL_KEYS and shapes[name][:1] == shapes[key][:1]]
+    beside = [name for name in named if posixpath.dirname(name) == posixpath.dirname(key)]
+    found = beside or named
+    if len(found) > 1:
+        raise UserError(f"{path}: {', '.join(found)} may be the labels of {key}; {_WITHOUT_THEM}")
+    return found[0] if found else None
 
 
 def _choose_key(path, shapes, key):
@@ -153,7 +171,7 @@ def _own_labels(values, count, what):
     try:
         return labels.from_array(values, count)
     except ValueError as error:
-        raise UserError(f"{what}: {error}") from error
+        raise UserError(f"{what}: {error}; {_WITHOUT_THEM}") from error
 
 
 def cifar10_source(folder):

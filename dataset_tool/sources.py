@@ -109,28 +109,54 @@ def find_files(root, extensions, flag="--images-dir"):
         return [root], []
     if not os.path.isdir(root):
         raise UserError(f"{flag} {root}: no such file or folder")
-    found, hidden, foreign = [], 0, 0
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for file in sorted(files):
-            if file.startswith("."):
+    found, notes, hidden, foreign = [], [], 0, 0
+    for folder, files in _walk(root, notes):
+        for file in files:
+            path = os.path.join(folder, file)
+            if any(part.startswith(".") for part in os.path.relpath(path, root).split(os.sep)):
                 hidden += 1
             elif file.lower().endswith(extensions):
-                found.append(os.path.join(folder, file))
+                found.append(path)
             else:
                 foreign += 1
     if not found:
         raise UserError(f"{flag} {root}: no {' or '.join(extensions)} file among the {foreign} files below it ({hidden} hidden)")
     found.sort(key=lambda path: os.path.relpath(path, root).split(os.sep))
-    return found, [f"left out {count} {kind} files" for count, kind in ((hidden, "hidden"), (foreign, "other")) if count]
+    return found, [*sorted(notes), *(f"left out {count} {kind} files" for count, kind in ((hidden, "hidden"), (foreign, "other")) if count)]
+
+
+def _walk(root, notes):
+    """(folder, its files) of a folder and those below it, also of those that are links; what cannot be entered goes to the notes."""
+    above = {root: {os.path.realpath(root)}}
+
+    def note(error):
+        notes.append(f"left out {error.filename}: {error.strerror}")
+
+    for folder, folders, files in os.walk(root, onerror=note, followlinks=True):
+        yield folder, files
+        passed = above.pop(folder)
+        for name in list(folders):
+            path = os.path.join(folder, name)
+            real = os.path.realpath(path)
+            if real in passed:
+                notes.append(f"left out {path}: it is a link to a folder above it")
+                folders.remove(name)
+            else:
+                above[path] = passed | {real}
+
+
+def base_folder(path):
+    """The folder to which the names of the files at a path are relative: the path itself, or the folder of the one file there."""
+    return path if os.path.isdir(path) else os.path.dirname(path)
 
 
 def folder_source(root, format):
     """Image files below a folder, recursively. Args: root, the folder; format, png or jpg."""
     paths, notes = find_files(root, EXTENSIONS[format])
     identity = digest(itertools.chain([format], ((path, *file_facts(path)) for path in paths)))
-    parents = {os.path.dirname(os.path.relpath(path, root)) for path in paths}
-    return Source(f"{format} files", pictures.open_picture, paths, len(paths), identity, notes=notes, root=root,
+    folder = base_folder(root)
+    parents = {os.path.dirname(os.path.relpath(path, folder)) for path in paths}
+    return Source(f"{format} files", pictures.open_picture, paths, len(paths), identity, notes=notes, root=folder,
                   subfolders=0 if "" in parents else len(parents))
 
 

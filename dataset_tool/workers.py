@@ -48,7 +48,7 @@ def convert(loader, form, entry):
     if form.encoding != "raw":     # a raw record is that of the older format, without this feature
         features["encoding"] = form.encoding.encode()
     if loaded.mask is not None:
-        features["mask"] = pictures.encode(loaded.mask, "png")
+        features["mask"] = pictures.encode(pictures.to_mask(loaded.mask, form), "png")
     return Converted(entry, records.encode_example(features), loaded.label, tuple(notes))
 
 

@@ -77,7 +77,11 @@ def check_space(folder, needed, what):
         folder = os.path.dirname(folder)
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise UserError(f"{folder}: {what} needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free")
+        raise UserError(f"{folder}: {what} needs about {_bytes(needed)}, {_bytes(free)} are free")
+
+
+def _bytes(number):
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
 
 
 def write_dataset(data_dir, plan, source, num_workers=1, allow_skips=False):
@@ -121,8 +125,10 @@ def _lock(path, partial):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"{partial}: another process is preparing this dataset") from None
-        yield
-        os.remove(path)
+        try:
+            yield
+        finally:
+            os.remove(path)
 
 
 def _find_ready(final, plan):
@@ -163,14 +169,13 @@ def _write_shards(partial, plan, source, num_workers, allow_skips):
     total = sum(bounds[number + 1] - bounds[number] for number in missing)
     if total < plan.count:
         print(f"{partial}: continuing, {plan.shards - len(missing)} of {plan.shards} shards are finished")
-    _check_skips(partial, plan.count, finished, allow_skips)
     workers = num_workers if total > 32 else 1     # starting processes takes longer than so few pictures
     converted = convert_all(entries, source.loader, plan.form, workers)
     with contextlib.closing(converted), tqdm(total=total, unit=" images", desc=plan.name, disable=None) as progress:
         for number in missing:
             part = itertools.islice(converted, bounds[number + 1] - bounds[number])
             finished[number] = _write_shard(partial, files[number], bounds[number], part, source, progress)
-            _check_skips(partial, plan.count, finished, allow_skips)
+    _check_skips(partial, plan.count, finished, allow_skips)     # at the end: people mend all of them at once
     return finished
 
 
@@ -223,7 +228,7 @@ def _load_done(partial, name):
 
 
 def _check_skips(partial, count, finished, allow_skips):
-    skipped = list(itertools.chain.from_iterable(done.skipped for done in finished if done))
+    skipped = list(itertools.chain.from_iterable(done.skipped for done in finished))
     if skipped and not allow_skips and len(skipped) > SKIP_LIMIT * count:
         _write_skipped(partial, skipped)
         name, reason = skipped[0]

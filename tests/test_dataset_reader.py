@@ -196,6 +196,18 @@ def test_a_manifest_that_does_not_fit_its_shards_is_an_error(tmp_path, capsys):
         Dataset(folder)
 
 
+def test_labels_of_the_manifest_must_be_there(tmp_path, capsys):
+    assert prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 4, "--resolution", 8)[0] == 0
+    path = tmp_path / "scenes" / "scenes-rxx.labels"
+    with open(str(path), "wb") as file:
+        np.save(file, np.zeros([4, 2], np.float32))
+    with pytest.raises(UserError, match=r"labels \[4, 2\], the manifest names 3 classes"):
+        Dataset(str(tmp_path / "scenes"))
+    path.unlink()
+    code, out, err = prepare(capsys, "--check", tmp_path / "scenes")
+    assert code == 1 and "scenes-rxx.labels of the manifest is missing; prepare it again" in err and not out
+
+
 def test_a_read_only_folder_is_no_obstacle(old, monkeypatch):
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")

@@ -88,6 +88,16 @@ def test_any_resolution(resolution):
     assert drawn.mask.shape == (resolution, resolution) and drawn.image.std() > 5
 
 
+def test_masks_end_with_their_pictures_where_the_ratio_cuts_objects(tmp_path, capsys):
+    arguments = ["--data-dir", tmp_path, "--scenes", "--max-images", 6, "--resolution", 32, "--masks", "--ratio", 0.5]
+    assert prepare(capsys, *arguments)[0] == 0
+    masks = Dataset(str(tmp_path / "scenes")).read_masks(range(6))
+    expected = np.stack([scenes.draw_scene(0, index, 32).mask for index in range(6)])
+    assert expected[:, :8].any() or expected[:, 24:].any()
+    expected[:, :8] = expected[:, 24:] = 0
+    np.testing.assert_array_equal(masks, expected)
+
+
 def test_scenes_through_the_command_line(tmp_path, capsys):
     code, out, _ = prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 7, "--resolution", 32, "--seed", 5, "--masks")
     assert code == 0 and "labels: [7, 3] counts (spheres, cubes, cylinders)" in out

@@ -1,5 +1,6 @@
 """Every --format through the command line, on data made here; the record layout by an independent parser."""
 
+import io
 import os
 import pickle
 import sys
@@ -40,7 +41,7 @@ def test_png_folder_recursive_sorted_and_foreign_files_counted(tmp_path):
     write_pngs(tmp_path / "in" / ".git", noise(1))
     done = prepare_process("--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 16, "--num-workers", 2)
     assert done.returncode == 0, done.stderr
-    assert "left out 1 hidden files" in done.stdout and "left out 1 other files" in done.stdout
+    assert "left out 2 hidden files" in done.stdout and "left out 1 other files" in done.stdout
     np.testing.assert_array_equal(_dataset(tmp_path).read(range(4)), _nchw(pictures[[1, 3, 0, 2]]))
     assert sorted(os.listdir(str(tmp_path))) == ["in", "own"]
 
@@ -80,6 +81,16 @@ def test_npy(tmp_path, capsys, kind):
     assert ("gray to RGB: 6 images" in out) == (kind == "NHW")
 
 
+def test_an_array_that_might_be_gray_pictures_is_one_and_it_is_said(tmp_path, capsys):
+    pictures = noise(2).transpose(0, 3, 1, 2)
+    (tmp_path / "in").mkdir()
+    for name, picture in zip("ab", pictures):
+        np.save(str(tmp_path / "in" / f"{name}.npy"), picture)
+    code, out, _ = prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--format", "npy")
+    assert code == 0 and out.count("a.npy of shape [3, 16, 16]") == out.count("2 arrays are taken as one picture of several channels") == 1
+    np.testing.assert_array_equal(_dataset(tmp_path).read(range(2)), pictures)
+
+
 def test_hdf5(tmp_path, capsys):
     h5py = pytest.importorskip("h5py")
     pictures = noise(6)
@@ -97,6 +108,62 @@ def test_hdf5(tmp_path, capsys):
     assert "--key boxes" in error_line(prepare(capsys, *arguments, "--task", "two", "--key", "boxes")[2])
     assert prepare(capsys, *arguments, "--task", "two", "--key", "other")[0] == 0
     np.testing.assert_array_equal(_dataset(tmp_path, "two").read(range(6)), _nchw(pictures[..., ::-1]))
+
+
+def test_hdf5_labels_are_those_beside_the_pictures(tmp_path, capsys):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(str(tmp_path / "in.h5"), "w") as file:
+        for number, group in enumerate(("train", "test")):
+            file[f"{group}/images"] = noise(6)
+            file[f"{group}/labels"] = (np.arange(6) + number) % 3
+        file["loose/images"] = noise(6)
+    arguments = ["--data-dir", tmp_path, "--images-dir", tmp_path / "in.h5", "--format", "hdf5", "--task"]
+    code, out, _ = prepare(capsys, *arguments, "own", "--key", "train/images")
+    assert code == 0 and "the labels are the array train/labels" in out
+    np.testing.assert_array_equal(_dataset(tmp_path).labels, np.eye(3)[np.arange(6) % 3])
+    code, _, err = prepare(capsys, *arguments, "loose", "--key", "loose/images")
+    assert code == 1 and "test/labels, train/labels may be the labels of loose/images; --labels none" in error_line(err)
+    code, out, _ = prepare(capsys, *arguments, "loose", "--key", "loose/images", "--labels", "none")
+    assert code == 0 and "labels: none" in out and "the labels are" not in out
+
+
+@pytest.mark.parametrize("kind", ["texts", "fixed texts", "column", "shape", "nan"])
+def test_hdf5_labels_of_other_kinds(tmp_path, capsys, kind):
+    """Texts are class names; what cannot be a label does not matter when it is not asked for."""
+    h5py = pytest.importorskip("h5py")
+    texts = ["dog", "cat", "katze \N{CAT FACE}", "dog"]
+    labels = {"texts": np.array(texts, object), "fixed texts": np.array([name.encode() for name in texts]),
+              "column": np.array(texts, object)[:, None], "shape": np.zeros([4, 1, 2]), "nan": np.array([0, 1, np.nan, 1])}  # fmt: skip
+    with h5py.File(str(tmp_path / "in.h5"), "w") as file:
+        file["x"] = noise(4)
+        values = labels[kind]
+        file.create_dataset("y", data=values, dtype=h5py.string_dtype() if values.dtype == object else None)
+        file["nothing"] = h5py.Empty("f")
+    arguments = ["--data-dir", tmp_path, "--images-dir", tmp_path / "in.h5", "--format", "hdf5", "--task", "own"]
+    code, _, err = prepare(capsys, *arguments)
+    if "texts" in kind or kind == "column":
+        assert code == 0 and _dataset(tmp_path).label_names == ["cat", "dog", "katze \N{CAT FACE}"], err
+        np.testing.assert_array_equal(_dataset(tmp_path).labels, np.eye(3)[[1, 0, 2, 1]])
+        return
+    assert code == 1 and "array y: " in error_line(err) and "--labels none" in err
+    assert prepare(capsys, *arguments, "--labels", "none")[0] == 0
+    np.save(str(tmp_path / "labels.npy"), np.arange(4))
+    assert prepare(capsys, *arguments[:-1], "labelled", "--labels", tmp_path / "labels.npy")[0] == 0
+    np.testing.assert_array_equal(_dataset(tmp_path, "labelled").labels, np.eye(4))
+
+
+def test_folders_that_are_links_are_entered_but_not_twice(tmp_path, capsys):
+    pictures = noise(3)
+    write_pngs(tmp_path / "elsewhere", pictures[:2])
+    write_pngs(tmp_path / "in" / "real", pictures[2:])
+    (tmp_path / "in" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "real" / "loop").symlink_to(tmp_path / "in")
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "elsewhere")
+    code, out, err = prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 16)
+    assert code == 0, err
+    for path in (("real", "loop"), ("linked", "back")):
+        assert f"left out {tmp_path.joinpath('in', *path)}: it is a link to a folder above it" in out
+    np.testing.assert_array_equal(_dataset(tmp_path).read(range(3)), _nchw(pictures))
 
 
 def test_lmdb_with_webp_jpg_and_png_values(tmp_path):
@@ -180,6 +247,13 @@ def write_cifar(folder, per_batch=3):
     return pictures, numbers
 
 
+def zip_archive():
+    """A file of np.savez."""
+    output = io.BytesIO()
+    np.savez(output, pictures=noise(2))
+    return output.getvalue()
+
+
 def test_raw_encoding_is_the_older_layout_to_the_byte(tmp_path, capsys):
     pictures = noise(7)
     write_pngs(tmp_path / "in", pictures)
@@ -204,6 +278,7 @@ def test_raw_encoding_is_the_older_layout_to_the_byte(tmp_path, capsys):
         ("png", {"a.txt": b""}, "no .png file among the 1 files below it"),
         ("jpg", {"a.png": b""}, "no .jpg or .jpeg file"),
         ("npy", {"a.npy": b"no array"}, "not a .npy array of numbers"),
+        ("npy", {"a.npy": zip_archive()}, "not a .npy array of numbers"),
         ("npy", {"a.npy": b""}, "not a .npy array of numbers"),
         ("hdf5", {"a.h5": b"no hdf5"}, "not a readable hdf5 file"),
         ("hdf5", {"a.h5": b"", "b.h5": b""}, "2 hdf5 files; accepted: one"),

@@ -48,6 +48,9 @@ def test_without_labels_it_is_said(run):
         ("file,tags\n1,a;b\n2,b\n1b,a|c\n2b,\n", ["a", "b", "c"], [[1, 1, 0], [0, 1, 0], [1, 0, 1], [0, 0, 0]], "multi-hot"),
         ("file,x,y\n1,0.5,2\n2,1,1\n1b,0,-3\n2b,1e2,0\n", ["x", "y"], [[0.5, 2], [1, 1], [0, -3], [100, 0]], "continuous"),
         ("file,p,q\n1,1,0\n2,1,1\n1b,0,0\n2b,0,1\n", ["p", "q"], [[1, 0], [1, 1], [0, 0], [0, 1]], "multi-hot"),
+        ("gone,7,7\n1,0.5,2\n2,1,1\n1b,0,3\n2b,5,0\n", ["0", "1"], [[0.5, 2], [1, 1], [0, 3], [5, 0]], "continuous"),
+        ("1,1_0\n2,1_1\n1b,1_0\n2b,2_0\n", ["1_0", "1_1", "2_0"], [0, 1, 0, 2], "one-hot"),
+        ("./cat/1.jpg,0\nin/cat/2.png,1\n1b.jpg,2\ndog/2b,0\n", ["0", "1", "2"], [0, 1, 2, 0], "one-hot"),
         ("file,age\n1,0.5\n2,2.5\n1b,3\n2b,4\n", ["age"], [[0.5], [2.5], [3], [4]], "continuous"),
     ],
 )
@@ -74,9 +77,12 @@ def test_json(run, tmp_path, content, names, values):
     np.testing.assert_array_equal(dataset.labels, np.float32(values))
 
 
-def test_npy(run, tmp_path):
-    np.save(str(tmp_path / "labels.npy"), np.array([2, 0, 1, 1]))
-    np.testing.assert_array_equal(run(str(tmp_path / "labels.npy"))[0].labels, np.eye(3)[[2, 0, 1, 1]])
+@pytest.mark.parametrize("values, names", [([2, 0, 1, 1], ["0", "1", "2"]), (["red", "blue", "green", "green"], ["blue", "green", "red"])])
+def test_npy(run, tmp_path, values, names):
+    np.save(str(tmp_path / "labels.npy"), np.array(values))
+    dataset, _ = run(str(tmp_path / "labels.npy"))
+    assert dataset.label_names == names
+    np.testing.assert_array_equal(dataset.labels, np.eye(3)[[2, 0, 1, 1]])
 
 
 @pytest.mark.parametrize(
@@ -84,6 +90,11 @@ def test_npy(run, tmp_path):
     [
         ("a.csv", "1,0\n2,1\n1b,2\n", "no label for 1 of 4 pictures, first dog/2b.png"),
         ("a.csv", "file,a,b\n1,0,1\n2,1\n", "line of 2 has 2 columns, the others 3"),
+        ("a.csv", "cat/1.png,0\ncat/2.png,0\ndog/1b.png,1\ncat/2b.png,0\n", "no label for 1 of 4 pictures, first dog/2b.png"),
+        ("a.csv", "1,0\n2,1\n1b,2\n2b,3\n1,1\n", "two different labels for 1"),
+        ("a.csv", "1,\n2,\n1b,\n2b,\n", "every label is empty"),
+        ("a.json", '{"1": null, "2": "b", "1b": "a", "2b": "a"}', "label null; accepted: texts and numbers"),
+        ("a.json", '{"1": [], "2": [], "1b": [], "2b": []}', "every label is empty"),
         ("a.csv", "", "lines of a file name and one or more labels"),
         ("a.csv", "1,nan\n2,1\n1b,2\n2b,4\n", "not finite"),
         ("a.csv", "1,-1\n2,1\n1b,2\n2b,4\n", "class numbers -1 to 4"),
@@ -101,6 +112,22 @@ def test_errors_name_the_file(run, tmp_path, name, content, message):
     code, line = run(path)
     assert code == (2 if name == "a.txt" else 1) and f"--labels {path}: " in line
     assert message in line or name == "a.npy"
+
+
+def test_a_name_is_not_enough_where_pictures_share_it(tmp_path, capsys):
+    """The label of cat/1.png is not that of dog/1.png."""
+    write_pngs(tmp_path / "in", noise(6, 8), [f"{kind}/{number}.png" for kind in ("cat", "dog") for number in range(3)])
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8, "--labels"]
+    table = _write(tmp_path, "a.csv", "cat/0.png,0\ncat/1.png,0\ncat/2.png,0\ndog/0.png,1\n")
+    code, _, err = prepare(capsys, *arguments, table)
+    assert code == 1 and "no label for 2 of 6 pictures, first dog/1.png" in error_line(err)
+    for name in ("1.png", "1"):
+        table = _write(tmp_path, "b.csv", f"cat/0.png,0\n{name},0\ncat/2.png,0\ndog/0.png,1\ndog/2.png,1\n")
+        code, _, err = prepare(capsys, *arguments, table)
+        assert code == 1 and f"{name} may be cat/1.png or dog/1.png" in error_line(err)
+    table = _write(tmp_path, "c.csv", "0.png,0\n1.png,0\n2.png,0\ndog/0.png,1\ndog/1.png,1\ndog/2.png,1\n")
+    assert prepare(capsys, *arguments, table)[0] == 0
+    assert Dataset(str(tmp_path / "own")).labels.argmax(1).tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_folders_and_source_need_something_to_take_labels_from(run, tmp_path):

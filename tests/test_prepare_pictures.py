@@ -56,14 +56,46 @@ def test_a_transparent_palette_is_put_over_black(tmp_path):
 
 def test_exif_rotation_is_applied_and_reported(tmp_path):
     pixels = smooth_picture(8, 8)
-    for orientation, turned in ((3, pixels[::-1, ::-1]), (6, np.rot90(pixels, -1)), (1, pixels)):
+    for orientation, turned in ((3, pixels[::-1, ::-1]), (6, np.rot90(pixels, -1)), (1, pixels), (0, pixels)):
         exif = Image.Exif()
         exif[0x0112] = orientation
         path = str(tmp_path / f"{orientation}.png")
         Image.fromarray(pixels).save(path, exif=exif)
         stored, notes = _stored(pictures.open_picture(path))
         np.testing.assert_array_equal(stored, turned)
-        assert notes == (["turned as EXIF says"] if orientation != 1 else [])
+        assert notes == (["turned as EXIF says"] if orientation > 1 else [])
+
+
+def test_a_mask_is_cropped_resized_and_padded_like_its_picture():
+    mask = np.repeat(np.arange(8, dtype=np.uint8)[:, None], 8, axis=1)
+    fitted = pictures.to_mask(mask, pictures.Form(16, ratio=0.5))
+    assert fitted.dtype == np.uint8 and not fitted[:4].any() and not fitted[12:].any()
+    np.testing.assert_array_equal(fitted[4:12], np.repeat(np.repeat([2, 3, 4, 5], 2)[:, None], 16, axis=1))
+
+
+@pytest.mark.parametrize("format", ["PNG", "GIF", "WEBP"])
+def test_of_an_animation_the_first_frame_is_taken_and_it_is_said(tmp_path, format):
+    frames = [Image.fromarray(np.full([8, 8, 3], value, np.uint8)) for value in (0, 255)]
+    path = str(tmp_path / "a.png")
+    frames[0].save(path, format, save_all=True, append_images=frames[1:])
+    stored, notes = _stored(pictures.open_picture(path))
+    assert not stored.any() and "only the first of several frames" in notes
+    frames[0].save(path, format)
+    assert "only the first of several frames" not in _stored(pictures.open_picture(path))[1]
+
+
+def test_a_tiff_of_32_bit_numbers_is_named_so(tmp_path):
+    for kind, note in ((np.int32, "32-bit gray to RGB"), (np.uint16, "16-bit gray to RGB")):
+        Image.fromarray(np.full([8, 8], 300, kind)).save(str(tmp_path / "a.tif"))
+        assert _stored(pictures.open_picture(str(tmp_path / "a.tif")))[1] == [note]
+
+
+def test_a_single_file_has_its_name_in_messages(tmp_path, capsys):
+    (tmp_path / "one.png").write_bytes(b"")
+    code, _, err = prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "one.png")
+    assert code == 1 and "first one.png (not an image)" in error_line(err)
+    code, out, _ = prepare(capsys, "--check", tmp_path / "one.png")
+    assert code == 1 and "rejected: one.png: not an image" in out
 
 
 def test_damaged_exif_says_nothing(tmp_path):
@@ -133,7 +165,21 @@ def test_more_than_one_percent_of_bad_files_stops_unless_allowed(tmp_path, capsy
     assert code == 1 and "none of 20 pictures can be used" in error_line(err)
 
 
-def test_check_reports_and_writes_nothing(tmp_path):
+def test_every_unusable_picture_is_listed_before_the_error(tmp_path, capsys):
+    write_pngs(tmp_path / "in", noise(20, 8))
+    for name in ("0002.png", "0017.png"):
+        (tmp_path / "in" / name).write_bytes(b"")
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8, "--shards-num", 4]
+    code, _, err = prepare(capsys, *arguments)
+    assert code == 1 and "2 of 20 pictures cannot be used, first 0002.png" in error_line(err)
+    lines = (tmp_path / "own.partial" / "skipped.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["0002.png", "0017.png"]
+    assert not list(tmp_path.glob(".*"))
+    code, out, _ = prepare(capsys, *arguments, "--allow-skips")
+    assert code == 0 and "4 of 4 shards are finished" in out and Dataset(str(tmp_path / "own")).count == 18
+
+
+def test_check_reports_and_writes_nothing(tmp_path, capsys):
     write_pngs(tmp_path / "in", noise(3, 8))
     write_pngs(tmp_path / "in", noise(2, 12)[..., 0], ["g1.png", "g2.png"])
     (tmp_path / "in" / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0broken")
@@ -144,6 +190,9 @@ def test_check_reports_and_writes_nothing(tmp_path):
                  "rejected: bad.jpg: ", "left out 1 other files"):
         assert line in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    for resolution, enlarged in ((256, 5), (16, 5), (8, 0)):
+        code, out, _ = prepare(capsys, "--check", tmp_path / "in", "--resolution", resolution)
+        assert code == 1 and ("preparation enlarged: 5" in out) == (enlarged == 5)
     assert "--check" in error_line(prepare_process("--check", tmp_path / "nowhere").stderr)
 
 

@@ -147,6 +147,10 @@ def test_memory_stays_flat(tmp_path):
         (["--scenes", "--max-images", "0"], "argument --max-images: 0; accepted: 1 or more"),
         (["--scenes", "--max-images", "4", "--shards-num", "5"], "--shards-num 5: accepted: 1 to the number of pictures, 4"),
         (["--scenes", "--encoding", "jpeg", "--channels", "4"], "--encoding jpeg"),
+        (["--scenes", "--format", "jpg"], "--format: only with pictures of your own (--task)"),
+        (["--task", "own", "--images-dir", "x", "--key", "a"], "--key: only with --format hdf5 or tfds"),
+        (["--task", "own", "--images-dir", "x", "--seed", "3"], "--seed: only with --scenes"),
+        (["--task", "own", "--images-dir", "x", "--mirror", "http://x"], "--mirror: only with a dataset of the catalog"),
         (["--sceens"], "unrecognized arguments: --sceens"),
     ],
 )
@@ -168,7 +172,7 @@ def test_exit_codes_and_help_of_the_process(tmp_path):
 def test_too_little_space_is_seen_before_starting(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     code, _, err = prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 10)
-    assert code == 1 and "dataset scenes needs about 0.0 GB" in error_line(err)
+    assert code == 1 and "dataset scenes needs about 0.1 MB, 0.0 MB are free" in error_line(err)
     assert not (tmp_path / "scenes.partial").exists()
 
 

@@ -60,7 +60,7 @@ class Dataset:
         self.stores_ratio = not manifest.scanned
         self.ratio = float(ratio or manifest.ratio)
         self.count = min(manifest.count, max_images or manifest.count)
-        labels = manifests.load_labels(path, manifest.count)
+        labels = manifests.load_labels(path, manifest)
         self.labels = labels[:self.count]
         self.fingerprint = _fingerprint(manifest, labels, self.count)
         self._files = [os.path.join(path, shard.file) for shard in manifest.shards]

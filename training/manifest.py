@@ -202,14 +202,18 @@ def _scan_shards(folder, files):
     return shards, np.concatenate(positions)
 
 
-def load_labels(folder, count):
-    """The labels of a dataset, float32 [count, classes]; [count, 0] without a label file.
+def load_labels(folder, manifest):
+    """The labels of a dataset, float32 [images, classes]; [images, 0] without a label file.
 
     Raises:
-        UserError: more than one label file, one that is no such array, or one with another number of rows.
+        UserError: more than one label file, none where the manifest has labels, one that is no such array, or one of another size.
     """
+    count, names = manifest.count, manifest.label_names
     paths = sorted(glob.glob(os.path.join(glob.escape(folder), "*-rxx.labels")))
     if not paths:
+        if manifest.label_kind != "none":
+            missing = f"{manifest.name}-rxx.labels of the manifest is missing"
+            raise UserError(f"dataset {folder}: {missing}; prepare it again or bring the file back")
         return np.zeros([count, 0], np.float32)
     if len(paths) > 1:
         raise UserError(f"dataset {folder}: one label file is accepted, found {', '.join(map(os.path.basename, paths))}")
@@ -222,4 +226,6 @@ def load_labels(folder, count):
     if labels.ndim != 2 or len(labels) != count or labels.dtype.kind not in "fiub":
         given = f"{labels.dtype} {list(labels.shape)}"
         raise UserError(f"{paths[0]}: labels {given} for {count} images; accepted: numbers [images, classes]")
+    if names and labels.shape[1] != len(names):
+        raise UserError(f"{paths[0]}: labels {list(labels.shape)}, the manifest names {len(names)} classes; prepare the dataset again")
     return labels.astype(np.float32)
