@@ -1,4 +1,4 @@
-# make demo | test | test-all | lint | clean          (each does its own set-up; PYTHON=/path/to/python chooses the stack)
+# make demo | test | test-all | lint | setup-all | clean          (each does its own set-up; PYTHON=/path/to/python chooses the stack)
 PYTHON ?= python3
 PYTHON37 ?= $(shell for p in python3.7 "$$(pyenv prefix 3.7 2>/dev/null)/bin/python3" "$$(pyenv prefix 3.7.16 2>/dev/null)/bin/python3"; do $$p -c '' 2>/dev/null && { echo $$p; break; }; done)
 STACK := $(shell $(PYTHON) -c 'import sys; v = sys.version_info[:2]; print("tf1" if v == (3, 7) else "tf2" if (3, 10) <= v <= (3, 13) else "none")' 2>/dev/null || echo none)
@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 TESTS ?= tests
 JOBS ?= 2
 
-.PHONY: setup demo test test-all lint clean
+.PHONY: setup setup-all setup-tf1 demo test test-all lint clean
 
 setup: $(READY)
 
@@ -22,6 +22,13 @@ $(READY): requirements.txt requirements-dev.txt
 		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check "tensorflow[and-cuda]"; fi
 	@touch $(READY)
 
+setup-all:
+	@$(MAKE) --no-print-directory --jobs=2 setup setup-tf1
+
+setup-tf1:
+	@test -n "$(PYTHON37)" || { echo "error: no Python 3.7 found; make $(MAKECMDGOALS) PYTHON37=/path/to/python3.7"; exit 1; }
+	@$(MAKE) --no-print-directory setup PYTHON=$(PYTHON37)
+
 demo: $(READY)
 	@$(VENV)/bin/python -m examples.demo
 
@@ -30,7 +37,7 @@ test: $(READY)
 
 test-all:
 	@$(MAKE) --no-print-directory test
-	@test -n "$(PYTHON37)" || { echo "error: no Python 3.7 found; make test-all PYTHON37=/path/to/python3.7"; exit 1; }
+	@$(MAKE) --no-print-directory setup-tf1
 	@$(MAKE) --no-print-directory test PYTHON=$(PYTHON37)
 
 lint: $(READY)

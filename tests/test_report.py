@@ -94,7 +94,8 @@ def test_continued_run_forgets_the_ticks_it_repeats(tmp_path):
 
 def test_results_of_unlike_settings_or_of_another_network_are_not_one_curve(tmp_path):
     def record(kimg, value, **settings):
-        line = {"metric": "swd", "values": {"swd": value}, "settings": {"fakes": 50, "snapshot": f"network-snapshot-{kimg:06d}.pkl", **settings}}
+        settings = {"fakes": 50, "snapshot": f"network-snapshot-{kimg:06d}.pkl", **settings}
+        line = {"metric": "swd", "values": {"swd": value}, "settings": settings}
         with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 

@@ -188,8 +188,8 @@ def _with_ratio(stored, options, dataset):
     """
     fitting = dataclasses.replace(stored, crop_ratio=dataset.ratio if dataset.ratio < 1 else None)
     if fitting.cropped != stored.cropped:
-        raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: its layers are made for pictures of ratio {stored.crop_ratio or 1:.4g}, "
-                        f"dataset {dataset.name} has {dataset.ratio:.4g}")  # fmt: skip
+        raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: its layers are made for pictures of ratio "
+                        f"{stored.crop_ratio or 1:.4g}, dataset {dataset.name} has {dataset.ratio:.4g}")  # fmt: skip
     return fitting
 
 
