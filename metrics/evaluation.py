@@ -40,7 +40,7 @@ def resolve(names, options, dataset):
 
 
 def _check_images(metrics, options, dataset):
-    """Raise UserError for images that are too few or too small for a metric, or not made by a network where it needs one."""
+    """Raise UserError for images that are too few, too small or of other channels than a metric takes, or from no network it needs."""
     rows = images.crop_rows(dataset.resolution, dataset.ratio, PROTOCOLS[options.protocol])
     size = min(rows.stop - rows.start, dataset.resolution)
     fakes, source = options.images_num, "--eval-images-num"
@@ -52,6 +52,8 @@ def _check_images(metrics, options, dataset):
     for metric in metrics:
         if options.images_dir and metric.needs_generator:
             raise UserError(f"metric {metric.name}: it needs a network, not --images-dir {options.images_dir}")
+        if metric.network and dataset.shape[0] not in (1, 3):
+            raise UserError(f"metric {metric.name}: images of {dataset.shape[0]} channels, accepted: 1 (gray) or 3 (RGB)")
         if size < metric.minimum_size:
             raise UserError(f"metric {metric.name}: images of {size} pixels on the shorter side, accepted from {metric.minimum_size}")
         if fakes < metric.minimum:

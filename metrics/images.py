@@ -207,7 +207,7 @@ class ImageFolder:
             raise UserError(f"--images-dir {folder}: no images found, looked for *{', *'.join(IMAGE_SUFFIXES)}")
         channels, height, width = dataset.shape
         self._paths = [os.path.join(folder, name) for name in names]
-        self._mode = {1: "L", 3: "RGB"}[channels]
+        self._mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
         self._square = (channels, height, width)
         self._rows = crop_rows(width, dataset.ratio, rule)
         self.count = len(names)

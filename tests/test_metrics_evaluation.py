@@ -322,6 +322,17 @@ def test_folder_of_images_equals_the_network(options, tmp_path):
         metrics.resolve("swd", of_folder, dataset)
 
 
+def test_pictures_with_alpha(options, tmp_path):
+    pixels = np.random.RandomState(0).randint(256, size=[12, 4, 32, 32]).astype(np.uint8)
+    for index, picture in enumerate(pixels):
+        Image.fromarray(picture.transpose(1, 2, 0)).save(str(tmp_path / f"{index:03d}.png"))
+    dataset, of_folder = ArrayDataset(pixels), dataclasses.replace(options, images_dir=str(tmp_path))
+    with pytest.raises(UserError, match=r"metric fid: images of 4 channels, accepted: 1 \(gray\) or 3 \(RGB\)"):
+        metrics.resolve("fid", of_folder, dataset)
+    (result,) = metrics.evaluate(metrics.resolve("swd", of_folder, dataset), None, dataset, of_folder)
+    assert result.error is None and result.settings["fakes"] == 12
+
+
 def test_mistakes_are_reported_at_the_start(options, tmp_path):
     dataset = _dataset(ratio=0.75)
     cases = [

@@ -170,8 +170,9 @@ def _pretrained_config(record, asked, options, dataset):
     stored = parse(record.static_kwargs)[0]
     for field in ("resolution", "num_channels", "c_dim"):
         if getattr(stored, field) != getattr(asked, field):
+            advice = " (--labels False leaves them out)" if field == "c_dim" and not stored.c_dim else ""
             raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: its {field} is {getattr(stored, field)}, "
-                            f"dataset {dataset.name} has {getattr(asked, field)}")  # fmt: skip
+                            f"dataset {dataset.name} has {getattr(asked, field)}{advice}")  # fmt: skip
     if options.precision == "mixed" and isinstance(stored, TransformerConfig):
         raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: a ViTGAN, which computes in fp32; --precision mixed was asked for")
     if hasattr(stored, "crop_ratio"):
