@@ -5,11 +5,11 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from dnnlib import UserError, tflib
-from tests.conftest import half_of
+from tests.conftest import LONG, half_of
 from training.loss import discriminator_loss, generator_loss, path_lengths, squared_gradient
 from training.networks import DiscriminatorConfig, GeneratorConfig
 
-COMBINATIONS = 60
+COMBINATIONS = 60 if LONG else 30
 BATCH = 4
 SHARED = {"resolution": 16, "channel_base": 128, "channel_max": 8}
 

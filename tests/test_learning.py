@@ -48,19 +48,19 @@ class Model(NamedTuple):
     """
 
     options: list
+    stacks: str
     dataset: str = "scenes"
     kimg: float = 6
     share: float = 0.5
-    stacks: str = "12"
 
 
 MODELS = {
-    "GANformer": Model(GANFORMER, kimg=8),
+    "GANformer": Model(GANFORMER, kimg=8, stacks="1"),
     "GANformer, mixed precision": Model([*GANFORMER, "--precision", "mixed"], kimg=8, stacks=""),
     "GANformer, conditional": Model([*GANFORMER, *FAST], dataset="shapes", stacks=""),
     "GANformer, conditional, mixed precision": Model([*GANFORMER, *FAST, "--precision", "mixed"], dataset="shapes", stacks="2"),
     "StyleGAN2": Model(["--baseline", "StyleGAN2", "--latent-size", "32"], kimg=8, stacks="2"),
-    "GAN": Model(["--baseline", "GAN", "--latent-size", "32", *FAST], stacks="2"),
+    "GAN": Model(["--baseline", "GAN", "--latent-size", "32", *FAST], stacks=""),
     "kGAN": Model([*KGAN, *FAST, *RATES, "--gamma", "1", "--ema-kimg", "1"], dataset="shapes", kimg=8, stacks="2"),
     "SAGAN": Model(["--baseline", "SAGAN", "--g-img2img", "4", "--latent-size", "32", *FAST], stacks="2"),
     "ViTGAN": Model(PAIR, kimg=13, stacks=""),
