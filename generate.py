@@ -123,7 +123,7 @@ def parse_class(text):
         label = int(text) if "," not in text else [float(part) for part in text.split(",")]
     except ValueError:
         label = [math.nan]
-    if not all(map(math.isfinite, label if isinstance(label, list) else [label])):
+    if isinstance(label, list) and not all(map(math.isfinite, label)):
         raise UsageError(f"--class: got {text!r}, expected a class number or a label vector a,b,c")
     return label
 

@@ -243,8 +243,8 @@ def _prepare(options):
     words = [str(word) for pair in shared.items() if pair[1] is not None for word in pair]
     try:
         cli.prepare(cli.options_for(options.dataset, words))
-    except UserError as error:
-        raise type(error)(f"--prepare: {error} (prepare_data.py has more options)") from error
+    except UsageError as error:
+        raise UsageError(f"--prepare: {error} (prepare_data.py has more options)") from error
 
 
 def _dry_run(options, dataset):

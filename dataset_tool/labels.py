@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+from collections import Counter
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from dataset_tool.sources import SourceLabels
 from dnnlib import UsageError, UserError
 
 _SEVERAL = re.compile(r"[;|]")
+_PICTURE_FILE = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?|p[bgnp]m|npy)$", re.IGNORECASE)
 ACCEPTED = "none, folders, source, FILE.csv, FILE.json, FILE.npy"
 
 
@@ -71,19 +73,31 @@ def _read_csv(path, pictures):
         rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
     if not rows or len(rows[0]) < 2:
         raise ValueError("accepted: lines of a file name and one or more labels, with or without a header")
-    header = rows.pop(0)[1:] if _is_header(rows[0], pictures) else None
+    header = rows.pop(0)[1:] if _is_header(rows, pictures) else None
     uneven = next((row for row in rows if len(row) != len(rows[0])), None)
     if uneven:
         raise ValueError(f"line of {uneven[0]} has {len(uneven)} columns, the others {len(rows[0])}")
     return _table((row[0], row[1:]) for row in rows), header
 
 
-def _is_header(row, pictures):
-    """Whether a first row names the columns: it fits no picture and is not of numbers, which would be the labels of a picture left out."""
-    if all(isinstance(_number(cell), (int, float)) for cell in row[1:]):
+def _is_header(rows, pictures):
+    """Whether the first row names the columns: it is of no file; where it is of numbers, they differ and all other rows are of files."""
+    known = {name for path in pictures for name in _file_names(path)}
+
+    def is_file(row):
+        return bool(_PICTURE_FILE.search(row[0])) or not known.isdisjoint(_file_names(row[0]))
+
+    columns = rows[0][1:]
+    if is_file(rows[0]):
         return False
-    ends = _ends([os.path.normpath(row[0])])
-    return not any(_find(path, ends) for path in pictures)
+    if not all(isinstance(_number(cell), (int, float)) for cell in columns):
+        return True
+    return len(set(columns)) == len(columns) and all(map(is_file, rows[1:]))
+
+
+def _file_names(path):
+    name = os.path.basename(path)
+    return name, os.path.splitext(name)[0]
 
 
 def _read_json(path, pictures):
@@ -112,8 +126,10 @@ def _table(pairs):
 def _match(names, paths, table):
     """Rows of the table in the order of the pictures: names, what they are called in messages, and their absolute paths."""
     ends, served, missing = _ends(table), {}, []
-    for name, path in zip(names, paths):
-        key = _find(path, ends)
+    keys = [_find(path, ends) for path in paths]
+    if None in keys:
+        keys = _find_elsewhere(keys, paths, table)
+    for name, key in zip(names, keys):
         if key is None:
             missing.append(name)
         elif key in served:
@@ -136,13 +152,33 @@ def _ends(keys):
 
 def _find(path, ends):
     """The key of the longest part of a path, from its end and of whole names, that is in `ends`; the extension may differ or be missing."""
+    return next((ends[tail] for tail in _tails(path) if ends.get(tail) is not None), None)
+
+
+def _tails(path):
+    """The parts of a path from its end and of whole names, longest first, each with and without its extension."""
     parts = path.split("/")
     for first in range(len(parts)):
         end = "/".join(parts[first:])
-        key = ends.get(end) or ends.get(os.path.splitext(end)[0])
-        if key is not None:
-            return key
-    return None
+        yield end
+        yield os.path.splitext(end)[0]
+
+
+def _find_elsewhere(keys, paths, table):
+    """Keys of pictures, each None replaced by the key with the longest common tail, if no other key and no other picture has that."""
+    here = {os.path.dirname(key) for key in keys if key is not None}     # of these folders the table names other pictures
+    owners = {}
+    for key in table:
+        for tail in _tails(key):
+            owners[tail] = key if owners.get(tail, key) == key else None
+    shared = Counter(tail for path in paths for tail in set(_tails(path)) if tail in owners)
+
+    def find(path):
+        tail = next((tail for tail in _tails(path) if tail in owners), None)
+        key = owners.get(tail)
+        return key if key is not None and shared[tail] == 1 and os.path.dirname(key) not in here else None
+
+    return [find(path) if key is None else key for key, path in zip(keys, paths)]
 
 
 def _from_rows(rows, columns):

@@ -72,7 +72,7 @@ def npy_source(root):
         except (ValueError, OSError) as error:
             raise UserError(f"--images-dir {path}: not a .npy array of numbers ({error})") from error
         kind = layout(array.shape, path)
-        if kind == "CHW" and array.shape[0] > 1:
+        if kind == "CHW" and array.shape[0] == 2:     # 3 and 4 are RGB and RGBA
             doubtful.append(f"{path} of shape {list(array.shape)}")
         rows.append(array.shape[0] if kind.startswith("N") else 0)
         widths.append(array.shape[kind.index("W")])

@@ -110,39 +110,50 @@ def find_files(root, extensions, flag="--images-dir"):
     if not os.path.isdir(root):
         raise UserError(f"{flag} {root}: no such file or folder")
     found, notes, hidden, foreign = [], [], 0, 0
-    for folder, files in _walk(root, notes):
-        for file in files:
-            path = os.path.join(folder, file)
-            if any(part.startswith(".") for part in os.path.relpath(path, root).split(os.sep)):
+    for folder, names in _walk(root, notes):
+        for name in names:
+            if name.startswith("."):
                 hidden += 1
-            elif file.lower().endswith(extensions):
-                found.append(path)
+            elif name.lower().endswith(extensions):
+                found.append(os.path.join(folder, name))
             else:
                 foreign += 1
     if not found:
         raise UserError(f"{flag} {root}: no {' or '.join(extensions)} file among the {foreign} files below it ({hidden} hidden)")
     found.sort(key=lambda path: os.path.relpath(path, root).split(os.sep))
-    return found, [*sorted(notes), *(f"left out {count} {kind} files" for count, kind in ((hidden, "hidden"), (foreign, "other")) if count)]
+    left_out = ((hidden, "hidden files or folders"), (foreign, "other files"))
+    return found, [*sorted(notes), *(f"left out {count} {kind}" for count, kind in left_out if count)]
 
 
 def _walk(root, notes):
-    """(folder, its files) of a folder and those below it, also of those that are links; what cannot be entered goes to the notes."""
+    """(folder, names of its files and hidden folders) of a folder and those below it; what else is not entered goes to the notes.
+
+    Links are entered where they lead to what would not be read without them; hidden folders are not entered.
+    """
     above = {root: {os.path.realpath(root)}}
 
     def note(error):
         notes.append(f"left out {error.filename}: {error.strerror}")
 
     for folder, folders, files in os.walk(root, onerror=note, followlinks=True):
-        yield folder, files
+        hidden = [name for name in folders if name.startswith(".")]
+        yield folder, files + hidden
         passed = above.pop(folder)
-        for name in list(folders):
+        for name in set(folders).difference(hidden):
             path = os.path.join(folder, name)
             real = os.path.realpath(path)
             if real in passed:
                 notes.append(f"left out {path}: it is a link to a folder above it")
-                folders.remove(name)
+            elif os.path.islink(path) and any(_is_visible_below(real, top) for top in passed):
+                notes.append(f"left out {path}: it is a link to a folder that is read anyway")
             else:
                 above[path] = passed | {real}
+        folders[:] = [name for name in folders if os.path.join(folder, name) in above]
+
+
+def _is_visible_below(path, top):
+    """Whether a path is below a folder with no hidden folder between them; both are real paths."""
+    return path.startswith(os.path.join(top, "")) and not any(part.startswith(".") for part in os.path.relpath(path, top).split(os.sep))
 
 
 def base_folder(path):

@@ -32,7 +32,7 @@ def run_main(main, argv=None):
     except UserError as error:
         return _report(str(error), error.exit_code, argv)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None or error.errno is None:
             raise
         return _report(f"{error.filename}: {error.strerror}", 1, argv)
     except KeyboardInterrupt:

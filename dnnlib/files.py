@@ -4,6 +4,8 @@ import contextlib
 import os
 import tempfile
 
+PARTIAL = ".partial"
+
 
 @contextlib.contextmanager
 def atomic_output(path, mode="wb"):
@@ -17,13 +19,15 @@ def atomic_output(path, mode="wb"):
         The open file. When the block raises, the temporary file is removed and `path` is left as it was.
 
     Raises:
-        OSError: it cannot be written; its file name is `path`.
+        OSError: it cannot be written; where the system says why, the error names `path`.
     """
     try:
         with _replacing(path, mode) as file:
             yield file
     except OSError as error:
-        error.filename = path
+        own = error.filename is None or str(error.filename).endswith(PARTIAL)  # others are of files that the block has opened
+        if own and error.errno is not None:
+            error.filename = path
         raise
 
 
@@ -31,7 +35,7 @@ def atomic_output(path, mode="wb"):
 def _replacing(path, mode):
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", suffix=".partial", dir=folder)
+    handle, partial = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", suffix=PARTIAL, dir=folder)
     try:
         with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file

@@ -148,7 +148,8 @@ class PerceptualPathLength(Metric):
     def parameters(self):
         """What results say of the protocol."""
         distance = "LPIPS-like without learned weights"
-        return {"distance": distance, "space": self.space, "sampling": self.sampling, "face_crop": self.face_crop, "epsilon": EPSILON}
+        protocol = {"distance": distance, "space": self.space, "sampling": self.sampling, "face_crop": self.face_crop, "epsilon": EPSILON}
+        return protocol if self.space == "w" else {**protocol, "radius": "sqrt(z_dim)"}
 
     def source(self, Gs, dataset, options):
         return PathPairs(self, Gs, dataset, options)

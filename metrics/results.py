@@ -14,7 +14,7 @@ import numpy as np
 from dnnlib import UserError
 from training.report.stats import IDENTITY_SETTINGS, METRICS_FILE
 
-VERSION = "2"  # raised whenever a metric's number changes for the same images
+VERSION = "1"  # raised whenever a metric's number changes for the same images
 
 
 def tool_name():

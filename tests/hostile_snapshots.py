@@ -59,7 +59,7 @@ def of_state(number_type, shape, data):
 def one_array_many_times():
     text = b"X" + struct.pack("<I", 10**6) + b"A" * 10**6
     array = call(NDARRAY, plain((10**6,)), call(DTYPE, plain("i1")), text)
-    return network(items(items(plain("x"), array) + b"q\x07", *[b"h\x07"] * 10**4))
+    return network(items(items(plain("x"), array + b"q\x07"), *(items(plain(f"x{index}"), b"h\x07") for index in range(10**4))))
 
 
 def components_without_end():

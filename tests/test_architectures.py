@@ -203,10 +203,9 @@ def test_impossible_combinations_are_refused(options, message):
         GeneratorConfig(**dict({"z_dim": 8, "w_dim": 8}, **dict(SHARED, **options)))
 
 
-@pytest.mark.parametrize("options", [{"img2img": 2}, {"img2img": 5}, {"transformer": True, "pos_dim": 6}])
-def test_impossible_discriminators_are_refused(options):
-    with pytest.raises(UserError, match="3 to 4|multiple of 4"):
-        DiscriminatorConfig(a_dim=8, **dict(SHARED, **options))
+def test_impossible_discriminators_are_refused():
+    with pytest.raises(UserError, match="multiple of 4"):
+        DiscriminatorConfig(a_dim=8, transformer=True, pos_dim=6, **SHARED)
 
 
 @pytest.mark.usefixtures("graph")

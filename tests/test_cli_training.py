@@ -1,6 +1,7 @@
 """run_network.py in real processes: a run that is killed, stopped and continued equals the undisturbed one."""
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ import pytest
 
 from tests.cli_helpers import SMALL, command, finish, free_ports, start, wait_for, worker_environment, write_raw_dataset
 from tests.metrics_standins import write_features_dir
+from training import training_state
 
 pytestmark = pytest.mark.slow
 
@@ -142,6 +144,12 @@ def test_continuing_from_a_snapshot_of_another_architecture(folders):
         assert len(networks_scored()) == 1
     record = json.loads((results / "tuned-000" / "config.json").read_text())
     assert record["generator"]["components_num"] == 2 and record["options"]["pretrained_pkl"] == str(tuned[-1])
+    record["generator"]["crop_ratio"] = 0.9  # as an earlier version kept that of the snapshot
+    state, path = training_state.load_latest(str(results / "tuned-000"))
+    training_state.save(path, dataclasses.replace(state, record=record))
+    spelled = [*tuned[:-1], os.path.relpath(str(tuned[-1]))]
+    code, out, err = finish(*spelled, "--total-kimg", "1.008")
+    assert code == 0 and "continuing with another generator.crop_ratio: None, before 0.9" in out, err
     other = [*tuned[:-1], results / "tuned-000" / "network-snapshot-000001.pkl"]
     code, _, err = finish(*other, "--total-kimg", "2")
     assert code == 2 and re.search(r"error: --pretrained-pkl .*tuned-000 began from .*first-000.* give --restart", err), err

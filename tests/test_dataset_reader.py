@@ -1,5 +1,6 @@
 """Reading: old datasets, order, sharding, corrupt records, labels, manifest, fingerprint."""
 
+import json
 import os
 import shutil
 import struct
@@ -60,6 +61,19 @@ def test_other_pictures_of_the_same_size_are_another_dataset(old):
     assert after.fingerprint != before
     np.testing.assert_array_equal(after.read(range(20)), 255 - pictures)
     assert Dataset(folder).fingerprint == after.fingerprint
+
+
+def test_a_manifest_without_times_is_taken_as_it_is(old, monkeypatch):
+    """One of a scan by an earlier version."""
+    before, path = Dataset(old[0]), os.path.join(old[0], "dataset.json")
+    with open(path, encoding="utf-8") as file:
+        content = json.load(file)
+    for shard in content["shards"]:
+        del shard["mtime_ns"]
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({**content, "ratio": 0.75}, file)
+    monkeypatch.setattr(records, "scan", lambda path: pytest.fail(f"{path} was scanned again"))
+    assert Dataset(old[0]).fingerprint == before.fingerprint and Dataset(old[0]).ratio == 0.75
 
 
 def test_a_replaced_shard_is_scanned_again(old):

@@ -5,7 +5,6 @@ import http.server
 import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import threading
@@ -17,9 +16,7 @@ import pytest
 import generate
 from dnnlib import UsageError, run_main, tflib
 from tests.cli_helpers import ROOT, command, finish
-from tests.dataset_helpers import noise, write_old_dataset
 from tests.picture_models import assert_same_picture, expected_bytes, load_generator, one_error_line, read_png
-from training.dataset import Dataset
 
 
 def latents(seeds, shape):
@@ -100,36 +97,18 @@ def test_noise_modes_and_truncation_differ(picture_models, tmp_path):
     assert_same_picture(pictures[2], expected_bytes(sampled(picture_models["ganformer"], [7], psi=1.0).images, ratio=0.75)[0])
 
 
-def test_classes(picture_models, tmp_path):
+def test_classes(picture_models, tmp_path, capsys):
     common = ["--model", picture_models["labelled"], "--gpus", "cpu", "--output-dir"]
     assert generated(*common, tmp_path / "a", "--class", 2, "--seeds", "0-1") == 0
     assert generated(*common, tmp_path / "b", "--class", "0.5,0,2", "--seeds", "0-1") == 0
     assert generated(*common, tmp_path / "c", "--images-num", 16) == 0
+    assert capsys.readouterr().out.count("labels: one of 3 classes for each picture; --class chooses") == 1
     for folder, label in (("a", [0, 0, 1]), ("b", [0.5, 0, 2])):
         expected = expected_bytes(sampled(picture_models["labelled"], [0, 1], labels=np.asarray([label, label])).images)
         for seed in (0, 1):
             assert_same_picture(read_png(tmp_path, folder, f"sample_{seed:06d}.png"), expected[seed])
     drawn = [picture["label"] for picture in json.loads((tmp_path / "c" / "samples.json").read_text())["pictures"]]
     assert {tuple(label) for label in drawn} == {(1, 0, 0), (0, 1, 0), (0, 0, 1)}
-
-
-def test_labels_are_those_of_the_runs_dataset_where_it_is_at_hand(picture_models, tmp_path, capsys):
-    """Then seed i is picture i of run_network.py --vis; counts are not taken for classes."""
-    run, counts = tmp_path / "run", np.asarray([[1, 0, 2], [0, 2, 2], [3, 1, 0], [2, 2, 1]], np.float32)
-    write_old_dataset(tmp_path / "data" / "counted", "counted", noise(4, 8).transpose(0, 3, 1, 2), counts)
-    dataset = Dataset(str(tmp_path / "data" / "counted"))
-    run.mkdir()
-    shutil.copy(picture_models["labelled"], str(run / "network-snapshot-000001.pkl"))
-    options = {"data_dir": str(tmp_path / "data"), "dataset": "counted", "train_images_num": None}
-    (run / "config.json").write_text(json.dumps({"options": options, "dataset": {"fingerprint": dataset.fingerprint}}))
-    common = ["--model", run / "network-snapshot-000001.pkl", "--gpus", "cpu", "--seeds", "0-7", "--output-dir"]
-    assert generated(*common, tmp_path / "a") == 0
-    assert "labels: drawn from dataset counted" in capsys.readouterr().out
-    labels = [picture["label"] for picture in json.loads((tmp_path / "a" / "samples.json").read_text())["pictures"]]
-    assert labels == [counts[tflib.numpy_stream(seed, "label").randint(4)].tolist() for seed in range(8)]
-    shutil.rmtree(str(tmp_path / "data"))
-    assert generated(*common, tmp_path / "b") == 0
-    assert "each picture has one of 3 classes" in capsys.readouterr().out
 
 
 def test_a_full_disk_is_one_line(picture_models, tmp_path):
@@ -163,6 +142,7 @@ BAD_LINES = [
     (["--model", "ganformer", "--gpus", "one"], 2, "--gpus: got 'one'"),
     (["--model", "ganformer", "--class", "red"], 2, "--class: got 'red'"),
     (["--model", "labelled", "--class", "nan,0,0"], 2, "--class: got 'nan,0,0'"),
+    (["--model", "labelled", "--class", 400 * "9"], 2, "this model has classes 0 to 2"),
     (["--model", "ganformer", "--class", "1"], 1, "--class 1: this model was trained without labels"),
     (["--model", "labelled", "--class", "3"], 2, "--class 3: this model has classes 0 to 2"),
     (["--model", "labelled", "--class", "1,2"], 2, "got 2 numbers, this model's labels have 3"),

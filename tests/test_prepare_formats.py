@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dataset_tool.sources import find_files
 from tests.dataset_helpers import (
     error_line,
     image_bytes,
@@ -38,10 +39,11 @@ def test_png_folder_recursive_sorted_and_foreign_files_counted(tmp_path):
     write_pngs(tmp_path / "in", pictures, ["b/2.png", "a/1.PNG", "z.png", "b/10.png", "c/.hidden.png"])
     (tmp_path / "in" / "b" / "notes.txt").write_text("no picture")
     (tmp_path / "in" / ".git").mkdir()
-    write_pngs(tmp_path / "in" / ".git", noise(1))
+    write_pngs(tmp_path / "in" / ".git", noise(2))
+    write_pngs(tmp_path / "in" / ".git" / "below", noise(2))
     done = prepare_process("--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 16, "--num-workers", 2)
     assert done.returncode == 0, done.stderr
-    assert "left out 2 hidden files" in done.stdout and "left out 1 other files" in done.stdout
+    assert "left out 2 hidden files or folders" in done.stdout and "left out 1 other files" in done.stdout
     np.testing.assert_array_equal(_dataset(tmp_path).read(range(4)), _nchw(pictures[[1, 3, 0, 2]]))
     assert sorted(os.listdir(str(tmp_path))) == ["in", "own"]
 
@@ -82,13 +84,18 @@ def test_npy(tmp_path, capsys, kind):
 
 
 def test_an_array_that_might_be_gray_pictures_is_one_and_it_is_said(tmp_path, capsys):
-    pictures = noise(2).transpose(0, 3, 1, 2)
+    """Two gray pictures are doubtful; three and four channels are what they look like."""
+    pictures = _nchw(noise(3))
     (tmp_path / "in").mkdir()
-    for name, picture in zip("ab", pictures):
-        np.save(str(tmp_path / "in" / f"{name}.npy"), picture)
-    code, out, _ = prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--format", "npy")
-    assert code == 0 and out.count("a.npy of shape [3, 16, 16]") == out.count("2 arrays are taken as one picture of several channels") == 1
-    np.testing.assert_array_equal(_dataset(tmp_path).read(range(2)), pictures)
+    np.save(str(tmp_path / "in" / "a.npy"), pictures[0])
+    np.save(str(tmp_path / "in" / "b.npy"), np.concatenate([pictures[1], np.full([1, 16, 16], 255, np.uint8)]))
+    arguments = ["--data-dir", tmp_path, "--images-dir", tmp_path / "in", "--format", "npy", "--task"]
+    code, out, _ = prepare(capsys, *arguments, "own")
+    assert code == 0 and "arrays are taken as one picture" not in out
+    np.testing.assert_array_equal(_dataset(tmp_path).read(range(2)), pictures[:2])
+    np.save(str(tmp_path / "in" / "c.npy"), pictures[2, :2])
+    code, out, _ = prepare(capsys, *arguments, "doubtful")
+    assert code == 0 and out.count("c.npy of shape [2, 16, 16]") == out.count("1 arrays are taken as one picture of several channels") == 1
 
 
 def test_hdf5(tmp_path, capsys):
@@ -164,6 +171,27 @@ def test_folders_that_are_links_are_entered_but_not_twice(tmp_path, capsys):
     for path in (("real", "loop"), ("linked", "back")):
         assert f"left out {tmp_path.joinpath('in', *path)}: it is a link to a folder above it" in out
     np.testing.assert_array_equal(_dataset(tmp_path).read(range(3)), _nchw(pictures))
+
+
+def test_links_to_what_is_read_anyway_and_to_hidden_folders(tmp_path, capsys):
+    pictures = noise(3)
+    write_pngs(tmp_path / "in" / "ph" / "2020", pictures[:2])
+    write_pngs(tmp_path / "in" / ".store", pictures[2:])
+    (tmp_path / "in" / "ph" / "latest").symlink_to("2020")
+    (tmp_path / "in" / "stored").symlink_to(".store")
+    code, out, err = prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 16)
+    assert code == 0, err
+    assert f"left out {tmp_path / 'in' / 'ph' / 'latest'}: it is a link to a folder that is read anyway" in out
+    np.testing.assert_array_equal(_dataset(tmp_path).read(range(_dataset(tmp_path).count)), _nchw(pictures))
+
+
+def test_hidden_folders_are_not_walked(tmp_path, monkeypatch):
+    write_pngs(tmp_path / "in" / ".git" / "below", noise(1))
+    write_pngs(tmp_path / "in" / "seen", noise(1))
+    scanned, scan = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: scanned.append(str(path)) or scan(path))
+    assert find_files(str(tmp_path / "in"), (".png",))[1] == ["left out 1 hidden files or folders"]
+    assert sorted(scanned) == [str(tmp_path / "in"), str(tmp_path / "in" / "seen")]
 
 
 def test_lmdb_with_webp_jpg_and_png_values(tmp_path):

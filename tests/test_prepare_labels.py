@@ -51,6 +51,11 @@ def test_without_labels_it_is_said(run):
         ("gone,7,7\n1,0.5,2\n2,1,1\n1b,0,3\n2b,5,0\n", ["0", "1"], [[0.5, 2], [1, 1], [0, 3], [5, 0]], "continuous"),
         ("1,1_0\n2,1_1\n1b,1_0\n2b,2_0\n", ["1_0", "1_1", "2_0"], [0, 1, 0, 2], "one-hot"),
         ("./cat/1.jpg,0\nin/cat/2.png,1\n1b.jpg,2\ndog/2b,0\n", ["0", "1", "2"], [0, 1, 2, 0], "one-hot"),
+        ("file,2019,2020\n1.png,0.5,2\n2.png,1,1\n1b.png,0,3\ngone.png,4,4\n2b.png,5,0\n", ["2019", "2020"],
+         [[0.5, 2], [1, 1], [0, 3], [5, 0]], "continuous"),
+        ("file,2019,2020\n1,0.5,2\n2,1,1\n1b,0,3\n2b,5,0\n", ["2019", "2020"], [[0.5, 2], [1, 1], [0, 3], [5, 0]], "continuous"),
+        ("gone.png,7,8\n1.png,0.5,2\n2.png,1,1\n1b.png,0,3\n2b.png,5,0\n", ["0", "1"], [[0.5, 2], [1, 1], [0, 3], [5, 0]], "continuous"),
+        ("train/cat/1.png,red\n/other/machine/cat/2.png,blue\n../dog/1b.jpg,red\nval/2b,blue\n", ["blue", "red"], [1, 0, 1, 0], "one-hot"),
         ("file,age\n1,0.5\n2,2.5\n1b,3\n2b,4\n", ["age"], [[0.5], [2.5], [3], [4]], "continuous"),
     ],
 )
@@ -125,9 +130,25 @@ def test_a_name_is_not_enough_where_pictures_share_it(tmp_path, capsys):
         table = _write(tmp_path, "b.csv", f"cat/0.png,0\n{name},0\ncat/2.png,0\ndog/0.png,1\ndog/2.png,1\n")
         code, _, err = prepare(capsys, *arguments, table)
         assert code == 1 and f"{name} may be cat/1.png or dog/1.png" in error_line(err)
+    table = _write(tmp_path, "b.csv", "cat/0.png,0\ncat/2.png,0\ndog/0.png,1\ndog/2.png,1\nx/1.png,1\n")
+    code, _, err = prepare(capsys, *arguments, table)
+    assert code == 1 and "no label for 2 of 6 pictures, first cat/1.png" in error_line(err)
     table = _write(tmp_path, "c.csv", "0.png,0\n1.png,0\n2.png,0\ndog/0.png,1\ndog/1.png,1\ndog/2.png,1\n")
     assert prepare(capsys, *arguments, table)[0] == 0
     assert Dataset(str(tmp_path / "own")).labels.argmax(1).tolist() == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "rows, missing",
+    [
+        (["train/cat/1.png", "val/cat/1.png", "far/cat/2.png", "far/dog/1b.png", "far/dog/2b.png"], "cat/1.png"),
+        (["cat/2.png", "cat/1b.png", "far/cat/1.png", "far/dog/2b.png"], "dog/1b.png"),
+    ],
+)
+def test_rows_that_begin_elsewhere_must_tell_the_pictures_apart(run, tmp_path, rows, missing):
+    """Not two rows that end alike, nor the row of another folder from which other rows fit."""
+    code, line = run(_write(tmp_path, "a.csv", "".join(f"{row},0\n" for row in rows)))
+    assert code == 1 and f"no label for 1 of 4 pictures, first {missing}" in line
 
 
 def test_folders_and_source_need_something_to_take_labels_from(run, tmp_path):

@@ -213,12 +213,18 @@ def test_unknown_arguments_are_reported_and_the_variables_decide(graph, capsys):
     assert capsys.readouterr().out.count("nobody_knows") == 1
 
 
+def test_switches_and_numbers_may_stand_for_each_other():
+    arguments = {"resolution": 32, "kmeans": None, "img2img": False, "truncation_psi": None, "style": 1}
+    config, _ = vocabulary.parse(arguments, GeneratorConfig, None)
+    assert (config.kmeans, config.img2img, config.truncation_psi, config.style) == (False, 0, None, True)
+
+
 WRONG_TYPES = {
-    "resolution": ["32", None, 32.5, True],
+    "resolution": ["32", None, 32.5],
     "components_num": ["4"],
     "pos_dim": ["8"],
     "kmeans": ["yes", 2],
-    "attention_dropout": ["x", False],
+    "attention_dropout": ["x"],
     "norm": [["layer"]],
     "resample_kernel": [5, ["a"], "1331"],
     "crop_ratio": ["x"],

@@ -174,7 +174,8 @@ def resolve(given, stored=None, resolution_log2=None):
     values = {**values, **_model_values(values, chosen=[*preset, *given]), **given}
     values = {name: tuple(value) if _ROWS[name].kind is list else value for name, value in values.items()}
     options = Options(**values)
-    notes += _without_effect(options, given)
+    if options.train or not (options.eval or options.vis):  # which take the networks as they are
+        notes += _without_effect(options, given)
     _check_combinations(options)
     if resolution_log2 is not None:
         _check_layers(options, resolution_log2)
@@ -188,6 +189,12 @@ def _without_effect(options, given):
         on = name in given and getattr(options, name) != _ROWS[name].default
         if on and not any(getattr(options, other) not in (False, 0, "none") for other in others):
             notes.append(f"{_ROWS[name].flag} has no effect without {' or '.join(_ROWS[other].flag for other in others)}")
+    for letter, on in (("g", options.transformer), ("d", options.d_transformer)):
+        first, end = getattr(options, f"{letter}_start_res"), getattr(options, f"{letter}_end_res")
+        if on and first >= end:
+            notes.append(f"--{letter}-start-res {first} is not below --{letter}-end-res {end}: no layer has attention")
+    if options.d_img2img in (1, 2):
+        notes.append(f"--d-img2img {options.d_img2img} has no effect: the discriminator has layers with attention from 3 (8 pixels) on")
     return notes
 
 
@@ -202,10 +209,6 @@ def _check_combinations(options):
         raise UsageError(f"--latent-size {o.latent_size}: expected a multiple of --components-num {o.components_num}")
     if o.transformer and o.kgan:
         raise UsageError("--transformer and --kgan: give only one of them")
-    for letter, on in (("g", o.transformer), ("d", o.d_transformer)):
-        first, end = getattr(o, f"{letter}_start_res"), getattr(o, f"{letter}_end_res")
-        if on and first >= end:
-            raise UsageError(f"--{letter}-start-res {first}: expected less than --{letter}-end-res {end}")
     if o.components_num > 1 and not (o.transformer or o.kgan):
         raise UsageError(f"--components-num {o.components_num}: more than 1 needs --transformer or --kgan")
     if o.kgan and o.components_num == 1:

@@ -127,10 +127,12 @@ def _keep_origin(old, record, run_dir):
         UsageError: the command names another snapshot to start from.
     """
     origin, given = (one["options"]["pretrained_pkl"] for one in (old, record))
-    if given not in ("None", origin):
-        began = "without a snapshot" if origin == "None" else f"from {origin}"
-        raise UsageError(f"--pretrained-pkl {given}: run {os.path.basename(run_dir)} began {began} and continues its own state; "
+    same = os.path.abspath(given) == os.path.abspath(origin)
+    if not same and "None" not in (given, origin):
+        raise UsageError(f"--pretrained-pkl {given}: run {os.path.basename(run_dir)} began from {origin} and continues its own state; "
                          "give --restart for a new run")  # fmt: skip
+    if not same and given != "None":
+        print(f"--pretrained-pkl {given} is not used: the run continues its own state (--restart begins a new run)")
     record["options"]["pretrained_pkl"] = origin
 
 
@@ -175,20 +177,9 @@ def _pretrained_config(record, asked, options, dataset):
                             f"dataset {dataset.name} has {getattr(asked, field)}{advice}")  # fmt: skip
     if options.precision == "mixed" and isinstance(stored, TransformerConfig):
         raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: a ViTGAN, which computes in fp32; --precision mixed was asked for")
-    if hasattr(stored, "crop_ratio"):
-        stored = _with_ratio(stored, options, dataset)
     known = [field for field in HARMLESS_NETWORK_FIELDS if hasattr(asked, field) and hasattr(stored, field)]
-    return dataclasses.replace(stored, **{field: getattr(asked, field) for field in known})
-
-
-def _with_ratio(stored, options, dataset):
-    """A configuration for the dataset's height / width: the layers do not know it, but where they leave the padding out.
-
-    Raises:
-        UserError: they leave it out for one of the two ratios alone.
-    """
-    fitting = dataclasses.replace(stored, crop_ratio=dataset.ratio if dataset.ratio < 1 else None)
-    if fitting.cropped != stored.cropped:
+    fitting = dataclasses.replace(stored, **{field: getattr(asked, field) for field in known})
+    if getattr(fitting, "cropped", False) != getattr(stored, "cropped", False):
         raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: its layers are made for pictures of ratio "
                         f"{stored.crop_ratio or 1:.4g}, dataset {dataset.name} has {dataset.ratio:.4g}")  # fmt: skip
     return fitting

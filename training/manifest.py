@@ -29,7 +29,7 @@ _SHARD = re.compile(r"(?P<name>.+)-r(?P<log2>\d\d)\.tfrecords(?:(?P<number>\d+)o
 
 @dataclass(frozen=True)
 class Shard:
-    """One record file: count of records, size in bytes, crc32c over the checksums of its records, when a scanned one was last changed."""
+    """One record file: count of records, size in bytes, crc32c over the checksums of its records; when a scanned one was last changed."""
 
     file: str
     count: int
@@ -80,7 +80,11 @@ def save(folder, manifest, positions):
     with atomic_output(os.path.join(folder, INDEX)) as file:
         np.save(file, np.asarray(positions, np.int64).reshape(-1, 2))
     with atomic_output(os.path.join(folder, MANIFEST), "w") as file:
-        json.dump(dataclasses.asdict(manifest), file, indent=1)
+        content = dataclasses.asdict(manifest)
+        for shard in content["shards"]:
+            if not shard["mtime_ns"]:
+                del shard["mtime_ns"]
+        json.dump(content, file, indent=1)
         file.write("\n")
 
 
@@ -135,7 +139,7 @@ def _changed_shard(folder, manifest):
             return f"shard {shard.file} of the manifest is missing"
         if os.path.getsize(path) != shard.bytes:
             return f"shard {shard.file} has {os.path.getsize(path)} bytes, the manifest says {shard.bytes}"
-        if manifest.scanned and os.stat(path).st_mtime_ns != shard.mtime_ns:  # raw pictures of another dataset have the same size
+        if shard.mtime_ns and os.stat(path).st_mtime_ns != shard.mtime_ns:  # raw pictures of another dataset have the same size
             return f"shard {shard.file} was changed after it was scanned"
     return None
 

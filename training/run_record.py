@@ -13,7 +13,8 @@ from training.config import differences, to_dict
 FILE_NAME = "config.json"
 SECTIONS = ("generator", "discriminator", "training", "dataset")
 # What may change freely: nothing of it is part of the networks' variables or of the images they have seen.
-HARMLESS_NETWORK_FIELDS = ("style_mixing", "component_mixing", "component_dropout", "attention_dropout", "truncation_psi", "fused_modconv")
+HARMLESS_NETWORK_FIELDS = ("style_mixing", "component_mixing", "component_dropout", "attention_dropout", "truncation_psi", "fused_modconv",
+                           "crop_ratio")  # fmt: skip
 
 
 def make_record(options, training, generator, discriminator, dataset):

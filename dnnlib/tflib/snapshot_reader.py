@@ -164,7 +164,7 @@ def _state(network):
     if missing:
         raise pickle.UnpicklingError(f"network without {', '.join(sorted(missing))}")
     state = network.state
-    names = [state["name"], state["build_func_name"], *state["static_kwargs"], *(name for name, _ in state["variables"])]
+    names = [state["name"], state["build_func_name"], *state["static_kwargs"], *dict(state["variables"])]
     for name in names:
         if not (isinstance(name, str) and name.isprintable()):
             raise pickle.UnpicklingError(f"{name!r} is no name")
@@ -186,18 +186,25 @@ def _arrays(named, limit):
 
 def _network_variables(state):
     """Pairs (local name, _Array), those of the components under their prefix."""
-    yield from state["variables"]
+    yield from dict(state["variables"]).items()
     for component in state["components"].values():
         inside = _state(component)
         if inside["components"]:
             raise pickle.UnpicklingError(f"component {inside['name']} has components")
-        yield from ((f"{inside['name']}/{name}", value) for name, value in inside["variables"])
+        yield from ((f"{inside['name']}/{name}", value) for name, value in dict(inside["variables"]).items())
+
+
+def _with_numbers(value):
+    """An argument with the NumPy numbers of a list or tuple as such."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    return type(value)(one.array() if isinstance(one, _Array) and one.shape == () else one for one in value)
 
 
 def _as_record(network, path, limit):
     """NetworkRecord of a _Network; `limit` is the size of the file."""
     state = _state(network)
-    kwargs = dict(state["static_kwargs"])
+    kwargs = {name: _with_numbers(value) for name, value in state["static_kwargs"].items()}
     kwargs.update(_arrays([(name, value) for name, value in kwargs.items() if isinstance(value, _Array)], limit))
     return NetworkRecord(path, state["name"], state["build_func_name"], kwargs, _arrays(_network_variables(state), limit))
 

@@ -261,8 +261,6 @@ class DiscriminatorConfig(PictureConfig):
         check_one_of(self, architecture=("orig", "skip", "resnet"))
         check_at_least(self, 1, "a_dim", "mbstd_group_size")
         self.check_positions()
-        if self.img2img and self.img2img not in self.scales:
-            raise UserError(f"img2img: got {self.img2img}, accepted: 3 to {self.resolution_log2} (log2 of the resolution), 0 for none")
         if self.transformer:
             self.check_heads(a_dim=self.a_dim)
             if self.ltnt2img:

@@ -64,7 +64,11 @@ def parse(kwargs, config_class, first):
             notes.append(f"argument {name} = {reprlib.repr(value)} is not known here; the variables decide")
     if "resolution" not in chosen:
         raise UserError("network arguments: resolution is missing")
-    return config_class(**chosen), notes
+    try:
+        return config_class(**chosen), notes
+    except TypeError:
+        nothing = ", ".join(name for name, value in chosen.items() if value is None)
+        raise UserError(f"network argument {nothing}: got None, accepted: numbers and names") from None
 
 
 def _plain(value):
@@ -73,14 +77,19 @@ def _plain(value):
 
 
 def _typed(name, value, annotation):
-    """The value in the type of its field: whole floats become ints, 0 and 1 switches; any other type is a UserError."""
-    kind, _, optional = annotation.partition(" | ")
+    """The value in the type of its field: whole floats become ints, 0, 1 and None switches, switches 0 and 1; None stays with all others.
+
+    Raises:
+        UserError: another type.
+    """
+    kind = annotation.partition(" | ")[0]
     if kind == "int" and isinstance(value, float) and value.is_integer():
         value = int(value)
-    if kind == "bool" and value in (0, 1):
+    if kind == "bool" and value in (0, 1, None):
         value = bool(value)
-    fits = isinstance(value, TYPES[kind]) and isinstance(value, bool) == (kind == "bool")  # Python takes a bool for an int
-    if not fits and not (optional and value is None):
+    if kind in ("int", "float") and isinstance(value, bool):
+        value = int(value)
+    if value is not None and not isinstance(value, TYPES[kind]):
         raise UserError(f"network argument {name}: got {reprlib.repr(value)}, accepted: {annotation}")
     return [_typed(name, tap, "float") for tap in value] if isinstance(value, (tuple, list)) else value
 

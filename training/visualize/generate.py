@@ -17,7 +17,6 @@ from dnnlib import UsageError, UserError, atomic_output, tflib
 from dnnlib.tflib import numpy_stream
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
 from training import images, run_record
-from training.dataset import Dataset
 from training.visualize import colours, movies, projection, sampling
 
 VIDEO_FPS = 16
@@ -52,7 +51,7 @@ def run(options, seeds, label, argv, perceptual=None):
             ratio=ratio,
             truncation_psi=options["truncation_psi"],
             batch_size=options["batch_size"],
-            label_of=_label_source(config.c_dim, label, path) if config.c_dim else None,
+            label_of=_label_source(config.c_dim, label) if config.c_dim else None,
             noise_mode=options["noise_mode"],
         )
         if target is not None:
@@ -79,31 +78,15 @@ def _check(config, options, label):
         raise UsageError(f"--class {options['class']}: got {len(label)} numbers, this model's labels have {config.c_dim}")
 
 
-def _label_source(width, label, path):
-    """Function seed -> label [width]: the one asked for; else one of the dataset that the snapshot's run was trained on, as
-    run_network.py --vis draws it; where that is not at hand, a class."""
+def _label_source(width, label):
+    """Function seed -> label [width]: the one asked for, or a class drawn by the seed."""
     if isinstance(label, list):
         return lambda seed: np.asarray(label, np.float32)
     classes = np.eye(width, dtype=np.float32)
     if label is not None:
         return lambda seed: classes[label]
-    dataset = _dataset_of_run(os.path.dirname(path))
-    if dataset is not None and dataset.labels.shape[1] == width:
-        print(f"labels: drawn from dataset {dataset.name}; --class chooses one")
-        return sampling.labels_of(dataset)
-    print(f"labels: each picture has one of {width} classes, the dataset of its training is not at hand; --class chooses one")
+    print(f"labels: one of {width} classes for each picture; --class chooses, as numbers a,b,c where the labels are no classes")
     return lambda seed: classes[numpy_stream(seed, "class").randint(width)]
-
-
-def _dataset_of_run(run_dir):
-    """The Dataset that a run was trained on; None where the folder is no run's, or the dataset is not there as it was."""
-    try:
-        record = run_record.read_record(run_dir)
-        options = record["options"]
-        dataset = Dataset(os.path.join(options["data_dir"], options["dataset"]), max_images=options["train_images_num"])
-        return dataset if dataset.fingerprint == record["dataset"]["fingerprint"] else None
-    except (UserError, KeyError):
-        return None
 
 
 def _pictures(sampler, options, seeds):

@@ -134,7 +134,7 @@ class Sampler:
 def seeds_of(seed, start, count):
     """Seeds of the samples start .. start + count - 1 of a visualization with `--seed seed`.
 
-    With seed 0 sample i has the seed i: it is the picture that `generate.py --seeds i` makes.
+    With seed 0 sample i has the seed i: without labels, it is the picture that `generate.py --seeds i` makes.
     """
     return [seed * 1000000 + index for index in range(start, start + count)]
 

@@ -1,0 +1,51 @@
+"""Files that are whole or not there, and what is said where they cannot be written."""
+
+import errno
+import os
+
+import numpy as np
+import pytest
+
+from dnnlib import UserError, atomic_output, run_main
+
+
+def failing(path, error):
+    """An entry point that writes half a file, then fails."""
+
+    def main(_):
+        with atomic_output(path, "w") as file:
+            file.write("half")
+            raise error
+
+    return main
+
+
+@pytest.mark.parametrize("error, said", [
+    (OSError(errno.ENOSPC, "No space left on device"), "error: {path}: No space left on device\n"),
+    (FileNotFoundError(errno.ENOENT, "No such file or directory", "other.txt"), "error: other.txt: No such file or directory\n"),
+    (UserError("too few"), "error: too few\n"),
+])  # fmt: skip
+def test_what_goes_wrong_is_one_line_and_leaves_nothing(tmp_path, capsys, error, said):
+    path = str(tmp_path / "new" / "file.txt")
+    assert run_main(failing(path, error), []) == 1
+    assert capsys.readouterr().err == said.format(path=path)
+    assert os.listdir(str(tmp_path / "new")) == []
+
+
+def test_an_error_that_the_system_did_not_explain_keeps_its_words(tmp_path):
+    """NumPy's for a full disk, for one."""
+    error = OSError("100000 requested and 12484 written")
+    with pytest.raises(OSError, match="^100000 requested and 12484 written$"):
+        run_main(failing(str(tmp_path / "a"), error), [])
+
+
+def test_a_folder_in_the_place_of_a_file(tmp_path, capsys):
+    (tmp_path / "file.npy").mkdir()
+
+    def main(_):
+        with atomic_output(str(tmp_path / "file.npy")) as file:
+            np.save(file, np.zeros(3))
+
+    assert run_main(main, []) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path / 'file.npy'}: Is a directory\n"
+    assert os.listdir(str(tmp_path)) == ["file.npy"]
