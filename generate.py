@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -119,13 +120,13 @@ def parse_class(text):
     Raises:
         UsageError: it is neither.
     """
-    try:
-        label = int(text) if "," not in text else [float(part) for part in text.split(",")]
-    except ValueError:
-        label = [math.nan]
-    if isinstance(label, list) and not all(map(math.isfinite, label)):
-        raise UsageError(f"--class: got {text!r}, expected a class number or a label vector a,b,c")
-    return label
+    with contextlib.suppress(ValueError):
+        if "," not in text:
+            return int(text)
+        label = [float(part) for part in text.split(",")]
+        if all(map(math.isfinite, label)):
+            return label
+    raise UsageError(f"--class: got {text!r}, expected a class number or a label vector a,b,c")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import contextlib
 import os
 import tempfile
 
-PARTIAL = ".partial"
+PARTIAL = ".partial"  # how the temporary files' names end; they begin with a dot
 
 
 @contextlib.contextmanager
@@ -16,7 +16,7 @@ def atomic_output(path, mode="wb"):
         mode: "wb" or "w" (UTF-8).
 
     Yields:
-        The open file. When the block raises, the temporary file is removed and `path` is left as it was.
+        The open file, whose `name` is the temporary one's path. When the block raises, it is removed and `path` is left as it was.
 
     Raises:
         OSError: it cannot be written; where the system says why, the error names `path`.
@@ -37,7 +37,7 @@ def _replacing(path, mode):
     os.makedirs(folder, exist_ok=True)
     handle, partial = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", suffix=PARTIAL, dir=folder)
     try:
-        with os.fdopen(handle, mode, encoding=None if "b" in mode else "utf-8") as file:
+        with open(partial, mode, opener=lambda *_: handle, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -4,6 +4,7 @@ import os
 import re
 
 from dnnlib.errors import UserError
+from dnnlib.files import PARTIAL
 
 _RUN = re.compile(r"(?P<name>.+)-(?P<number>\d+)")
 
@@ -82,5 +83,5 @@ def clear_partials(folder):
     """Remove what writes of killed processes left behind (`atomic_output`'s temporary files), in the folder and in those inside."""
     for place, _, entries in os.walk(folder):
         for entry in entries:
-            if entry.startswith(".") and entry.endswith(".partial"):
+            if entry.startswith(".") and entry.endswith(PARTIAL):
                 os.remove(os.path.join(place, entry))

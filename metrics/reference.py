@@ -10,6 +10,7 @@ import zipfile
 import numpy as np
 
 from dnnlib import atomic_output
+from dnnlib.files import PARTIAL
 from metrics.results import warn
 
 ABANDONED_SECONDS = 86400  # a temporary file this old belongs to no evaluation that is still running
@@ -54,7 +55,7 @@ class ReferenceCache:
         for entry in os.listdir(self._folder):
             path = self._path(entry)
             with contextlib.suppress(FileNotFoundError):  # another evaluation may do the same
-                if entry.endswith(".partial") and time.time() - os.path.getmtime(path) > ABANDONED_SECONDS:
+                if entry.endswith(PARTIAL) and time.time() - os.path.getmtime(path) > ABANDONED_SECONDS:
                     os.remove(path)
 
     def array(self, name, compute):

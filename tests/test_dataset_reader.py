@@ -68,8 +68,7 @@ def test_a_manifest_without_times_is_taken_as_it_is(old, monkeypatch):
     before, path = Dataset(old[0]), os.path.join(old[0], "dataset.json")
     with open(path, encoding="utf-8") as file:
         content = json.load(file)
-    for shard in content["shards"]:
-        del shard["mtime_ns"]
+    del content["scanned_mtimes"]
     with open(path, "w", encoding="utf-8") as file:
         json.dump({**content, "ratio": 0.75}, file)
     monkeypatch.setattr(records, "scan", lambda path: pytest.fail(f"{path} was scanned again"))

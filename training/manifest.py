@@ -29,13 +29,12 @@ _SHARD = re.compile(r"(?P<name>.+)-r(?P<log2>\d\d)\.tfrecords(?:(?P<number>\d+)o
 
 @dataclass(frozen=True)
 class Shard:
-    """One record file: count of records, size in bytes, crc32c over the checksums of its records; when a scanned one was last changed."""
+    """One record file: count of records, size in bytes, crc32c over the checksums of its records."""
 
     file: str
     count: int
     bytes: int
     crc: int
-    mtime_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,7 @@ class Manifest:
     skipped: int = 0
     plan: str = ""
     scanned: bool = False
+    scanned_mtimes: list = field(default_factory=list)  # of the shards, in ns; empty for prepared ones and scans of earlier versions
     tool_version: str = ""
     format: int = FORMAT
 
@@ -80,11 +80,7 @@ def save(folder, manifest, positions):
     with atomic_output(os.path.join(folder, INDEX)) as file:
         np.save(file, np.asarray(positions, np.int64).reshape(-1, 2))
     with atomic_output(os.path.join(folder, MANIFEST), "w") as file:
-        content = dataclasses.asdict(manifest)
-        for shard in content["shards"]:
-            if not shard["mtime_ns"]:
-                del shard["mtime_ns"]
-        json.dump(content, file, indent=1)
+        json.dump(dataclasses.asdict(manifest), file, indent=1)
         file.write("\n")
 
 
@@ -139,9 +135,14 @@ def _changed_shard(folder, manifest):
             return f"shard {shard.file} of the manifest is missing"
         if os.path.getsize(path) != shard.bytes:
             return f"shard {shard.file} has {os.path.getsize(path)} bytes, the manifest says {shard.bytes}"
-        if shard.mtime_ns and os.stat(path).st_mtime_ns != shard.mtime_ns:  # raw pictures of another dataset have the same size
-            return f"shard {shard.file} was changed after it was scanned"
+    if manifest.scanned_mtimes not in ([], _mtimes(folder, [shard.file for shard in manifest.shards])):
+        return "shards were changed after they were scanned"  # raw pictures of another dataset have the same size
     return None
+
+
+def _mtimes(folder, files):
+    """When files were last changed, in ns."""
+    return [os.stat(os.path.join(folder, file)).st_mtime_ns for file in files]
 
 
 def _load_index(folder, manifest):
@@ -154,6 +155,7 @@ def _load_index(folder, manifest):
 
 def _scan_folder(folder):
     name, resolution, files = _find_shards(folder)
+    mtimes = _mtimes(folder, files)
     shards, index = _scan_shards(folder, files)
     count = sum(shard.count for shard in shards)
     if not count:
@@ -164,7 +166,7 @@ def _scan_folder(folder):
     if shape[1:] != (resolution, resolution):
         raise UserError(f"dataset {folder}: the first record is {shape} (C, H, W), the file name says {resolution} x {resolution}")
     manifest = Manifest(name=name, count=count, resolution=resolution, channels=shape[0], ratio=1.0, box=picture_box(resolution, 1.0),
-                        shards=shards, encoding=encoding, scanned=True)
+                        shards=shards, encoding=encoding, scanned=True, scanned_mtimes=mtimes)
     return manifest, index
 
 
@@ -200,8 +202,7 @@ def _scan_shards(folder, files):
     for file in files:
         path = os.path.join(folder, file)
         found, digest = records.scan(path)
-        status = os.stat(path)
-        shards.append(Shard(file, len(found), status.st_size, digest, status.st_mtime_ns))
+        shards.append(Shard(file, len(found), os.path.getsize(path), digest))
         positions.append(np.array(found, np.int64).reshape(-1, 2))
     return shards, np.concatenate(positions)
 

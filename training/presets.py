@@ -250,15 +250,15 @@ BASELINES = {
         "bcr_real": 10.0, "bcr_fake": 10.0, "ema_kimg": 1000.0, "ema_warmup": True, "labels": False,
     },
 }
-ATTENTION = ("transformer", "d_transformer", "g_img2img", "d_img2img")
+ATTENTION = ("transformer", "d_transformer", "g_img2img", "d_img2img", "mapping_ltnt2ltnt")
 # Options that act only together with one of others.
 NEEDS = {
     **dict.fromkeys(("kmeans", "kmeans_iters", "normalize", "integration", "g_ltnt2ltnt", "g_img2ltnt", "g_start_res", "g_end_res"),
                     ("transformer",)),
     **dict.fromkeys(("d_ltnt2img", "d_ltnt2ltnt", "d_start_res", "d_end_res"), ("d_transformer",)),
     **dict.fromkeys(("merge_layer", "merge_type", "merge_same"), ("kgan",)),
-    **dict.fromkeys(("num_heads", "attention_dropout", "ltnt_gate", "img_gate"), (*ATTENTION, "mapping_ltnt2ltnt")),
-    **dict.fromkeys(("use_pos", "pos_dim", "pos_type", "pos_init", "pos_directions_num"), (*ATTENTION, "mapping_ltnt2ltnt")),
+    **dict.fromkeys(("num_heads", "attention_dropout", "ltnt_gate", "img_gate", "use_pos", "pos_dim", "pos_type", "pos_init",
+                     "pos_directions_num"), ATTENTION),
     "iterative": ("kmeans",), "mapping_ltnt2ltnt": ("mapping_resnet",), "g_reg_weight": ("pathreg",),
     **dict.fromkeys(("augment_p", "augment_translation", "augment_cutout"), ("augment",)),
 }  # fmt: skip

@@ -68,11 +68,11 @@ class PictureConfig:
         self.resample_kernel = tuple(self.resample_kernel) if self.resample_kernel is not None else None
         if not self.channels(self.resolution_log2):
             raise UserError(f"channel_base: got {self.channel_base}, accepted: {self.resolution // 2} or more at {self.resolution} pixels")
+        self._check_positions()
 
-    def check_positions(self):
-        """Raise UserError unless the width of the positions divides as pos_type needs it; networks without attention have no positions."""
+    def _check_positions(self):
         if not (self.transformer or self.img2img):
-            return
+            return  # networks without attention have no positions
         pieces = 2 * self.pos_directions_num
         if self.pos_type == "sinus" and self.position_dim % pieces:
             raise UserError(f"pos_dim: got {self.position_dim}, accepted: a multiple of {pieces} (two per direction) for pos_type sinus")
@@ -170,7 +170,6 @@ class GeneratorConfig(PictureConfig):
         self._check_mapping()
 
     def _check_attention(self):
-        self.check_positions()
         if self.transformer and self.merge:
             raise UserError("merge: got True, accepted: False with the transformer")
         if self.components_num > 1 and not (self.transformer or self.merge):
@@ -260,7 +259,6 @@ class DiscriminatorConfig(PictureConfig):
         super().__post_init__()
         check_one_of(self, architecture=("orig", "skip", "resnet"))
         check_at_least(self, 1, "a_dim", "mbstd_group_size")
-        self.check_positions()
         if self.transformer:
             self.check_heads(a_dim=self.a_dim)
             if self.ltnt2img:

@@ -21,7 +21,7 @@ FIRST_DISCRIMINATOR = {"latent_size": "a_dim", "label_size": "c_dim", "fmap_base
 # Call options and leftovers that say nothing about the variables, and what only the other network of the two takes.
 IGNORED = {
     "randomize_noise", "noise_mode", "return_dlatents", "return_ws", "dlatent_broadcast", "num_broadcast", "verbose",
-    "truncation_cutoff", "truncation_psi", "dtype", "is_training", "is_validation", "structure", "nonlinearity",
+    "truncation_cutoff", "dtype", "is_training", "is_validation", "structure", "nonlinearity",
     *FIRST_GENERATOR, *FIRST_DISCRIMINATOR,
     *(field.name for config_class in (GeneratorConfig, DiscriminatorConfig) for field in dataclasses.fields(config_class)),
 }  # fmt: skip
@@ -31,7 +31,7 @@ TYPES = {  # by the annotation of a field
     "int": int,
     "float": (int, float),
     "str": str,
-    "tuple[float, ...]": (tuple, list, type(None)),  # a resampling kernel, or None for the box
+    "tuple[float, ...]": (tuple, list),
 }
 
 
@@ -68,6 +68,8 @@ def parse(kwargs, config_class, first):
         return config_class(**chosen), notes
     except TypeError:
         nothing = ", ".join(name for name, value in chosen.items() if value is None)
+        if not nothing:
+            raise
         raise UserError(f"network argument {nothing}: got None, accepted: numbers and names") from None
 
 

@@ -13,6 +13,7 @@ import re
 import numpy as np
 
 from dnnlib import UserError, atomic_output
+from dnnlib.tflib import numpy_stream
 from training import images
 from training.training_state import digest
 from training.visualize import colours, mixing, movies, sampling
@@ -81,7 +82,7 @@ def run(Gs, dataset, options, folder, quiet=False, with_movies=True, shown=None)
         ratio=sampling.picture_ratio(options.ratio, Gs.config, dataset.ratio),
         truncation_psi=options.truncation_psi,
         batch_size=min(options.batch_gpu, options.vis_section_size),
-        label_of=sampling.labels_of(dataset) if Gs.config.c_dim else None,
+        label_of=_label_source(dataset) if Gs.config.c_dim else None,
         quiet=quiet,
     )
     per_sample = [kind for kind in kinds if kind in ("images", "latents", "maps", "layer_maps")]
@@ -125,6 +126,11 @@ def _read_about(path):
     except (OSError, ValueError):
         return {}
     return {kind: made for kind, made in found.items() if kind in KINDS} if isinstance(found, dict) else {}
+
+
+def _label_source(dataset):
+    """Function seed -> a label of the dataset."""
+    return lambda seed: dataset.labels[numpy_stream(seed, "label").randint(len(dataset.labels))]
 
 
 def empty_folder(folder, pattern):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import subprocess
 
@@ -29,12 +27,13 @@ def save_movie(frames, stem, fps):
     if program is None:
         _save_gif(frames, stem + ".gif", fps)
         return [stem + ".gif"]
-    encoder = _Mp4(program, stem + ".mp4", fps)
-    try:
-        _save_gif(encoder.passing(frames), stem + ".gif", fps)
-        encoder.close()
-    finally:
-        encoder.discard()
+    with atomic_output(stem + ".mp4") as film:
+        encoder = _Mp4(program, film.name, stem + ".mp4", fps)
+        try:
+            _save_gif(encoder.passing(frames), stem + ".gif", fps)
+            encoder.close()
+        finally:
+            encoder.kill()
     return [stem + ".gif", stem + ".mp4"]
 
 
@@ -46,12 +45,19 @@ def _save_gif(frames, path, fps):
 
 
 class _Mp4:
-    """An ffmpeg process that takes raw frames; started with the first one, whose size it must know. The file is whole or not there."""
+    """An ffmpeg process that takes raw frames; started with the first one, whose size it must know.
 
-    def __init__(self, program, path, fps):
+    Args:
+        program: path of ffmpeg.
+        output: path of the file it writes.
+        name: what the file is called in messages.
+        fps: frames a second.
+    """
+
+    def __init__(self, program, output, name, fps):
         self._program = program
-        self._path = path
-        self._partial = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.partial")
+        self._output = output
+        self._name = name
         self._fps = fps
         self._process = None
 
@@ -70,7 +76,7 @@ class _Mp4:
         channels, height, width = shape
         command = [self._program, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "gray" if channels == 1 else "rgb24",
                    "-s", f"{width}x{height}", "-r", str(self._fps), "-i", "-", "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2",
-                   "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4", self._partial]  # fmt: skip
+                   "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4", self._output]  # fmt: skip
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def close(self):
@@ -84,13 +90,10 @@ class _Mp4:
         except BrokenPipeError:
             message = ""
         if self._process.returncode != 0:
-            raise UserError(f"ffmpeg could not write {self._path}: {message.splitlines()[-1] if message else 'no reason given'}")
-        os.replace(self._partial, self._path)
+            raise UserError(f"ffmpeg could not write {self._name}: {message.splitlines()[-1] if message else 'no reason given'}")
 
-    def discard(self):
-        """End ffmpeg, should it still run, and remove what it has written of an unfinished film."""
+    def kill(self):
+        """End ffmpeg, should it still run."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.communicate()
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(self._partial)

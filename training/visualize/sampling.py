@@ -139,11 +139,6 @@ def seeds_of(seed, start, count):
     return [seed * 1000000 + index for index in range(start, start + count)]
 
 
-def labels_of(dataset):
-    """Function seed -> a label of the dataset, float32 [c_dim]."""
-    return lambda seed: dataset.labels[numpy_stream(seed, "label").randint(len(dataset.labels))]
-
-
 def slerp(a, b, t):
     """Spherical interpolation along the last axis, from a (t = 0) to b (t = 1), lengths included.
 
