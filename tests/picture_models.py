@@ -10,12 +10,13 @@ from dnnlib import tflib
 from dnnlib.tflib.snapshot import build_network, read_records
 from training.networks import DiscriminatorConfig, GeneratorConfig, ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
 
-# Non-square GANformer with noise; StyleGAN2 with three classes and no noise; k-GAN; ViTGAN is made from its own configuration.
+# Non-square GANformer with noise; StyleGAN2 with three classes and no noise; k-GAN; a GANformer of pictures with alpha; ViTGAN is made from its own configuration.
 MODELS = {
     "ganformer": {"resolution": 16, "transformer": True, "components_num": 3, "kmeans": True, "use_pos": True, "num_heads": 2,
                   "architecture": "resnet", "norm": "layer", "integration": "mul", "crop_ratio": 0.75},
     "labelled": {"resolution": 8, "c_dim": 3, "local_noise": False},
     "kgan": {"resolution": 8, "components_num": 2, "merge": True, "merge_layer": 3},
+    "alpha": {"resolution": 8, "num_channels": 4, "transformer": True, "components_num": 2},
 }  # fmt: skip
 
 
@@ -27,7 +28,7 @@ def write_models(folder):
     """
     paths = {}
     for name, options in MODELS.items():
-        shared = {key: options[key] for key in ("resolution", "c_dim", "crop_ratio") if key in options}
+        shared = {key: options[key] for key in ("resolution", "num_channels", "c_dim", "crop_ratio") if key in options}
         sizes = {"channel_base": 128, "channel_max": 16}
         with tflib.session_scope():
             G = tflib.Network("G", "Generator", GeneratorConfig(z_dim=6, w_dim=8, mapping_num_layers=2, **sizes, **options))

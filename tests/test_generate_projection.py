@@ -37,6 +37,16 @@ def test_a_picture_of_the_model_is_found_again(picture_models, tmp_path):
     assert np.abs(found.astype(int) - target).mean() < 0.5 * np.abs(start.astype(int) - target).mean()
 
 
+def test_pictures_with_alpha(picture_models, tmp_path):
+    model = ["--model", picture_models["alpha"], "--gpus", "cpu", "--output-dir", str(tmp_path)]
+    assert run_main(generate.main, [*model, "--images-num", "1", "--attention-maps"]) == 0
+    assert read_png(tmp_path, "sample_000000.png").shape == (8, 8, 4) and read_png(tmp_path, "blend_000000.png").shape == (8, 8, 3)
+    assert run_main(generate.main, [*model, "--project", str(tmp_path / "sample_000000.png"), "--project-steps", "2"]) == 0
+    both = read_png(tmp_path, "sample_000000-side-by-side.png")
+    assert both.shape == (8, 16, 4)
+    np.testing.assert_array_equal(both[:, :8], read_png(tmp_path, "sample_000000.png"))
+
+
 @pytest.mark.slow
 def test_vgg_is_used_where_it_is(picture_models, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("GANFORMER_CACHE", str(tmp_path / "cache"))
@@ -64,7 +74,7 @@ def test_pictures_for_the_perceptual_distance(graph):
         seen.append(tuple(one.shape.as_list()))
         return tf.reduce_mean(tf.square(one - other), axis=[1, 2, 3])
 
-    for shape in ((1, 1, 6, 8), (1, 3, 32, 64), (1, 3, 256, 512)):
+    for shape in ((1, 1, 6, 8), (1, 3, 32, 64), (1, 4, 256, 512)):
         one, other = np.full(shape, -1.0), np.full(shape, 1.0)
         value = float(tflib.run(projection.distance(_constant(one), _constant(other), perceptual)))
         np.testing.assert_allclose(value, 4.0 + projection.PERCEPTUAL_WEIGHT * 255**2, rtol=1e-4)

@@ -190,6 +190,14 @@ def test_models_without_attention(name, picture_models, tmp_path, capsys):
             assert_same_picture(end, read_png(tmp_path, "images", f"{index:06d}.png"))
 
 
+def test_pictures_with_alpha(picture_models, tmp_path):
+    visualized(picture_models, "alpha", tmp_path, "--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "2")
+    picture, segments = read_png(tmp_path, "images", "000001.png"), read_png(tmp_path, "maps", "000001.png")
+    assert picture.shape == (8, 8, 4) and segments.shape == (8, 8, 3)
+    blended = np.round(0.3 * picture[:, :, :3].astype(float) + 0.7 * segments)
+    np.testing.assert_allclose(read_png(tmp_path, "blends", "000001.png"), blended, atol=1)
+
+
 def test_vitgan(picture_models, tmp_path):
     kinds = [f"--vis-{kind}" for kind in ("images", "maps", "layer-maps", "style-mix", "noise-var")]
     visualized(picture_models, "vitgan", tmp_path, *kinds, "--vis-num", "2", "--vis-rich-num", "1")
@@ -311,8 +319,9 @@ def test_mixture_of_gated_maps():
     np.testing.assert_allclose(colours.mixture(maps)[:, 0].T, [first, [0, 0, 0], np.round(0.25 * first + 0.75 * second)], atol=1)
 
 
-def test_movie_without_and_with_ffmpeg(tmp_path, monkeypatch):
-    frames = np.random.RandomState(0).randint(256, size=[3, 3, 5, 7]).astype(np.uint8)
+@pytest.mark.parametrize("channels, pixels", [(1, "gray"), (3, "rgb24"), (4, "rgba")])
+def test_movie_without_and_with_ffmpeg(channels, pixels, tmp_path, monkeypatch):
+    frames = np.random.RandomState(0).randint(256, size=[3, channels, 5, 7]).astype(np.uint8)
     monkeypatch.setenv("PATH", "")
     assert movies.save_movie(frames, str(tmp_path / "a"), 8) == [str(tmp_path / "a.gif")]
     program = tmp_path / "ffmpeg"
@@ -322,7 +331,7 @@ def test_movie_without_and_with_ffmpeg(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert movies.save_movie(iter(frames), str(tmp_path / "b"), 8) == [str(tmp_path / "b.gif"), str(tmp_path / "b.mp4")]
     assert (tmp_path / "b.mp4").read_bytes() == frames.transpose(0, 2, 3, 1).tobytes()
-    assert "-s 7x5 -r 8" in (tmp_path / "args").read_text()
+    assert f"-f rawvideo -pix_fmt {pixels} -s 7x5 -r 8" in (tmp_path / "args").read_text()
     program.write_text("#!/bin/sh\necho no such codec >&2; exit 1\n")
     with pytest.raises(UserError, match="ffmpeg could not write .*c.mp4: no such codec"):
         movies.save_movie(frames, str(tmp_path / "c"), 8)

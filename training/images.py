@@ -9,6 +9,8 @@ import PIL.Image
 
 from dnnlib import atomic_output
 
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # what Pillow calls pictures of so many channels
+
 
 def to_uint8(images):
     """Images in [-1, 1] to bytes: floor(x * 127.5 + 128), clipped to [0, 255].
@@ -67,7 +69,7 @@ def make_grid(images, columns):
 
 
 def to_pil(image):
-    """uint8 [C, H, W] with C of 1 or 3 to a PIL image."""
+    """uint8 [C, H, W] with C of MODES to a PIL image."""
     if image.shape[0] == 1:
         return PIL.Image.fromarray(image[0])
     return PIL.Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))

@@ -45,11 +45,11 @@ def blend(image, colours, alpha):
     """alpha · image + (1 − alpha) · colours.
 
     Args:
-        image: uint8 [C, H, W] with C of 1 or 3.
+        image: uint8 [C, H, W] with C of 1, 3 or 4; alpha is left out.
         colours: uint8 [3, H, W].
         alpha: weight of the image.
 
     Returns:
         uint8 [3, H, W].
     """
-    return np.round(alpha * image.astype(np.float64) + (1.0 - alpha) * colours).astype(np.uint8)
+    return np.round(alpha * image[:3].astype(np.float64) + (1.0 - alpha) * colours).astype(np.uint8)

@@ -8,6 +8,8 @@ import subprocess
 from dnnlib import UserError, atomic_output
 from training import images
 
+PIXELS = {1: "gray", 3: "rgb24", 4: "rgba"}  # what ffmpeg calls frames of so many channels
+
 
 def save_movie(frames, stem, fps):
     """Write frames as stem.gif, which repeats for ever, and stem.mp4 (H.264) where ffmpeg is found. The frames are taken one by one.
@@ -74,7 +76,7 @@ class _Mp4:
 
     def _start(self, shape):
         channels, height, width = shape
-        command = [self._program, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "gray" if channels == 1 else "rgb24",
+        command = [self._program, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", PIXELS[channels],
                    "-s", f"{width}x{height}", "-r", str(self._fps), "-i", "-", "-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2",
                    "-pix_fmt", "yuv420p", "-movflags", "+faststart", "-f", "mp4", self._output]  # fmt: skip
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)

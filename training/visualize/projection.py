@@ -58,7 +58,7 @@ def read_target(path, config, ratio):
     """
     try:
         with PIL.Image.open(path) as picture:
-            picture = picture.convert("L" if config.num_channels == 1 else "RGB")
+            picture = picture.convert(images.MODES[config.num_channels])
     except (OSError, ValueError) as error:
         raise UserError(f"--project {path}: not a readable picture ({error})") from None
     width = min(picture.width, max(int(round(picture.height / ratio)), 1))
@@ -117,7 +117,7 @@ class _Search:
         out = network.part("synthesis")(self._w + self._exploration, noise_mode=sampler.noise_mode)
         wanted = tf.constant(target[np.newaxis] / 127.5 - 1.0, tf.float32)
         self._distance = distance(_rows_inside(out.images, target.shape), wanted, perceptual)
-        variables = [self._w] + [noise for noise in self._noises.values() if min(noise.shape.as_list()[2:]) > 0]
+        variables = [self._w, *self._noises.values()]
         loss = self._distance + NOISE_WEIGHT * sum([whiteness_penalty(noise) for noise in self._noises.values()], tf.constant(0.0))
         optimizer = tf.train.AdamOptimizer(self._rate, beta1=0.9, beta2=0.999)
         gradients = [(gradient, variable) for gradient, variable in optimizer.compute_gradients(loss, variables) if gradient is not None]
@@ -179,9 +179,9 @@ def distance(one, other, perceptual=None):
 
 
 def _for_perceptual(pair):
-    """Pictures [2, H, W, C] with three channels and sides of PERCEPTUAL_SIZES."""
+    """Pictures [2, H, W, C] with three channels (gray thrice, alpha left out) and sides of PERCEPTUAL_SIZES."""
     low, high = PERCEPTUAL_SIZES
-    pair = tf.tile(pair, [1, 1, 1, 3 // pair.shape.as_list()[3]])
+    pair = tf.tile(pair, [1, 1, 1, 3]) if pair.shape.as_list()[3] == 1 else pair[..., :3]
     while max(pair.shape.as_list()[1:3]) > high:
         pair = tf.nn.avg_pool(pair, [1, 2, 2, 1], [1, 2, 2, 1], "VALID")
     height, width = pair.shape.as_list()[1:3]
