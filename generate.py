@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import re
 import sys
 
-from dnnlib import UsageError, UserError, run_main, runs
+from dnnlib import UsageError, run_main, runs
 from training import command_line
 from training.presets import Option
 
@@ -27,7 +25,7 @@ OPTION_GROUPS = (
         Option("truncation_psi", float, 0.7, "truncation: 1 for the full variety, less for more typical pictures", low=0, high=10),
         Option("batch_size", int, 8, "pictures computed at once", low=1),
         Option("ratio", float, None, "height / width of the picture inside its padding (default: the snapshot's)", low=0.01, high=1),
-        Option("class", str, None, "for models with labels: number of the class, or the label vector a,b,c (default: by the seed)"),
+        Option("class_", str, None, "for models with labels: number of the class, or the label vector a,b,c (default: by the seed)"),
         Option("noise_mode", str, "const", "noise: stored with the model, by the seed, or none", choices=("const", "random", "none")),
     )),
     ("Further results", (
@@ -42,7 +40,8 @@ OPTION_GROUPS = (
         Option("blending_alpha", float, 0.3, "weight of the picture where it is blended with its map", low=0, high=1),
     )),
 )  # fmt: skip
-OPTIONS = {option.name: option for _, rows in OPTION_GROUPS for option in rows}
+ROWS = {option.name: option for _, rows in OPTION_GROUPS for option in rows}
+Options = command_line.options_class(ROWS.values(), "Every option of generate.py, resolved.")
 SAMPLING_FLAGS = ("seeds", "images_num", "grid", "attention_maps", "video")
 MAX_SEED = 2**31 - 1
 
@@ -53,38 +52,33 @@ def main(argv):
     Args:
         argv: list of command-line arguments.
     """
-    given = vars(command_line.build_parser("generate.py", DESCRIPTION, OPTION_GROUPS).parse_args(argv))
-    options = {name: option.default for name, option in OPTIONS.items()}
-    for name, value in given.items():
-        command_line.check_value(OPTIONS[name], value)
-        options[name] = value
+    given = command_line.parse_given(argv, "generate.py", DESCRIPTION, OPTION_GROUPS)
+    options = Options(**given)
     _check(options, given)
-    seeds = range(options["images_num"]) if options["seeds"] is None else parse_seeds(options["seeds"])
-    label = None if options["class"] is None else parse_class(options["class"])
-    if options["video"] and len(seeds) < 2:
+    seeds = range(options.images_num) if options.seeds is None else parse_seeds(options.seeds)
+    label = None if options.class_ is None else parse_class(options.class_)
+    if options.video and len(seeds) < 2:
         raise UsageError("--video: needs two seeds or more to walk between")
-    runs.check_writable(options["output_dir"], "--output-dir")
+    runs.check_writable(options.output_dir, "--output-dir")
     from training.visualize import generate  # TensorFlow is imported here, after all that can be checked without it
 
-    perceptual = None if options["project"] is None else _perceptual_distance(options["features_dir"])
+    perceptual = None if options.project is None else _perceptual_distance(options.features_dir)
     generate.run(options, list(seeds), label, argv, perceptual)
 
 
 def _check(options, given):
     """Rules between options, and the files they name. `given` has those of the command line alone."""
-    if options["model"] is None:
+    if options.model is None:
         raise UsageError("--model: a network snapshot is needed (a path, a URL or gdrive:NAME)")
     if "seeds" in given and "images_num" in given:
         raise UsageError("--seeds and --images-num: give only one of them")
-    if not re.fullmatch(r"cpu|\d+(,\d+)*", options["gpus"]):
-        raise UsageError(f"--gpus: got {options['gpus']!r}, expected GPU numbers such as 0 or 0,1, or cpu")
-    sampling_flags = [OPTIONS[name].flag for name in SAMPLING_FLAGS if given.get(name)]
-    if options["project"] is not None and sampling_flags:
-        raise UsageError(f"--project and {sampling_flags[0]}: give only one of them")
-    paths = {name: options[name] for name in ("project", "model") if options[name] is not None}
-    for name, path in paths.items():
-        if not path.startswith(("http://", "https://", "gdrive:")) and not os.path.isfile(path):
-            raise UserError(f"{OPTIONS[name].flag} {path}: there is no such file")
+    command_line.check_gpus(options.gpus)
+    sampling_flags = [ROWS[name].flag for name in SAMPLING_FLAGS if given.get(name)]
+    if options.project is not None:
+        if sampling_flags:
+            raise UsageError(f"--project and {sampling_flags[0]}: give only one of them")
+        command_line.check_source("--project", options.project)
+    command_line.check_source("--model", options.model)
 
 
 def _perceptual_distance(features_dir):

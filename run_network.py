@@ -36,7 +36,7 @@ def main(argv):
     if options.dry_run:
         return _dry_run(options, dataset)
     _check_folders(options)
-    metric_options = _metric_options(options)
+    metric_options = _metric_options(options, given)
     metric_names = _resolve_metrics(options, metric_options, dataset)
     from training import launch  # TensorFlow is imported here, after all that can be checked without it
 
@@ -61,10 +61,7 @@ def main(argv):
         with log.tee(os.path.join(snapshot.run_dir, "log.txt")):
             if not (options.train or _images_dir(options)):
                 print(command)
-            if "mirror_augment" not in given:
-                trained_mirrored = run_record.mirrors(os.path.dirname(snapshot.path))
-                metric_options = dataclasses.replace(metric_options, mirror=options.mirror_augment or trained_mirrored)
-            _use_snapshot(snapshot, options, dataset, metric_names, metric_options)
+            _use_snapshot(snapshot, options, dataset, metric_names, _metric_options(options, given, snapshot.trained))
     return 0
 
 
@@ -86,19 +83,21 @@ def _check_folders(options):
     if options.train or options.eval or options.vis:
         runs.check_writable(options.result_dir)
     given = options.pretrained_pkl != "None"
-    if given and not options.pretrained_pkl.startswith(("http://", "https://", "gdrive:")) and not os.path.isfile(options.pretrained_pkl):
-        raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: there is no such file")
+    if given:
+        command_line.check_source("--pretrained-pkl", options.pretrained_pkl)
     if _needs_snapshot(options) and not (options.train or given or runs.latest_run(options.result_dir, options.expname)):
         raise UserError(f"--expname {options.expname}: there is no run of that name in {options.result_dir}")
 
 
-def _metric_options(options):
+def _metric_options(options, given, trained=None):
+    """metrics.Options; real images are mirrored as the flag says, without it where the preset or the training (its record) did."""
+    mirrored = bool(trained) and "mirror_augment" not in given and bool(trained["training"]["mirror_augment"])
     return metrics.Options(
         images_num=options.eval_images_num,
         protocol=options.eval_protocol,
         batch_size=options.batch_gpu,
         seed=options.seed,
-        mirror=options.mirror_augment,
+        mirror=options.mirror_augment or mirrored,
         features_dir=options.features_dir,
         resize=options.eval_resize,
         images_dir=_images_dir(options),
@@ -118,17 +117,14 @@ def _resolve_metrics(options, metric_options, dataset):
 def _evaluator(names, options, dataset):
     """Function (Gs, snapshot path, run folder) -> dict metric name -> number, which also prints the results.
 
-    Gs and the snapshot are None where a folder of images is evaluated.
+    Gs and the snapshot are None where a folder of images is evaluated, the snapshot alone where it could not be saved.
     """
 
     def evaluate(Gs, snapshot, run_dir):
-        own = snapshot and os.path.dirname(os.path.abspath(snapshot)) == os.path.abspath(run_dir)
-        settings = dataclasses.replace(options, snapshot=os.path.basename(snapshot) if own else snapshot, run_dir=run_dir)
-        results = metrics.evaluate(names, Gs, dataset, settings)
+        name = metrics.snapshot_name(snapshot, run_dir)
+        results = metrics.evaluate(names, Gs, dataset, dataclasses.replace(options, snapshot=name, run_dir=run_dir))
         for result in results:
-            numbers = "  ".join(f"{name} {value:.5g}" for name, value in result.values.items())
-            said = f"{settings.snapshot or settings.images_dir}, {log.format_time(result.seconds)}"
-            print(f"metric {result.metric}: {numbers or result.error}  ({said})", flush=True)
+            print(result.summary(), flush=True)
         return {name: value for result in results for name, value in result.values.items()}
 
     return evaluate
@@ -150,12 +146,11 @@ def _use_snapshot(snapshot, options, dataset, metric_names, metric_options):
     from training import launch, visualize
 
     print(f"snapshot {snapshot.path}")
-    trained_in = os.path.dirname(snapshot.path)
     evaluated = metric_names if options.eval and not _images_dir(options) else []
-    if options.eval:
-        run_record.check_ratio(trained_in, dataset)
+    if evaluated and snapshot.trained:
+        run_record.check_ratio(snapshot.trained, dataset)
     if options.vis:
-        visualize.check(snapshot.records[2], dataset, options)
+        visualize.check(snapshot.networks[2], dataset, options)
     with tflib.session_scope():
         Gs = launch.load_generator(snapshot)
         if not Gs.config.c_dim and dataset.labels.shape[1]:

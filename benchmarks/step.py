@@ -96,11 +96,10 @@ def measure(name, gpus):
     start = time.perf_counter()
     import tensorflow.compat.v1 as tf
 
-    import ops
     from dnnlib import tflib
+    from training.devices import open_devices
 
-    tflib.init_tf(gpus)
-    print(ops.set_implementation("auto"), flush=True)
+    open_devices(gpus)
     machine = {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", "tensorflow": tf.__version__}
     if case.kind in ("overhead", "loop"):
         with tflib.session_scope():

@@ -35,12 +35,16 @@ class _Broken(Exception):
     """The connection broke off; trying again may help."""
 
 
-def fetch(source, size=None, md5=None):
+def is_remote(source):
+    """Whether a text is what `fetch` takes: a URL or gdrive:NAME, not a path."""
+    return source.startswith(("http://", "https://", "gdrive:"))
+
+
+def fetch(source):
     """The local file of a URL or a published snapshot, downloaded into the cache when it is not there.
 
     Args:
         source: http(s) URL, or gdrive:NAME with a NAME of PUBLISHED or a Google Drive id.
-        size, md5: what is known of the file: bytes, hexadecimal digest.
 
     Returns:
         Its path.
@@ -50,7 +54,7 @@ def fetch(source, size=None, md5=None):
     """
     url, path = _place(source)
     if not os.path.isfile(path):
-        download(url, path, size, md5)
+        download(url, path)
         with atomic_output(f"{path}.sha256", "w") as file:
             file.write(f"{file_digest(path, 'sha256')}  {os.path.basename(path)}\n")
     return path

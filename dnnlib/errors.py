@@ -3,6 +3,9 @@
 import sys
 import traceback
 
+TRUE_WORDS = ("true", "yes", "on", "1", "t", "y")     # values of BOOL flags
+FALSE_WORDS = ("false", "no", "off", "0", "f", "n")
+
 
 class UserError(Exception):
     """A mistake of the user or of the environment: one line saying what, where, what was given, what is accepted."""
@@ -41,7 +44,17 @@ def run_main(main, argv=None):
 
 
 def _report(message, exit_code, argv):
-    if "--debug" in argv:
+    if _debug_asked(argv):
         traceback.print_exc()
     print(f"error: {message}", file=sys.stderr)
     return exit_code
+
+
+def _debug_asked(argv):
+    """Whether --debug is given, in any spelling; it counts although the rest of the command line may be the error."""
+    asked = False
+    for word, following in zip(argv, [*argv[1:], ""]):
+        flag, equals, value = word.partition("=")
+        if len(flag) > len("--d") and "--debug".startswith(flag):
+            asked = (value if equals else following).lower() not in FALSE_WORDS
+    return asked

@@ -7,7 +7,7 @@ The whole interface for entry points and the training loop:
     results = metrics.evaluate(names, Gs, dataset, options)  # as often as wanted, e.g. with dataclasses.replace(options, snapshot=...)
 
 `results` is a list of Result: `.metric`, `.value` (None when it failed), `.values` (all numbers by name, for TensorBoard), `.error`,
-`.line()`.
+`.line()`, `.summary()`.
 `--eval-images-num`, `--eval-protocol`, `--features-dir`, `--images-dir` are the Options fields images_num, protocol, features_dir,
 images_dir; with images_dir, Gs is not used and may be None. Reference statistics are kept in the machine's cache (dnnlib.cache).
 `metrics.names()` lists what --metrics accepts, `metrics.PROTOCOLS` what --eval-protocol does.
@@ -16,9 +16,9 @@ images_dir; with images_dir, Gs is not used and may be None. Reference statistic
 from metrics import fid, inception_score, kid, ppl, precision_recall, swd  # noqa: F401 (they register themselves)
 from metrics.evaluation import evaluate, resolve
 from metrics.metric_base import PROTOCOLS, REGISTRY, Options
-from metrics.results import Result, read, require_comparable
+from metrics.results import Result, read, require_comparable, snapshot_name
 
-__all__ = ["PROTOCOLS", "Options", "Result", "evaluate", "names", "read", "require_comparable", "resolve"]
+__all__ = ["PROTOCOLS", "Options", "Result", "evaluate", "names", "read", "require_comparable", "resolve", "snapshot_name"]
 
 
 def names():

@@ -12,6 +12,7 @@ from typing import Dict, Optional
 import numpy as np
 
 from dnnlib import UserError
+from dnnlib.log import format_time
 from training.report.stats import IDENTITY_SETTINGS, METRICS_FILE
 
 VERSION = "1"  # raised whenever a metric's number changes for the same images
@@ -50,12 +51,21 @@ class Result:
         """The metric's own number (float), None when it failed."""
         return next(iter(self.values.values())) if self.values else None
 
+    @property
+    def subject(self):
+        """What was evaluated: the snapshot, else the folder of images, else the network's name."""
+        return self.settings.get("snapshot") or self.settings.get("images_dir") or self.settings.get("network")
+
     def line(self):
         """One line of text: values, then settings."""
-        said = self.settings.get("snapshot") or self.settings.get("images_dir") or self.settings.get("network")
         numbers = f"failed: {self.error}" if self.error else "  ".join(f"{name} {number:.6g}" for name, number in self.values.items())
         rest = "  ".join(f"{key}={json.dumps(value)}" for key, value in self.settings.items() if value is not None)
-        return f"{said}  {numbers}  time={self.seconds:.1f}s  {rest}"
+        return f"{self.subject}  {numbers}  time={self.seconds:.1f}s  {rest}"
+
+    def summary(self):
+        """What a person wants to see at once: numbers or error, of what, and how long it took."""
+        numbers = "  ".join(f"{name} {value:.5g}" for name, value in self.values.items())
+        return f"metric {self.metric}: {numbers or self.error}  ({self.subject}, {format_time(self.seconds)})"
 
     def as_dict(self):
         """Plain data for a line of metrics.jsonl."""
@@ -67,6 +77,12 @@ class Result:
             seconds=round(self.seconds, 3),
             settings=self.settings,
         )
+
+
+def snapshot_name(path, run_dir):
+    """What a snapshot is called in a run's results: one of this run by its file name alone, another by its path; None for none."""
+    own = path and os.path.dirname(os.path.abspath(path)) == os.path.abspath(run_dir)
+    return os.path.basename(path) if own else path
 
 
 def write(result, folder):

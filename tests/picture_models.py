@@ -10,7 +10,8 @@ from dnnlib import tflib
 from dnnlib.tflib.snapshot import build_network, read_records
 from training.networks import DiscriminatorConfig, GeneratorConfig, ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
 
-# Non-square GANformer with noise; StyleGAN2 with three classes and no noise; k-GAN; a GANformer of pictures with alpha; ViTGAN is made from its own configuration.
+# Non-square GANformer with noise; StyleGAN2 with three classes and no noise; k-GAN; a GANformer of pictures with alpha. ViTGAN is made from
+# its own configuration.
 MODELS = {
     "ganformer": {"resolution": 16, "transformer": True, "components_num": 3, "kmeans": True, "use_pos": True, "num_heads": 2,
                   "architecture": "resnet", "norm": "layer", "integration": "mul", "crop_ratio": 0.75},

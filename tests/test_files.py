@@ -39,6 +39,19 @@ def test_an_error_that_the_system_did_not_explain_keeps_its_words(tmp_path):
         run_main(failing(str(tmp_path / "a"), error), [])
 
 
+@pytest.mark.parametrize("words, shown", [
+    ("--debug", True), ("--debug=True", True), ("--debug yes", True), ("--deb --gpus cpu", True), ("--gpus cpu --de=1", True),
+    ("--debug False", False), ("--debug=0", False), ("--debug --deb no", False), ("--data-dir debug", False), ("--d", False), ("", False),
+])  # fmt: skip
+def test_debug_shows_the_traceback_in_any_spelling(words, shown, capsys):
+    def main(_):
+        raise UserError("too few")
+
+    assert run_main(main, words.split()) == 1
+    err = capsys.readouterr().err
+    assert err.endswith("error: too few\n") and ("Traceback" in err) == shown
+
+
 def test_a_folder_in_the_place_of_a_file(tmp_path, capsys):
     (tmp_path / "file.npy").mkdir()
 

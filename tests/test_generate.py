@@ -140,6 +140,7 @@ BAD_LINES = [
     (["--model", "ganformer", "--truncation_psi", "1"], 2, "did you mean --truncation-psi?"),
     (["--model", "ganformer", "--video", "--seeds", "1"], 2, "--video: needs two seeds"),
     (["--model", "ganformer", "--gpus", "one"], 2, "--gpus: got 'one'"),
+    (["--model", "ganformer", "--gpus", "0,0"], 2, "--gpus: got '0,0'"),
     (["--model", "ganformer", "--class", "red"], 2, "--class: got 'red'"),
     (["--model", "labelled", "--class", "nan,0,0"], 2, "--class: got 'nan,0,0'"),
     (["--model", "labelled", "--class", 400 * "9"], 2, "this model has classes 0 to 2"),

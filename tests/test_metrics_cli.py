@@ -220,6 +220,11 @@ def test_vis_and_a_folder_together(place):
     assert (place / "results" / "exp-000" / "visuals").is_dir()
 
 
+def test_pictures_of_another_ratio_where_no_metric_minds(place):
+    code, out, err = finish(*flags(place, "--metrics", "none", "--vis-images", "--vis-num", "2", "--ratio", "0.75"))
+    assert code == 0, err
+
+
 def test_the_command_line_accepts_what_is_registered():
     import metrics
     from training import presets

@@ -134,8 +134,9 @@ def test_old_snapshots_are_removed(tmp_path):
 
 
 @pytest.mark.slow
-def test_full_disk_loses_nothing(tmp_path, monkeypatch, capsys):
-    config = small_training(pathreg=False, d_reg="non")
+@pytest.mark.parametrize("total_kimg, evaluations", [(0.08, 2), (0.064, 1)])  # in the latter the last images are saved in vain twice
+def test_full_disk_loses_nothing(total_kimg, evaluations, tmp_path, monkeypatch, capsys):
+    config = small_training(total_kimg=total_kimg, pathreg=False, d_reg="non")
 
     def fail(path, state):
         raise OSError(28, "No space left on device")
@@ -144,8 +145,15 @@ def test_full_disk_loses_nothing(tmp_path, monkeypatch, capsys):
     folder.mkdir()
     (folder / "training-state-000000.npz").write_bytes(b"before")
     monkeypatch.setattr(training_loop.training_state, "save", fail)
+    evaluated = []
+
+    def evaluate(Gs, path, run_dir):
+        evaluated.append((path, run_dir))
+        return {}
+
     with pytest.raises(UserError, match="No space left"):
-        train(folder, config)
+        train(folder, config, evaluate=evaluate)
+    assert evaluated == evaluations * [(None, str(folder))]
     assert (folder / "training-state-000000.npz").read_bytes() == b"before"
-    assert capsys.readouterr().out.count("warning: cannot save") == 2  # training went on after the first
+    assert capsys.readouterr().out.count("warning: cannot save") == 2
     assert not glob.glob(str(folder / ".*partial"))

@@ -6,22 +6,31 @@ import argparse
 import dataclasses
 import difflib
 import math
+import os
 import re
 
-from dnnlib import UsageError
+from dnnlib import UsageError, UserError
+from dnnlib.download import is_remote
+from dnnlib.errors import FALSE_WORDS, TRUE_WORDS
 from training import schedule
 from training.presets import BASELINES, GANFORMER_DEFAULT, GANFORMER_TASKS, MODEL_VALUES, NEEDS, OPTION_GROUPS, OPTIONS, PRESET_LAYERS
 
-Options = dataclasses.make_dataclass("Options", [(o.name, o.kind, dataclasses.field(default=o.default)) for o in OPTIONS], frozen=True)
-Options.__doc__ = "Every option of run_network.py, resolved; one field a row of training.presets.OPTIONS."
+
+def options_class(rows, doc):
+    """A dataclass of options: one field a row of training.presets.Option, with its default."""
+    fields = [(row.name, row.kind, dataclasses.field(default=row.default)) for row in rows]
+    made = dataclasses.make_dataclass("Options", fields, frozen=True)
+    made.__doc__ = doc
+    return made
+
+
+Options = options_class(OPTIONS, "Every option of run_network.py, resolved; one field a row of training.presets.OPTIONS.")
 
 _ROWS = {option.name: option for option in OPTIONS}
 DESCRIPTION = (
     "Train, evaluate and visualize GANformers and their baselines. "
     "With none of --train, --eval and --vis: print the networks' layers and parameter counts."
 )
-_TRUE = ("true", "yes", "on", "1", "t", "y")
-_FALSE = ("false", "no", "off", "0", "f", "n")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -37,9 +46,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _parse_bool(text):
     lowered = text.lower()
-    if lowered not in _TRUE + _FALSE:
+    if lowered not in TRUE_WORDS + FALSE_WORDS:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected True or False")
-    return lowered in _TRUE
+    return lowered in TRUE_WORDS
 
 
 def _parse_number(kind):
@@ -75,7 +84,7 @@ def _help_text(option):
     return "; ".join(parts).replace("%", "%%")
 
 
-def build_parser(prog="run_network.py", description=DESCRIPTION, groups=OPTION_GROUPS):
+def build_parser(prog, description, groups):
     """The argparse parser of an option table. Only flags that were given appear in what it returns.
 
     Args:
@@ -93,23 +102,22 @@ def build_parser(prog="run_network.py", description=DESCRIPTION, groups=OPTION_G
     return parser
 
 
-def parse_given(argv):
-    """Parse a command line.
+def parse_given(argv, prog="run_network.py", description=DESCRIPTION, groups=OPTION_GROUPS):
+    """Parse a command line by an option table.
 
     Args:
         argv: list of strings.
+        prog, description, groups: as in `build_parser`.
 
     Returns:
-        dict option name -> value, of the flags given explicitly only; --vis added where a --vis-* flag asks for it.
+        dict option name -> value, of the flags given explicitly only.
 
     Raises:
-        UsageError: an unknown flag or an unreadable value. (--help prints and exits.)
+        UsageError: an unknown flag, or a value that is unreadable or not accepted. (--help prints and exits.)
     """
-    given = vars(build_parser().parse_args(argv))
-    if "vis" not in given and any(name.startswith("vis_") and value is not False for name, value in given.items()):
-        given["vis"] = True
-    for name, value in given.items():
-        check_value(_ROWS[name], value)
+    given = vars(build_parser(prog, description, groups).parse_args(argv))
+    for option in [option for _, rows in groups for option in rows if option.name in given]:
+        check_value(option, given[option.name])
     return given
 
 
@@ -129,11 +137,23 @@ def check_value(option, value):
         raise UsageError(f"{option.flag}: got {value}, expected {bounds}")
 
 
+def check_gpus(text):
+    """--gpus: raises UsageError for what is neither cpu nor a comma list of different numbers."""
+    if not re.fullmatch(r"cpu|\d+(,\d+)*", text) or len(set(text.split(","))) < len(text.split(",")):
+        raise UsageError(f"--gpus: got {text!r}, expected different GPU numbers such as 0 or 0,1, or cpu")
+
+
+def check_source(flag, source):
+    """A flag's file to read: raises UserError where it is a path, not a URL or gdrive:NAME, and nothing is there."""
+    if not is_remote(source) and not os.path.isfile(source):
+        raise UserError(f"{flag} {source}: there is no such file")
+
+
 def preset_values(given):
     """The values that --ganformer-default or --baseline stand for (dict option name -> value).
 
     Raises:
-        UsageError: both presets, or one without a dataset to depend on.
+        UsageError: both presets.
     """
     if given.get("ganformer_default") and given.get("baseline"):
         raise UsageError(f"--ganformer-default and --baseline {given['baseline']}: give only one of them")
@@ -158,11 +178,13 @@ def resolve(given, stored=None, resolution_log2=None):
         resolution_log2: log2 of the dataset's width, when known: layers that a preset names are lowered to fit it.
 
     Returns:
-        (Options, list of notes for the user).
+        (Options, list of notes for the user). A --vis-* flag turns --vis on.
 
     Raises:
         UsageError: an impossible value or combination.
     """
+    if "vis" not in given and any(name.startswith("vis_") and value is not False for name, value in given.items()):
+        given = {**given, "vis": True}
     preset = preset_values(given)
     notes = []
     for name in PRESET_LAYERS:
@@ -201,8 +223,7 @@ def _without_effect(options, given):
 def _check_combinations(options):
     """Rules between options that need no dataset."""
     o = options
-    if not re.fullmatch(r"cpu|\d+(,\d+)*", o.gpus) or len(set(o.gpus.split(","))) < len(o.gpus.split(",")):
-        raise UsageError(f"--gpus: got {o.gpus!r}, expected different GPU numbers such as 0 or 0,1, or cpu")
+    check_gpus(o.gpus)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", o.expname):
         raise UsageError(f"--expname: got {o.expname!r}, expected letters, digits, '.', '_' and '-'")
     if o.latent_size % o.components_num:

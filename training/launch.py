@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-import ops
 from dnnlib import UsageError, UserError, runs, tflib
 from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
 from training import configure, report, run_record, schedule, training_state
 from training.config import OutputConfig, TrainingConfig, differences
+from training.devices import open_devices
 from training.networks.vitgan.config import TransformerConfig
 from training.run_record import HARMLESS_NETWORK_FIELDS
 from training.training_loop import TrainingLoop
@@ -39,20 +39,18 @@ class Snapshot(NamedTuple):
 
     path: str
     run_dir: str
-    records: list
+    networks: list        # NetworkRecords of G, D and Gs
+    trained: dict | None  # the record of the run that it lies in
 
 
 def init_devices(options):
-    """Open TensorFlow on the devices asked for; say so when there is no GPU.
+    """Open TensorFlow on the devices asked for, in a training of several workers together with them.
 
     Returns:
         list of device strings.
     """
     workers = tflib.Workers.from_environment() if options.train else None
-    devices = tflib.init_tf(options.gpus, together=None if options.dry_run else workers)
-    if options.gpus != "cpu" and devices[0].startswith("/cpu"):
-        print("no GPU: using CPU")
-    print(ops.set_implementation(options.ops))
+    devices = open_devices(options.gpus, options.ops, together=None if options.dry_run else workers)
     if options.train:
         schedule.rounds_per_step(options.batch_size, options.batch_gpu, len(devices) * workers.count)
     return devices
@@ -264,11 +262,12 @@ def choose_snapshot(options):
     run_dir = runs.latest_run(options.result_dir, options.expname)
     if options.pretrained_pkl != "None":
         path = local_path(options.pretrained_pkl)
-        records = read_records(path)
-        return Snapshot(path, run_dir or runs.create_run(options.result_dir, options.expname), records)
+        networks = read_records(path)
+        run_dir = run_dir or runs.create_run(options.result_dir, options.expname)
+        return Snapshot(path, run_dir, networks, run_record.find_record(os.path.dirname(path)))
     for path in reversed(training_state.snapshots(run_dir)):
         try:
-            return Snapshot(path, run_dir, read_records(path))
+            return Snapshot(path, run_dir, read_records(path), run_record.find_record(run_dir))
         except UserError as error:
             print(f"warning: {error}; the one before is used")
     raise UserError(f"--expname {options.expname}: {run_dir} has no readable snapshot")
@@ -276,4 +275,4 @@ def choose_snapshot(options):
 
 def load_generator(snapshot):
     """Gs of a chosen snapshot, in the current graph."""
-    return build_network(snapshot.records[2], "Gs")
+    return build_network(snapshot.networks[2], "Gs")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Option(NamedTuple):
-    """One command-line option: its flag is the name with dashes."""
+    """One command-line option: its flag is the name with dashes (a name that is a word of Python ends in _)."""
 
     name: str
     kind: type                      # bool, int, float, str, or list (comma-separated names)
@@ -23,7 +23,7 @@ class Option(NamedTuple):
 
     @property
     def flag(self):
-        return "--" + self.name.replace("_", "-")
+        return "--" + self.name.rstrip("_").replace("_", "-")
 
 
 METRICS = ("fid", "is", "pr", "kid", "ppl", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend", "swd", "none")

@@ -79,20 +79,18 @@ def read_record(run_dir):
         raise UserError(f"{path}: cannot be read ({error})") from None
 
 
-def mirrors(run_dir):
-    """Whether a run trains with mirrored images, where the folder is a run's."""
-    return os.path.isfile(os.path.join(run_dir, FILE_NAME)) and bool(read_record(run_dir)["training"]["mirror_augment"])
+def find_record(folder):
+    """The record of the run whose folder it is, or None in another folder. Raises as `read_record` does."""
+    return read_record(folder) if os.path.isfile(os.path.join(folder, FILE_NAME)) else None
 
 
-def check_ratio(run_dir, dataset):
-    """Compare a dataset's ratio with the one that a run was trained with, where the folder is a run's.
+def check_ratio(record, dataset):
+    """Compare a dataset's ratio with the one that a run was trained with.
 
     Raises:
         UserError: they differ, so that metrics would crop the generated images wrongly.
     """
-    if not os.path.isfile(os.path.join(run_dir, FILE_NAME)):
-        return
-    trained = read_record(run_dir)["dataset"]["ratio"]
+    trained = record["dataset"]["ratio"]
     if abs(trained - dataset.ratio) > 1e-6:
         raise UserError(f"dataset {dataset.name}: pictures of ratio {dataset.ratio:.4g}, the snapshot was trained on ratio {trained:.4g}")
 

@@ -26,7 +26,7 @@ class TrainingLoop:
         devices: list of device strings.
         record: JSON-ready dict stored in every training state: what the run was made from.
         evaluate: function (Gs, snapshot path, run folder) -> dict metric name -> number, called with every snapshot, in all workers (the
-            path and the folder are None where nothing is written); or None.
+            path is None where nothing could be saved, path and folder where another worker writes); or None.
         state: TrainingState to continue from, or None.
         show: function (Gs, images shown), called with every snapshot after `evaluate`; or None.
     """
@@ -52,7 +52,7 @@ class TrainingLoop:
         events_dir = run_dir if outputs.summarize else None
         rates = {name: optimizer.learning_rate for name, optimizer in self.step.optimizers.items()}
         self.status = Status(config.schedule, events_dir, self.progress.images, self.progress.seconds, rates)
-        self._saved_images = None if state is None else self.progress.images
+        self._saved_images = self._evaluated_images = None if state is None else self.progress.images
         self._save_error = None
 
     def run(self):
@@ -69,7 +69,7 @@ class TrainingLoop:
         with StopRequest() as stop:
             finished = self._steps(stop) and not self._any(stop.asked is not None)
             if self._any(self._saved_images != self.progress.images):
-                self.snapshot(evaluate=finished)
+                self.snapshot(evaluate=finished and self._evaluated_images != self.progress.images)
         self.status.close()
         if self._save_error:
             raise UserError(f"the last state was not saved: {self._save_error}")
@@ -133,6 +133,7 @@ class TrainingLoop:
         training_state.check_replicas(state)
         path = self._save(state, images)
         if evaluate and self.evaluate is not None:
+            self._evaluated_images = images
             results = self.evaluate(self.networks["Gs"], path, self.run_dir)
             self.status.summary.scalars({f"Metrics/{name}": value for name, value in results.items()}, images)
         if self.show is not None:
@@ -140,7 +141,7 @@ class TrainingLoop:
         self.status.pause(time.time() - start)
 
     def _save(self, state, images):
-        """Write the files of a snapshot; returns the path of the networks, None in workers that write no files."""
+        """Write the files of a snapshot; returns the path of the networks, None where they could not be or another worker writes them."""
         if not self.leads:
             self._saved_images = images
             return None
@@ -152,10 +153,11 @@ class TrainingLoop:
             self._save_error, self._saved_images = None, images
             training_state.remove_old(self.run_dir, self.outputs.last_snapshots)
             print(f"saved {path}", flush=True)
+            return path
         except OSError as error:
             self._save_error = error
             print(f"warning: cannot save the snapshot of {images} images: {error}", flush=True)
-        return path
+            return None
 
     def _record_tick(self, values):
         if not self.leads:

@@ -10,6 +10,7 @@ import pickle
 
 import numpy as np
 
+from dnnlib import download
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_output
 from dnnlib.tflib import registry
@@ -78,11 +79,7 @@ def load_snapshot(source):
 
 def local_path(source):
     """The file behind a path, URL or gdrive:NAME; the latter two are downloaded into the cache at first use."""
-    if source.startswith(("http://", "https://", "gdrive:")):
-        from dnnlib import download  # only here: reading a local file needs no network code
-
-        return download.fetch(source)
-    return source
+    return download.fetch(source) if download.is_remote(source) else source
 
 
 def _reduce_array(array):

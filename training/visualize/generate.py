@@ -12,11 +12,11 @@ import shlex
 
 import numpy as np
 
-import ops
 from dnnlib import UsageError, UserError, atomic_output, tflib
 from dnnlib.tflib import numpy_stream
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
 from training import images, run_record
+from training.devices import open_devices
 from training.visualize import colours, movies, projection, sampling
 
 VIDEO_FPS = 16
@@ -26,7 +26,7 @@ def run(options, seeds, label, argv, perceptual=None):
     """Make the pictures of a command line.
 
     Args:
-        options: dict option name -> value (the table of generate.py).
+        options: generate.py's Options.
         seeds: list of ints, one a picture.
         label: None, a class number, or a label vector (list of floats).
         argv: the command line, for the JSON file.
@@ -35,47 +35,44 @@ def run(options, seeds, label, argv, perceptual=None):
     Raises:
         UserError: the snapshot cannot be read or does not do what is asked for.
     """
-    path = local_path(options["model"])
+    path = local_path(options.model)
     record = read_records(path)[2]
     config = sampling.snapshot_config(record)
     _check(config, options, label)
-    ratio = sampling.picture_ratio(options["ratio"], config)
-    target = None if options["project"] is None else projection.read_target(options["project"], config, ratio)
-    devices = tflib.init_tf(options["gpus"])
-    if options["gpus"] != "cpu" and devices[0].startswith("/cpu"):
-        print("no GPU: using CPU")
-    print(ops.set_implementation("auto"))
+    ratio = sampling.picture_ratio(options.ratio, config)
+    target = None if options.project is None else projection.read_target(options.project, config, ratio)
+    open_devices(options.gpus)
     with tflib.session_scope():
         sampler = sampling.Sampler(
             build_network(record, "Gs"),
             ratio=ratio,
-            truncation_psi=options["truncation_psi"],
-            batch_size=options["batch_size"],
+            truncation_psi=options.truncation_psi,
+            batch_size=options.batch_size,
             label_of=_label_source(config.c_dim, label) if config.c_dim else None,
-            noise_mode=options["noise_mode"],
+            noise_mode=options.noise_mode,
         )
         if target is not None:
             _project(sampler, target, options, perceptual, {**_record(options, path, ratio, argv), "image_loss": _loss_name(perceptual)})
             return
         files = _pictures(sampler, options, seeds)
-        if options["video"]:
-            _video(sampler, options["output_dir"], seeds, options["video_steps"])
-    _write_record({**_record(options, path, ratio, argv), "pictures": files}, options["output_dir"], "samples.json")
-    print(f"{len(seeds)} pictures in {options['output_dir']}")
+        if options.video:
+            _video(sampler, options.output_dir, seeds, options.video_steps)
+    _write_record({**_record(options, path, ratio, argv), "pictures": files}, options.output_dir, "samples.json")
+    print(f"{len(seeds)} pictures in {options.output_dir}")
 
 
 def _check(config, options, label):
     """What depends on the snapshot's configuration."""
-    if options["attention_maps"]:
+    if options.attention_maps:
         sampling.require_attention(config, "--attention-maps")
     if label is None:
         return
     if not config.c_dim:
-        raise UserError(f"--class {options['class']}: this model was trained without labels")
+        raise UserError(f"--class {options.class_}: this model was trained without labels")
     if isinstance(label, int) and not 0 <= label < config.c_dim:
         raise UsageError(f"--class {label}: this model has classes 0 to {config.c_dim - 1}")
     if isinstance(label, list) and len(label) != config.c_dim:
-        raise UsageError(f"--class {options['class']}: got {len(label)} numbers, this model's labels have {config.c_dim}")
+        raise UsageError(f"--class {options.class_}: got {len(label)} numbers, this model's labels have {config.c_dim}")
 
 
 def _label_source(width, label):
@@ -95,7 +92,7 @@ def _pictures(sampler, options, seeds):
     Returns:
         list of dicts, one a picture, for the JSON file.
     """
-    folder, with_maps = options["output_dir"], options["attention_maps"]
+    folder, with_maps = options.output_dir, options.attention_maps
     cells, files = [], []
     with sampler.bar(len(seeds), "pictures", "img") as progress:
         for part in sampler.batches(seeds, progress, sampler.maps_batch() if with_maps else None):
@@ -104,14 +101,14 @@ def _pictures(sampler, options, seeds):
             if with_maps:
                 pictures, maps = sampler.pictures_and_maps(ws, part)
                 for seed, picture, own_maps in zip(part, pictures, maps):
-                    _save_maps(folder, seed, picture, own_maps[:, -1, 0], options["blending_alpha"])
+                    _save_maps(folder, seed, picture, own_maps[:, -1, 0], options.blending_alpha)
             else:
                 pictures = sampler.pictures(ws, part)
             for seed, picture, own_label in zip(part, pictures, labels):
                 name = f"sample_{seed:06d}.png"
                 images.save_png(picture, os.path.join(folder, name))
                 files.append({"file": name, "seed": seed, **({"label": own_label.tolist()} if len(own_label) else {})})
-            if options["grid"]:
+            if options.grid:
                 cells.append(pictures)
     if cells:
         columns = int(np.ceil(np.sqrt(len(seeds))))
@@ -148,13 +145,13 @@ def _loss_name(perceptual):
 
 def _project(sampler, target, options, perceptual, record):
     """--project: the picture, its latents, its reconstruction, and how they were found."""
-    name = os.path.splitext(os.path.basename(options["project"]))[0]
+    name = os.path.splitext(os.path.basename(options.project))[0]
     print(f"image loss: {record['image_loss']}")
     distance = perceptual[1] if perceptual else None
-    found = projection.project(sampler, target, options["project_steps"], options["project_noise"], distance)
-    projection.save(found, options["output_dir"], name)
-    _write_record(record, options["output_dir"], f"{name}-projected.json")
-    print(f"distance {found.distance:.4g}; {name}-side-by-side.png and {name}-projected.npz in {options['output_dir']}")
+    found = projection.project(sampler, target, options.project_steps, options.project_noise, distance)
+    projection.save(found, options.output_dir, name)
+    _write_record(record, options.output_dir, f"{name}-projected.json")
+    print(f"distance {found.distance:.4g}; {name}-side-by-side.png and {name}-projected.npz in {options.output_dir}")
 
 
 def _record(options, snapshot, ratio, argv):
@@ -163,10 +160,10 @@ def _record(options, snapshot, ratio, argv):
         digest = hashlib.sha256(file.read()).hexdigest()
     return {
         "command": " ".join(shlex.quote(word) for word in ["generate.py", *argv]),
-        "model": options["model"],
+        "model": options.model,
         "model_sha256": digest,
-        "truncation_psi": options["truncation_psi"],
-        "noise_mode": options["noise_mode"],
+        "truncation_psi": options.truncation_psi,
+        "noise_mode": options.noise_mode,
         "ratio": ratio,
         "versions": run_record.versions(),
         "git": run_record.git_revision(),
