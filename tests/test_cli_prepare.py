@@ -1,7 +1,9 @@
-"""run_network.py --prepare: the dataset first, then whatever else is asked for."""
+"""run_network.py --prepare: the dataset first, then whatever else is asked for; what the command lines have in common."""
 
 import json
 import os
+
+import pytest
 
 from tests.cli_helpers import finish
 
@@ -24,3 +26,26 @@ def test_prepare_without_a_source_is_one_line(tmp_path):
     code, _, errors = finish("--prepare", "--dataset", "mine", "--data-dir", str(tmp_path))
     assert code == 2
     assert "--images-dir" in errors and len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("script, arguments, otherwise", [
+    ("run_network.py", ["--dataset", "absent"], "--dataset absent: there is no folder"),
+    ("generate.py", ["--model", "absent.pkl"], "--model absent.pkl: there is no such file"),
+    ("prepare_data.py", ["--task", "own", "--images-dir", "absent"], "--images-dir absent: no such file or folder"),
+])  # fmt: skip
+def test_a_ratio_may_be_a_fraction(script, arguments, otherwise):
+    for ratio, expected, message in (
+        ("188/256", 1, otherwise),
+        ("256/188", 2, "--ratio: got 1.36170212765957"),
+        ("1/0", 2, "--ratio: got '1/0', expected a number or a fraction"),
+    ):
+        code, _, errors = finish(*arguments, "--ratio", ratio, script=script)
+        assert code == expected and message in errors and len(errors.splitlines()) == 1, errors
+
+
+def test_a_fraction_is_the_ratio_stored(tmp_path):
+    command = ["--scenes", "--max-images", "2", "--resolution", "256", "--ratio", "188/256", "--data-dir", str(tmp_path)]
+    code, _, errors = finish(*command, script="prepare_data.py")
+    assert code == 0, errors
+    with open(os.path.join(str(tmp_path), "scenes", "dataset.json"), encoding="utf-8") as file:
+        assert json.load(file)["ratio"] == 0.734375
