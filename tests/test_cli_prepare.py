@@ -2,10 +2,14 @@
 
 import json
 import os
+import re
 
 import pytest
 
+import run_network
+from dataset_tool import cli
 from tests.cli_helpers import finish
+from training import command_line, presets
 
 
 def test_prepare_makes_the_dataset_once(tmp_path):
@@ -20,6 +24,19 @@ def test_prepare_makes_the_dataset_once(tmp_path):
     before = os.stat(manifest).st_mtime_ns
     assert finish(*command)[0] == 0
     assert os.stat(manifest).st_mtime_ns == before
+
+
+def test_the_help_names_what_prepare_takes(monkeypatch):
+    """Each option that the preparation is given, --dataset aside, and no other."""
+    prepared = []
+    monkeypatch.setattr(cli, "prepare", prepared.append)
+    given = {"data_dir": "there", "ratio": 0.5, "resolution": 32, "train_images_num": 7, "images_dir": "photos"}
+    run_network._prepare(command_line.Options(dataset="mine", **given))
+    changed = {name: value for name, value in vars(prepared[0]).items() if value != getattr(cli.Options(), name)}
+    assert changed == {"task": "mine", "data_dir": "there", "ratio": 0.5, "resolution": 32, "max_images": 7, "images_dir": "photos"}
+    (row,) = (option for option in presets.OPTIONS if option.name == "prepare")
+    flags = {option.flag for option in presets.OPTIONS if option.name in given}
+    assert set(re.findall(r"--[a-z-]+", row.help)) == flags
 
 
 def test_prepare_without_a_source_is_one_line(tmp_path):
