@@ -233,11 +233,10 @@ def _prepare(options):
     """--prepare: make the dataset with those options of prepare_data.py that this command has too."""
     from dataset_tool import cli
 
-    shared = {"--data-dir": options.data_dir, "--ratio": options.ratio, "--resolution": options.resolution,
-              "--max-images": options.train_images_num, "--images-dir": options.images_dir}  # fmt: skip
-    words = [str(word) for pair in shared.items() if pair[1] is not None for word in pair]
+    wanted = cli.options_for(options.dataset, data_dir=options.data_dir, ratio=options.ratio, resolution=options.resolution,
+                             max_images=options.train_images_num, images_dir=options.images_dir)  # fmt: skip
     try:
-        cli.prepare(cli.options_for(options.dataset, words))
+        cli.prepare(wanted)
     except UsageError as error:
         raise UsageError(f"--prepare: {error} (prepare_data.py has more options)") from error
 

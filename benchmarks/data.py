@@ -61,8 +61,7 @@ def prepare_rate(folder, images_dir, count):
     shutil.rmtree(os.path.join(folder, "own"), ignore_errors=True)
     start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
-        arguments = ["--data-dir", folder, "--images-dir", images_dir, "--format", "jpg", "--resolution", str(STORED_SIZE)]
-        cli.prepare(cli.options_for("own", [*arguments, "--max-images", str(count)]))
+        cli.prepare(cli.options_for("own", data_dir=folder, images_dir=images_dir, format="jpg", resolution=STORED_SIZE, max_images=count))
     return count / (time.perf_counter() - start)
 
 

@@ -9,8 +9,8 @@ import tarfile
 import zipfile
 import zlib
 
-from dataset_tool.writer import check_space
 from dnnlib import UserError
+from dnnlib.files import check_space
 
 _BLOCK = 1 << 20
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from dataset_tool import archives, sources
 from dataset_tool.source_arrays import cifar10_source
 from dataset_tool.source_databases import lmdb_source, records_source
-from dataset_tool.writer import check_space
 from dnnlib import UserError, download
+from dnnlib.files import check_space
 
 
 @dataclass(frozen=True)
@@ -82,12 +82,12 @@ def _download(published, folder, mirror):
 def _open(path, folder, entry):
     """The Source of a downloaded file: records themselves, or what its archive holds."""
     if ".tfrecords" in os.path.basename(path):
-        link = f"{path}.folder"      # records are opened by folder, and other downloads are not to be seen
-        os.makedirs(link, exist_ok=True)
-        target = os.path.join(link, os.path.basename(path))
+        shown = f"{path}.folder"     # records are opened by folder, and other downloads are not to be seen
+        os.makedirs(shown, exist_ok=True)
+        target = os.path.join(shown, os.path.basename(path))
         if not os.path.exists(target):
             os.link(path, target)
-        return records_source(link, entry.ratio)
+        return records_source(shown, entry.ratio)
     unpacked = f"{path}.unpacked"
     archives.unpack(path, unpacked)
     root = os.path.join(unpacked, folder)

@@ -2,91 +2,67 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import os
 
 from dataset_tool import check, labels, pictures, sources, writer
 from dataset_tool.catalog import CATALOG
 from dataset_tool.formats import FORMATS
 from dnnlib import UsageError
+from training import command_line
 from training.manifest import load_labels
+from training.presets import Option
 
 SCENES_COUNT, SCENES_RESOLUTION = 10000, 64
-
-
-def add_options(parser):
-    """Add every option of the preparation to an argparse parser."""
-    add = parser.add_argument
-    add("--data-dir", default="datasets", metavar="DIR", help="folder of the datasets (%(default)s)")
-    for name, entry in CATALOG.items():
-        add(f"--{name}", action="store_true", help=f"prepare {name}: {entry.help}")
-    add("--scenes", action="store_true", help=f"draw procedural scenes, {SCENES_COUNT} of {SCENES_RESOLUTION} pixels unless told otherwise")
-    add("--task", metavar="NAME", help="prepare your own pictures as dataset NAME (with --scenes: its name)")
-    add("--images-dir", metavar="PATH", help="where they are: a folder, or the file or database of the format")
-    add("--format", choices=sorted(FORMATS), default="png", help="their format (%(default)s)")
-    add("--ratio", type=_ratio, metavar="R", help="height / width to crop to, above 0, up to 1 (the catalog's, else 1)")
-    add("--resolution", type=_power_of_two, metavar="N", help="width of the stored squares, a power of two (256, or the format's own)")
-    add("--channels", type=int, choices=sorted(pictures.MODES), default=3, help="1 gray, 3 RGB, 4 RGB with alpha (%(default)s)")
-    add("--max-images", type=_positive, metavar="N", help="only the first N pictures; the number of scenes")
-    add("--shards-num", type=_positive, metavar="N", help="record files (the catalog's, else 1 for every 20,000 pictures)")
-    add("--labels", metavar="WHAT", help=f"{labels.ACCEPTED} (the source's own if it has any)")
-    add("--encoding", choices=pictures.ENCODINGS, default="png", help="png, raw for older readers, jpeg is lossy (%(default)s)")
-    add("--num-workers", type=_positive, default=os.cpu_count() or 1, metavar="N", help="processes that convert (one a core)")
-    add("--allow-skips", action="store_true", help="go on when more than 1 %% of the pictures cannot be used")
-    add("--key", metavar="NAME", help="hdf5: the array of the pictures; tfds: the feature (the only one that fits)")
-    add("--masks", action="store_true", help="with --scenes: store which object every pixel shows")
-    add("--seed", type=_natural, default=0, metavar="N", help="with --scenes: another seed, other scenes (%(default)s)")
-    add("--originals", action="store_true", help="with --clevr: the 18 GB of original images instead of the 6 GB of records")
-    add("--mirror", metavar="URL", help="take the catalog's files, by their names, from another server")
-    add("--check", metavar="DIR", help="only report on the pictures in DIR: sizes, modes, unusable files")
-    add("--debug", action="store_true", help="show a traceback of errors")
-
-
-class _Parser(argparse.ArgumentParser):
-    """Mistakes are one line, without the usage."""
-
-    def error(self, message):
-        raise UsageError(message)
-
-
-def _integer(text, accepted, holds):
-    try:
-        value = int(text)
-    except ValueError:
-        value = None
-    if value is None or not holds(value):
-        raise argparse.ArgumentTypeError(f"{text}; accepted: {accepted}")
-    return value
-
-
-def _positive(text):
-    return _integer(text, "1 or more", lambda value: value >= 1)
-
-
-def _natural(text):
-    return _integer(text, "0 or more", lambda value: value >= 0)
-
-
-def _power_of_two(text):
-    return _integer(text, "a power of two, 4 to 4096", lambda value: 4 <= value <= 4096 and value & (value - 1) == 0)
-
-
-def _ratio(text):
-    try:
-        numerator, _, denominator = text.partition("/")
-        value = float(numerator) / float(denominator or 1)
-    except (ValueError, ZeroDivisionError):
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}; accepted: height / width above 0, up to 1, also as 188/256")
-    return value
+DESCRIPTION = "Prepare datasets: download, convert and check pictures."
+OPTION_GROUPS = (
+    ("What to prepare", (
+        *(Option(name, bool, False, f"prepare {name}: {entry.help}") for name, entry in CATALOG.items()),
+        Option("scenes", bool, False, f"draw procedural scenes, {SCENES_COUNT} of {SCENES_RESOLUTION} pixels unless told otherwise"),
+        Option("task", str, None, "prepare your own pictures as the dataset of this name (with --scenes: its name)"),
+        Option("check", str, None, "only report on the pictures in this folder: sizes, modes, unusable files"),
+        Option("data_dir", str, "datasets", "folder of the datasets"),
+    )),
+    ("Your own pictures", (
+        Option("images_dir", str, None, "where they are: a folder, or the file or database of the format"),
+        Option("format", str, "png", "their format", choices=tuple(sorted(FORMATS))),
+        Option("key", str, None, "hdf5: name of the array of the pictures; tfds: of the feature (default: the only one that fits)"),
+    )),
+    ("Form of the dataset", (
+        Option("ratio", float, None, "height / width to crop to, such as 0.7 or 188/256 (default: the catalog's, else 1)", low=0.01,
+               high=1),
+        Option("resolution", int, None, "width of the stored squares, a power of two (default: 256, or the format's own)", low=4, high=4096,
+               power_of_two=True),
+        Option("channels", int, 3, "1 gray, 3 RGB, 4 RGB with alpha", choices=tuple(sorted(pictures.MODES))),
+        Option("max_images", int, None, "only the first N pictures; with --scenes: draw N (default: all)", low=1),
+        Option("shards_num", int, None, "record files (default: the catalog's, else 1 for every 20,000 pictures)", low=1),
+        Option("labels", str, None, f"{labels.ACCEPTED} (default: the source's own if it has any)"),
+        Option("encoding", str, "png", "of the pictures: raw for older readers, jpeg is lossy", choices=pictures.ENCODINGS),
+    )),
+    ("Scenes and catalog", (
+        Option("masks", bool, False, "with --scenes: store which object every pixel shows"),
+        Option("seed", int, 0, "with --scenes: another seed, other scenes", low=0),
+        Option("originals", bool, False, "with --clevr: the 18 GB of original images instead of the 6 GB of records"),
+        Option("mirror", str, None, "URL of another server to take the catalog's files from, by their names"),
+    )),
+    ("Work", (
+        Option("num_workers", int, None, "processes that convert (default: one a core)", low=1),
+        Option("allow_skips", bool, False, "go on when more than 1 % of the pictures cannot be used"),
+        Option("debug", bool, False, "show the traceback of an error"),
+    )),
+)  # fmt: skip
+OPTIONS = {option.name: option for _, rows in OPTION_GROUPS for option in rows}
+_FIELDS = [(option.name, option.kind, dataclasses.field(default=option.default)) for option in OPTIONS.values()]
+Options = dataclasses.make_dataclass("Options", _FIELDS, frozen=True)
+Options.__doc__ = "Every option of prepare_data.py; one field a row of OPTION_GROUPS."
 
 
 def main(argv):
     """Prepare what the arguments ask for. Returns the exit code."""
-    parser = _Parser(prog="prepare_data.py", description="Prepare datasets: download, convert and check pictures.")
-    add_options(parser)
-    options = parser.parse_args(argv)
+    given = vars(command_line.build_parser("prepare_data.py", DESCRIPTION, OPTION_GROUPS).parse_args(argv))
+    for name, value in given.items():
+        command_line.check_value(OPTIONS[name], value)
+    options = Options(**given)
     if options.check:
         form = pictures.Form(options.resolution or sources.Source.default_resolution, options.channels, options.ratio or 1.0)
         return check.report(options.check, form)
@@ -94,27 +70,25 @@ def main(argv):
     return 0
 
 
-def options_for(dataset, argv):
+def options_for(dataset, **given):
     """The options of preparing a dataset by name: one of the catalog, `scenes`, or else a --task of that name.
 
     Args:
         dataset: its name.
-        argv: list of further arguments (--data-dir, --images-dir, ...).
+        given: further options (data_dir, images_dir, ...); None is the default.
 
     Returns:
-        The namespace for `prepare`.
+        The Options for `prepare`.
     """
-    parser = _Parser(prog="--prepare")
-    add_options(parser)
-    named = [f"--{dataset}"] if dataset in CATALOG or dataset == "scenes" else ["--task", dataset]
-    return parser.parse_args([*named, *argv])
+    named = {dataset: True} if dataset in CATALOG or dataset == "scenes" else {"task": dataset}
+    return Options(**named, **{name: value for name, value in given.items() if value is not None})
 
 
 def prepare(options):
     """Prepare the datasets that the options ask for.
 
     Args:
-        options: namespace with every option of `add_options`.
+        options: the Options.
 
     Returns:
         List of their Manifests.
@@ -183,7 +157,8 @@ def _write(name, source, options, ratio=1.0, shards=None):
     plan = writer.Plan(name, form, shards, count, source.description, source.identity, described)
     for note in source.notes:
         print(note)
-    manifest, was_there = writer.write_dataset(options.data_dir, plan, source, options.num_workers, options.allow_skips)
+    manifest, was_there = writer.write_dataset(options.data_dir, plan, source, options.num_workers or os.cpu_count() or 1,
+                                               options.allow_skips)
     _print_summary(options.data_dir, manifest, was_there)
     if attached is None and source.subfolders > 1:
         print(f"  the names of the {source.subfolders} sub-folders are not used; --labels folders makes them labels")

@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import re
-from collections import Counter
 
 import numpy as np
 
@@ -41,23 +40,28 @@ def attach(source, spec):
 
 
 def _read(source, spec):
-    names = [source.name(entry) for entry in source.iterate(0, source.count)]
     if spec == "folders":
-        return from_classes([[os.path.dirname(name)] for name in _in_folders(names)])
+        return from_classes([[os.path.dirname(name)] for name in _in_folders(_names(source))])
     extension = os.path.splitext(spec)[1].lower()
     readers = {".csv": _read_csv, ".json": _read_json}
     if extension not in (*readers, ".npy"):
         raise UsageError(f"--labels {spec}: accepted: {ACCEPTED}")
     if not os.path.isfile(spec):
         raise UserError(f"--labels {spec}: no such file")
+    names = [] if extension == ".npy" else _names(source)
+    paths = [os.path.abspath(os.path.join(source.root, name)) for name in names]
     try:
         if extension == ".npy":
             return from_array(np.load(spec, allow_pickle=False), source.count)
-        paths = [os.path.abspath(os.path.join(source.root, name)) for name in names]
         table, columns = readers[extension](spec, paths)
         return _from_rows(_match(names, paths, table), columns)
     except (ValueError, KeyError, TypeError, IndexError, EOFError) as error:
         raise UserError(f"--labels {spec}: {error}") from error
+
+
+def _names(source):
+    """What every picture is called: some sources read all of their pictures to tell."""
+    return [source.name(entry) for entry in source.iterate(0, source.count)]
 
 
 def _in_folders(names):
@@ -124,12 +128,10 @@ def _table(pairs):
 
 
 def _match(names, paths, table):
-    """Rows of the table in the order of the pictures: names, what they are called in messages, and their absolute paths."""
-    ends, served, missing = _ends(table), {}, []
-    keys = [_find(path, ends) for path in paths]
-    if None in keys:
-        keys = _find_elsewhere(keys, paths, table)
-    for name, key in zip(names, keys):
+    """Rows of the table in the order of the pictures: their names, relative to the source's folder, and their absolute paths."""
+    ends, owners, served, missing = _ends(table), _owners(table), {}, []
+    for name, path in zip(names, paths):
+        key = _find(name, path, ends, owners)
         if key is None:
             missing.append(name)
         elif key in served:
@@ -137,7 +139,7 @@ def _match(names, paths, table):
         else:
             served[key] = name
     if missing:
-        raise ValueError(f"no label for {len(missing)} of {len(names)} pictures, first {missing[0]}")
+        raise ValueError(f"no label for {len(missing)} of {len(names)} pictures, first {missing[0]}; {_alike(missing[0], table)}")
     return [table[key] for key in served]
 
 
@@ -150,9 +152,25 @@ def _ends(keys):
     return {**ends, **{key: key for key in keys}}
 
 
-def _find(path, ends):
-    """The key of the longest part of a path, from its end and of whole names, that is in `ends`; the extension may differ or be missing."""
-    return next((ends[tail] for tail in _tails(path) if ends.get(tail) is not None), None)
+def _owners(keys):
+    """What a key may end in -> the key, or None where several end in it."""
+    owners = {}
+    for key in keys:
+        for tail in _tails(key):
+            owners[tail] = key if owners.get(tail, key) == key else None
+    return owners
+
+
+def _find(name, path, ends, owners):
+    """The key of a picture: one of the two paths ends in the other, and the picture's counts from the source's folder on.
+
+    Ends are of whole names, the longest first; the extension may differ or be missing.
+    """
+    for tail in _tails(path):
+        key = ends.get(tail) or (owners.get(tail) if tail.count("/") >= name.count("/") else None)
+        if key is not None:
+            return key
+    return None
 
 
 def _tails(path):
@@ -164,21 +182,11 @@ def _tails(path):
         yield os.path.splitext(end)[0]
 
 
-def _find_elsewhere(keys, paths, table):
-    """Keys of pictures, each None replaced by the key with the longest common tail, if no other key and no other picture has that."""
-    here = {os.path.dirname(key) for key in keys if key is not None}     # of these folders the table names other pictures
-    owners = {}
-    for key in table:
-        for tail in _tails(key):
-            owners[tail] = key if owners.get(tail, key) == key else None
-    shared = Counter(tail for path in paths for tail in set(_tails(path)) if tail in owners)
-
-    def find(path):
-        tail = next((tail for tail in _tails(path) if tail in owners), None)
-        key = owners.get(tail)
-        return key if key is not None and shared[tail] == 1 and os.path.dirname(key) not in here else None
-
-    return [find(path) if key is None else key for key, path in zip(keys, paths)]
+def _alike(name, table):
+    """What the table has in place of a picture's row, for the message: the rows of files called like it, else the first ones."""
+    stem = os.path.splitext(os.path.basename(name))[0]
+    rows = [key for key in table if os.path.splitext(os.path.basename(key))[0] == stem] or list(table)
+    return f"the table has {', '.join(rows[:3]) or 'no row'}{', ...' if len(rows) > 3 else ''}"
 
 
 def _from_rows(rows, columns):

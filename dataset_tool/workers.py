@@ -21,6 +21,7 @@ from dnnlib import UserError, records
 
 CHUNK = 16              # pictures a task: large enough to hide its cost, small enough to share evenly
 TASKS_AHEAD = 4         # tasks a worker: bounds the memory
+_work = ()              # in a worker process: what `convert` takes besides the entry
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from dataset_tool import pictures
 from dataset_tool.workers import convert_all
 from dnnlib import UserError, atomic_output, records
+from dnnlib.files import check_space
 from training import manifest as manifests
 
 TOOL_VERSION = "1"
@@ -68,20 +69,6 @@ class ShardRecord:
 def free_space_needed(form, count):
     """Estimated bytes of a dataset of `count` pictures."""
     return int(count * (form.channels * form.resolution ** 2 * form.ratio * _BYTES_PER_VALUE[form.encoding] + 1000))
-
-
-def check_space(folder, needed, what):
-    """Raise UserError unless the file system of `folder` (or of its nearest existing parent) has `needed` bytes free."""
-    folder = os.path.abspath(folder)
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(f"{folder}: {what} needs about {_bytes(needed)}, {_bytes(free)} are free")
-
-
-def _bytes(number):
-    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
 
 
 def write_dataset(data_dir, plan, source, num_workers=1, allow_skips=False):

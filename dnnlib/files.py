@@ -1,8 +1,11 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and the space for them."""
 
 import contextlib
 import os
+import shutil
 import tempfile
+
+from dnnlib.errors import UserError
 
 PARTIAL = ".partial"  # how the temporary files' names end; they begin with a dot
 
@@ -53,3 +56,17 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def check_space(folder, needed, what):
+    """Raise UserError unless the file system of `folder` (or of its nearest existing parent) has `needed` bytes free."""
+    folder = os.path.abspath(folder)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise UserError(f"{folder}: {what} needs about {_bytes(needed)}, {_bytes(free)} are free")
+
+
+def _bytes(number):
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"

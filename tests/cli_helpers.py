@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 import numpy as np
-import tensorflow.compat.v1 as tf
+
+from tests.dataset_helpers import write_old_dataset
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SMALL = [
@@ -17,21 +18,16 @@ SMALL = [
 
 
 def write_raw_dataset(folder, name="blobs", resolution=16, count=96):
-    """A dataset as older tools wrote it: raw tfrecords without a manifest. Coloured blobs on gray."""
+    """Coloured blobs on gray as older tools wrote them: raw tfrecords without a manifest. Returns the dataset's folder."""
     rng = np.random.RandomState(0)
     path = os.path.join(str(folder), name)
-    os.makedirs(path)
     rows, columns = np.mgrid[:resolution, :resolution]
-    with tf.python_io.TFRecordWriter(os.path.join(path, f"{name}-r{int(np.log2(resolution)):02d}.tfrecords1of1")) as writer:
-        for _ in range(count):
-            y, x, size = rng.uniform(0.2, 0.8, size=3) * resolution * [1, 1, 0.4]
-            inside = np.hypot(rows - y, columns - x) < size
-            picture = np.where(inside, rng.randint(256, size=[3, 1, 1]), 128).astype(np.uint8)
-            features = {
-                "shape": tf.train.Feature(int64_list=tf.train.Int64List(value=picture.shape)),
-                "data": tf.train.Feature(bytes_list=tf.train.BytesList(value=[picture.tobytes()])),
-            }
-            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+    pictures = []
+    for _ in range(count):
+        y, x, size = rng.uniform(0.2, 0.8, size=3) * resolution * [1, 1, 0.4]
+        inside = np.hypot(rows - y, columns - x) < size
+        pictures.append(np.where(inside, rng.randint(256, size=[3, 1, 1]), 128).astype(np.uint8))
+    write_old_dataset(path, name, np.stack(pictures))
     return path
 
 

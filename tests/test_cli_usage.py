@@ -40,6 +40,11 @@ def test_bool_flags_take_an_optional_value():
     assert resolved("--train --style 0 --eval").train is True
 
 
+def test_numbers_may_be_fractions():
+    assert resolved("--ratio 188/256").ratio == 0.734375
+    assert resolved("--gamma=1/8 --ratio 0.5").gamma == 0.125
+
+
 def test_older_spellings():
     assert resolved("--minibatch-size 8").batch_gpu == 8
     assert resolved("--mapping_ltnt2ltnt").mapping_ltnt2ltnt is True
@@ -140,7 +145,10 @@ def test_stored_options_lie_below_what_is_given():
     ("--train --batch-size 24 --batch-gpu 6", "--batch-gpu 6: expected a multiple of 4, or less"),
     ("--dry-run --batch-size 12 --gpus 0,1", "--batch-gpu 4 x 2"),
     ("--last-snapshots 0", "--last-snapshots"),
-    ("--resolution 100", "--resolution: got 100"),
+    ("--ratio 3/4/5", "--ratio: got '3/4/5', expected a number or a fraction"),
+    ("--ratio 3/", "--ratio: got '3/', expected a number or a fraction"),
+    ("--batch-size 8/2", "--batch-size: got '8/2', expected an integer"),
+    ("--resolution 100", "--resolution: got 100, expected a power of two, from 8 to 4096"),
     ("--precision mixed --baseline ViTGAN", "--precision mixed: ViTGAN"),
 ])  # fmt: skip
 def test_refused(text, message):

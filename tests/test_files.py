@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dnnlib import UserError, atomic_output, run_main
+from dnnlib.files import check_space
 
 
 def failing(path, error):
@@ -62,3 +63,11 @@ def test_a_folder_in_the_place_of_a_file(tmp_path, capsys):
     assert run_main(main, []) == 1
     assert capsys.readouterr().err == f"error: {tmp_path / 'file.npy'}: Is a directory\n"
     assert os.listdir(str(tmp_path)) == ["file.npy"]
+
+
+def test_too_little_space_is_said_of_the_folder_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 2.5e6}) if path == str(tmp_path) else None)
+    check_space(str(tmp_path / "new" / "below"), 2.5e6, "the file")
+    with pytest.raises(UserError) as caught:
+        check_space(str(tmp_path / "new" / "below"), 3e9, "the file")
+    assert str(caught.value) == f"{tmp_path}: the file needs about 3.0 GB, 2.5 MB are free"

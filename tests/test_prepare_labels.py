@@ -5,6 +5,8 @@ import json
 import numpy as np
 import pytest
 
+from dataset_tool import labels
+from dataset_tool.sources import Source
 from tests.dataset_helpers import error_line, noise, prepare, write_pngs
 from training.dataset import Dataset
 
@@ -55,7 +57,7 @@ def test_without_labels_it_is_said(run):
          [[0.5, 2], [1, 1], [0, 3], [5, 0]], "continuous"),
         ("file,2019,2020\n1,0.5,2\n2,1,1\n1b,0,3\n2b,5,0\n", ["2019", "2020"], [[0.5, 2], [1, 1], [0, 3], [5, 0]], "continuous"),
         ("gone.png,7,8\n1.png,0.5,2\n2.png,1,1\n1b.png,0,3\n2b.png,5,0\n", ["0", "1"], [[0.5, 2], [1, 1], [0, 3], [5, 0]], "continuous"),
-        ("train/cat/1.png,red\n/other/machine/cat/2.png,blue\n../dog/1b.jpg,red\nval/2b,blue\n", ["blue", "red"], [1, 0, 1, 0], "one-hot"),
+        ("train/cat/1.png,red\n/old/place/cat/2.png,blue\n../dog/1b.jpg,red\nin/dog/2b,blue\n", ["blue", "red"], [1, 0, 1, 0], "one-hot"),
         ("file,age\n1,0.5\n2,2.5\n1b,3\n2b,4\n", ["age"], [[0.5], [2.5], [3], [4]], "continuous"),
     ],
 )
@@ -93,9 +95,11 @@ def test_npy(run, tmp_path, values, names):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("a.csv", "1,0\n2,1\n1b,2\n", "no label for 1 of 4 pictures, first dog/2b.png"),
+        ("a.csv", "1,0\n2,1\n1b,2\n", "no label for 1 of 4 pictures, first dog/2b.png; the table has 1, 2, 1b"),
         ("a.csv", "file,a,b\n1,0,1\n2,1\n", "line of 2 has 2 columns, the others 3"),
-        ("a.csv", "cat/1.png,0\ncat/2.png,0\ndog/1b.png,1\ncat/2b.png,0\n", "no label for 1 of 4 pictures, first dog/2b.png"),
+        ("a.csv", "cat/1.png,0\ncat/2.png,0\ndog/1b.png,1\ncat/2b.png,0\n",
+         "no label for 1 of 4 pictures, first dog/2b.png; the table has cat/2b.png"),
+        ("a.json", "{}", "no label for 4 of 4 pictures, first cat/1.png; the table has no row"),
         ("a.csv", "1,0\n2,1\n1b,2\n2b,3\n1,1\n", "two different labels for 1"),
         ("a.csv", "1,\n2,\n1b,\n2b,\n", "every label is empty"),
         ("a.json", '{"1": null, "2": "b", "1b": "a", "2b": "a"}', "label null; accepted: texts and numbers"),
@@ -139,16 +143,41 @@ def test_a_name_is_not_enough_where_pictures_share_it(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "rows, missing",
+    "rows, missing, there",
     [
-        (["train/cat/1.png", "val/cat/1.png", "far/cat/2.png", "far/dog/1b.png", "far/dog/2b.png"], "cat/1.png"),
-        (["cat/2.png", "cat/1b.png", "far/cat/1.png", "far/dog/2b.png"], "dog/1b.png"),
+        (["train/cat/1.png", "val/cat/1.png", "far/cat/2.png", "far/dog/1b.png", "far/dog/2b.png"], "cat/1.png",
+         "train/cat/1.png, val/cat/1.png"),
+        (["cat/2.png", "cat/1b.png", "far/cat/1.png", "far/dog/2b.png"], "dog/1b.png", "cat/1b.png"),
+        (["cat/1.png", "bird/2.png", "dog/1b.png", "dog/2b.png"], "cat/2.png", "bird/2.png"),
+        (["cat/1.png", "/old/place/bird/2.png", "dog/1b.png", "dog/2b.png"], "cat/2.png", "/old/place/bird/2.png"),
+        (["cat/1", "concat/2", "dog/1b", "dog/2b"], "cat/2.png", "concat/2"),
     ],
-)
-def test_rows_that_begin_elsewhere_must_tell_the_pictures_apart(run, tmp_path, rows, missing):
-    """Not two rows that end alike, nor the row of another folder from which other rows fit."""
+)  # fmt: skip
+def test_a_row_of_another_folder_is_of_another_picture(run, tmp_path, rows, missing, there):
+    """Nor is a row taken where two end in the picture's path."""
     code, line = run(_write(tmp_path, "a.csv", "".join(f"{row},0\n" for row in rows)))
-    assert code == 1 and f"no label for 1 of 4 pictures, first {missing}" in line
+    assert code == 1 and line.endswith(f"no label for 1 of 4 pictures, first {missing}; the table has {there}")
+
+
+def test_rows_of_another_place(tmp_path, capsys):
+    """What precedes the pictures' folder may differ; of two rows that end alike the one that has more of the picture's path is taken."""
+    write_pngs(tmp_path / "photos", noise(2, 8), ["1.png", "2.png"])
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "photos", "--resolution", 8, "--labels"]
+    table = _write(tmp_path, "a.csv", "/old/photos/1.png,1\n/old/drawings/1.png,0\n/old/elsewhere/2.png,2\n")
+    code, _, err = prepare(capsys, *arguments, table)
+    assert code == 0, err
+    assert Dataset(str(tmp_path / "own")).labels.argmax(1).tolist() == [1, 2]
+
+
+def test_an_array_of_labels_needs_no_names(tmp_path):
+    """A source that reads all of its pictures to name them is not asked to."""
+    np.save(str(tmp_path / "labels.npy"), np.array([1, 0]))
+
+    def entries():
+        raise AssertionError("the source is read")
+
+    attached = labels.attach(Source("pictures", None, entries, 2, ""), str(tmp_path / "labels.npy"))
+    np.testing.assert_array_equal(attached.values, [[0, 1], [1, 0]])
 
 
 def test_folders_and_source_need_something_to_take_labels_from(run, tmp_path):

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from dataset_tool import cli
 from dataset_tool.writer import ranges_of
 from tests.conftest import ROOT
 from tests.dataset_helpers import error_line, folder_bytes, noise, prepare, prepare_process, write_pngs
@@ -141,22 +142,45 @@ def test_memory_stays_flat(tmp_path):
         (["--task", "a/b", "--images-dir", "x"], "--task a/b: accepted: a name"),
         (["--scenes", "--images-dir", "x"], "--images-dir"),
         (["--ffhq", "--masks"], "--masks: only with --scenes"),
-        (["--scenes", "--encoding", "gif"], "argument --encoding: invalid choice: 'gif'"),
-        (["--scenes", "--resolution", "100"], "argument --resolution: 100; accepted: a power of two"),
-        (["--scenes", "--ratio", "1.5"], "argument --ratio: 1.5; accepted: height / width"),
-        (["--scenes", "--max-images", "0"], "argument --max-images: 0; accepted: 1 or more"),
+        (["--scenes", "--encoding", "gif"], "--encoding: got 'gif', expected one of png, raw, jpeg"),
+        (["--scenes", "--channels", "2"], "--channels: got 2, expected one of 1, 3, 4"),
+        (["--scenes", "--resolution", "100"], "--resolution: got 100, expected a power of two, from 4 to 4096"),
+        (["--scenes", "--resolution", "2"], "--resolution: got 2, expected a power of two, from 4 to 4096"),
+        (["--scenes", "--max-images", "0"], "--max-images: got 0, expected at least 1"),
+        (["--scenes", "--max-images", "many"], "--max-images: got 'many', expected an integer"),
+        (["--scenes", "--seed", "-1"], "--seed: got -1, expected at least 0"),
+        (["--scenes", "--masks", "maybe"], "--masks: got 'maybe', expected True or False"),
+        (["--scenes", "False"], "nothing to prepare"),
+        (["--ffhq", "--masks", "True"], "--masks: only with --scenes"),
         (["--scenes", "--max-images", "4", "--shards-num", "5"], "--shards-num 5: accepted: 1 to the number of pictures, 4"),
         (["--scenes", "--encoding", "jpeg", "--channels", "4"], "--encoding jpeg"),
         (["--scenes", "--format", "jpg"], "--format: only with pictures of your own (--task)"),
         (["--task", "own", "--images-dir", "x", "--key", "a"], "--key: only with --format hdf5 or tfds"),
         (["--task", "own", "--images-dir", "x", "--seed", "3"], "--seed: only with --scenes"),
         (["--task", "own", "--images-dir", "x", "--mirror", "http://x"], "--mirror: only with a dataset of the catalog"),
-        (["--sceens"], "unrecognized arguments: --sceens"),
+        (["--sceens"], "unrecognized arguments: --sceens (did you mean --scenes?)"),
+        (["--scenes", "--m", "4"], "ambiguous option: --m"),
     ],
 )
 def test_wrong_command_lines(tmp_path, capsys, arguments, message):
     code, _, err = prepare(capsys, "--data-dir", tmp_path, *arguments)
     assert code == 2 and message in error_line(err)
+
+
+def test_flags_with_values_and_abbreviations(tmp_path, capsys):
+    code, _, err = prepare(capsys, "--data-dir", tmp_path, "--scenes", "--masks", "True", "--max", 3, "--resol=16", "--cifar10", "no")
+    assert code == 0, err
+    dataset = Dataset(str(tmp_path / "scenes"))
+    assert (dataset.count, dataset.resolution, dataset.has_masks) == (3, 16, True)
+
+
+def test_options_by_name():
+    """What --prepare and programs say: the catalog and the scenes by their names, others are tasks; no unknown option."""
+    assert cli.options_for("clevr", max_images=3).clevr and cli.options_for("scenes").scenes
+    own = cli.options_for("own", images_dir="photos", ratio=None)
+    assert (own.task, own.images_dir, own.ratio, own.data_dir, own.scenes) == ("own", "photos", None, "datasets", False)
+    with pytest.raises(TypeError, match="image_dir"):
+        cli.options_for("own", image_dir="photos")
 
 
 def test_exit_codes_and_help_of_the_process(tmp_path):
@@ -166,7 +190,13 @@ def test_exit_codes_and_help_of_the_process(tmp_path):
     done = prepare_process("--scenes", "--max-images", 2, "--data-dir", tmp_path / "file" / "below")
     assert done.returncode == 1 and "--data-dir" in error_line(done.stderr)
     done = prepare_process("--help")
-    assert done.returncode == 0 and "--bedrooms" in done.stdout and "43 GB" in " ".join(done.stdout.split())
+    assert done.returncode == 0 and "43 GB" in " ".join(done.stdout.split())
+    assert all(option.flag in done.stdout for option in cli.OPTIONS.values())
+
+
+def test_the_options_need_no_tensorflow():
+    program = "import sys; from dataset_tool import cli; cli.options_for('scenes'); assert 'tensorflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 def test_too_little_space_is_seen_before_starting(tmp_path, capsys, monkeypatch):

@@ -52,12 +52,13 @@ def _parse_bool(text):
 
 
 def _parse_number(kind):
-    word = {int: "an integer", float: "a number"}[kind]
+    word = {int: "an integer", float: "a number or a fraction"}[kind]
 
     def parse(text):
+        numerator, slash, denominator = text.partition("/") if kind is float else (text, "", "")
         try:
-            value = kind(text)
-        except ValueError:
+            value = kind(numerator) / kind(denominator) if slash else kind(numerator)
+        except (ValueError, ZeroDivisionError):
             raise argparse.ArgumentTypeError(f"got {text!r}, expected {word}") from None
         if not math.isfinite(value):
             raise argparse.ArgumentTypeError(f"got {text!r}, expected {word}")
@@ -77,7 +78,8 @@ _METAVAR = {bool: "BOOL", int: "N", float: "X", str: "TEXT", list: "A,B"}
 def _help_text(option):
     parts = [option.help]
     if option.choices:
-        parts.append("one of " + ", ".join(option.choices) if option.kind is not list else "of " + ", ".join(option.choices))
+        choices = ", ".join(map(str, option.choices))
+        parts.append(f"of {choices}" if option.kind is list else f"one of {choices}")
     if option.default is not None:
         default = ",".join(option.default) if option.kind is list else option.default
         parts.append(f"default: {default}")
@@ -131,10 +133,11 @@ def check_value(option, value):
         return
     for member in value if option.kind is list else (value,):
         if option.choices and member not in option.choices:
-            raise UsageError(f"{option.flag}: got {member!r}, expected one of {', '.join(option.choices)}")
-    if (option.low is not None and value < option.low) or (option.high is not None and value > option.high):
+            raise UsageError(f"{option.flag}: got {member!r}, expected one of {', '.join(map(str, option.choices))}")
+    outside = (option.low is not None and value < option.low) or (option.high is not None and value > option.high)
+    if outside or (option.power_of_two and value & (value - 1)):
         bounds = f"at least {option.low:g}" if option.high is None else f"from {option.low:g} to {option.high:g}"
-        raise UsageError(f"{option.flag}: got {value}, expected {bounds}")
+        raise UsageError(f"{option.flag}: got {value}, expected {'a power of two, ' if option.power_of_two else ''}{bounds}")
 
 
 def check_gpus(text):
@@ -246,8 +249,6 @@ def _check_combinations(options):
         raise UsageError("--precision mixed: ViTGAN computes in fp32")
     if o.augment == "none" and (o.bcr_real or o.bcr_fake):
         raise UsageError("--bcr-real and --bcr-fake: consistency under augmentation needs --augment diffaug")
-    if o.resolution is not None and o.resolution & (o.resolution - 1):
-        raise UsageError(f"--resolution: got {o.resolution}, expected a power of two")
     if o.images_dir and not o.prepare and (o.train or not o.eval):
         raise UsageError(f"--images-dir {o.images_dir}: expected with --eval and without --train, or with --prepare")
     if o.last_snapshots == 0:
@@ -278,7 +279,8 @@ def options_document():
         "",
         DESCRIPTION,
         "",
-        "A BOOL flag takes an optional value (`--style`, `--style False`). A flag given explicitly wins over a preset, in any spelling.",
+        "A BOOL flag takes an optional value (`--style`, `--style False`), a number may be a fraction (`--ratio 188/256`).",
+        "A flag given explicitly wins over a preset, in any spelling.",
         "This page is written by `python -m training.command_line` from the table in training/presets.py.",
         "",
     ]

@@ -20,6 +20,7 @@ class Option(NamedTuple):
     low: float | None = None        # smallest accepted value
     high: float | None = None       # largest accepted value
     aliases: tuple = ()             # older spellings of the flag
+    power_of_two: bool = False      # whether only these are accepted
 
     @property
     def flag(self):
@@ -58,13 +59,14 @@ RESUMPTION = (
 DATASET = (
     Option("data_dir", str, "datasets", "folder of the prepared datasets"),
     Option("dataset", str, None, "name of the dataset, a folder in --data-dir"),
-    Option("ratio", float, None, "height / width of the images (default: the dataset's)", low=0.01, high=1),
-    Option("resolution", int, None, "image width in pixels (default: the dataset's)", low=8, high=4096),
+    Option("ratio", float, None, "height / width of the images, such as 0.75 or 188/256 (default: the dataset's)", low=0.01, high=1),
+    Option("resolution", int, None, "image width in pixels (default: the dataset's)", low=8, high=4096, power_of_two=True),
     Option("num_threads", int, 4, "threads that read the dataset", low=1),
     Option("labels", bool, True, "condition the networks on the dataset's labels, if it has any"),
     Option("mirror_augment", bool, False, "mirror half of the real images left to right"),
     Option("train_images_num", int, None, "use only the first images of the dataset (default: all)", low=1),
-    Option("prepare", bool, False, "prepare the dataset first if it is not there, as prepare_data.py does"),
+    Option("prepare", bool, False, "prepare the dataset first if it is not there, with --data-dir, --ratio, --resolution, --images-dir "
+           "and --train-images-num, which makes the dataset itself that small; prepare_data.py has more options"),
 )
 
 TRAINING = (
