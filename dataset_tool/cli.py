@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 
 from dataset_tool import check, labels, pictures, sources, writer
 from dataset_tool.catalog import CATALOG
 from dataset_tool.formats import FORMATS
 from dnnlib import UsageError
-from training import command_line
+from training import command_line, images
 from training.manifest import load_labels
 from training.presets import Option
 
@@ -33,7 +32,7 @@ OPTION_GROUPS = (
                high=1),
         Option("resolution", int, None, "width of the stored squares, a power of two (default: 256, or the format's own)", low=4, high=4096,
                power_of_two=True),
-        Option("channels", int, 3, "1 gray, 3 RGB, 4 RGB with alpha", choices=tuple(sorted(pictures.MODES))),
+        Option("channels", int, 3, "1 gray, 3 RGB, 4 RGB with alpha", choices=tuple(images.MODES)),
         Option("max_images", int, None, "only the first N pictures; with --scenes: draw N (default: all)", low=1),
         Option("shards_num", int, None, "record files (default: the catalog's, else 1 for every 20,000 pictures)", low=1),
         Option("labels", str, None, f"{labels.ACCEPTED} (default: the source's own if it has any)"),
@@ -51,18 +50,12 @@ OPTION_GROUPS = (
         Option("debug", bool, False, "show the traceback of an error"),
     )),
 )  # fmt: skip
-OPTIONS = {option.name: option for _, rows in OPTION_GROUPS for option in rows}
-_FIELDS = [(option.name, option.kind, dataclasses.field(default=option.default)) for option in OPTIONS.values()]
-Options = dataclasses.make_dataclass("Options", _FIELDS, frozen=True)
-Options.__doc__ = "Every option of prepare_data.py; one field a row of OPTION_GROUPS."
+Options = command_line.options_class([option for _, rows in OPTION_GROUPS for option in rows], "Every option of prepare_data.py, resolved.")
 
 
 def main(argv):
     """Prepare what the arguments ask for. Returns the exit code."""
-    given = vars(command_line.build_parser("prepare_data.py", DESCRIPTION, OPTION_GROUPS).parse_args(argv))
-    for name, value in given.items():
-        command_line.check_value(OPTIONS[name], value)
-    options = Options(**given)
+    options = Options(**command_line.parse_given(argv, "prepare_data.py", DESCRIPTION, OPTION_GROUPS))
     if options.check:
         form = pictures.Form(options.resolution or sources.Source.default_resolution, options.channels, options.ratio or 1.0)
         return check.report(options.check, form)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
+from training.images import MODES
 from training.manifest import picture_box
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")     # what Pillow may be asked to decode: none of these starts a program
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 ENCODINGS = ("png", "raw", "jpeg")
 RESIZE_FILTER = "lanczos"
 JPEG_QUALITY = 95

@@ -1,7 +1,10 @@
-"""Stopping a long run politely: SIGTERM and SIGINT ask it to finish what it is doing."""
+"""What a process does when it is asked to end: finish and save what it is doing (StopRequest), or clean up behind itself at least."""
 
+import contextlib
 import os
 import signal
+import sys
+import threading
 
 _active = None  # the StopRequest whose context this process is in
 
@@ -9,6 +12,42 @@ _active = None  # the StopRequest whose context this process is in
 def stop_asked():
     """Name of the signal that has asked this process to stop, or None: for long work inside a StopRequest's context."""
     return _active and _active.asked
+
+
+@contextlib.contextmanager
+def ended_by_exceptions():
+    """Context in which SIGTERM and SIGHUP end the process by SystemExit, so that `finally` cleans up, as SIGINT's KeyboardInterrupt does.
+    Where they are ignored or handled already, and outside the main thread, which alone can set handlers, nothing changes."""
+
+    def leave(number, frame):
+        sys.exit(128 + number)
+
+    with _handled(leave, lambda handler: handler == signal.SIG_DFL, (signal.SIGTERM, signal.SIGHUP)):
+        yield
+
+
+@contextlib.contextmanager
+def postponed():
+    """Context that no exception of a signal's handler interrupts: SIGINT, SIGTERM and SIGHUP take effect at its end."""
+    came = []
+    with _handled(lambda number, frame: came.append(number), callable, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) as before:
+        yield
+    for number in came:
+        before[number](number, None)
+
+
+@contextlib.contextmanager
+def _handled(handler, replaces, numbers):
+    """Context with a handler for those of some signals whose present handler `replaces` says so; gives dict number -> that handler."""
+    in_main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in numbers if in_main and replaces(signal.getsignal(number))}
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield before
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 class StopRequest:

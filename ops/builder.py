@@ -4,6 +4,7 @@ flags, TensorFlow and compute capabilities. Interrupted or failed builds leave o
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
 import shutil
@@ -15,6 +16,7 @@ import time
 from typing import NamedTuple
 
 from dnnlib import cache
+from dnnlib.signals import ended_by_exceptions, postponed
 from ops import toolchain
 from ops.toolchain import BuildError
 
@@ -24,6 +26,7 @@ REGISTRATION = "tensorflow_ops.cc"
 HOST_FLAGS = ("-O3", "-march=native", "-U__AVX512FP16__",  # which the Eigen of TensorFlow 2 cannot be compiled with
               "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-DNDEBUG", "-Wno-deprecated-declarations")
 NVCC_FLAGS = ("-O3", "-std=c++14", "-Xcompiler", "-fPIC")
+COMPILER_VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "CPATH", "CPLUS_INCLUDE_PATH")  # flags by another way
 LOCK_TIMEOUT = 900.0  # seconds to wait for another process that builds the same library
 BUILD_TIMEOUT = 1800.0  # seconds for one build
 
@@ -48,11 +51,12 @@ def cache_folder():
     return cache.cache_folder("ops")
 
 
-def plan(cuda):
+def plan(on_gpu):
     """Find the compilers and name the library.
 
     Args:
-        cuda: with GPU kernels, for `toolchain.wanted_capabilities()`.
+        on_gpu: whether TensorFlow uses a GPU. The library has GPU kernels then, or where GANFORMER_CUDA_ARCH asks for them, for
+            `toolchain.wanted_capabilities()`.
 
     Raises:
         BuildError: a compiler is missing or unfit.
@@ -60,18 +64,19 @@ def plan(cuda):
     if not sys.platform.startswith("linux"):
         raise BuildError(f"compiled ops are built on Linux only, this is {sys.platform}")
     host, nvcc, codes = toolchain.find_host_compiler(), None, []
-    if cuda:
-        nvcc = toolchain.find_nvcc()
+    if on_gpu or os.environ.get("GANFORMER_CUDA_ARCH"):
         wanted = toolchain.wanted_capabilities()
         if not wanted:
             raise BuildError("no GPU to build for (set GANFORMER_CUDA_ARCH to build without one)")
+        nvcc = toolchain.find_nvcc(host, wanted)
         codes = toolchain.code_flags(nvcc, wanted)
-    tensorflow = toolchain.tensorflow_flags()
+    what = Plan("", host, nvcc, codes, toolchain.tensorflow_flags())
     key = hashlib.sha256()
-    for part in (_sources(), host, nvcc, codes, tensorflow, HOST_FLAGS, NVCC_FLAGS, _processor()):
+    variables = [os.environ.get(name) for name in COMPILER_VARIABLES]
+    for part in (_sources(), what, _compile_commands(what, ""), _link_command(what, ""), variables, _processor()):
         key.update(repr(part).encode())
-    kind = "cuda" if cuda else "cpu"
-    return Plan(os.path.join(cache_folder(), f"{kind}_{key.hexdigest()[:20]}.so"), host, nvcc, codes, tensorflow)
+    kind = "cuda" if nvcc else "cpu"
+    return what._replace(path=os.path.join(cache_folder(), f"{kind}_{key.hexdigest()[:20]}.so"))
 
 
 def _sources():
@@ -106,7 +111,7 @@ def build(what):
         return what.path
     try:
         os.makedirs(os.path.dirname(what.path), exist_ok=True)
-        with _lock(what.path + ".lock"):
+        with ended_by_exceptions(), _lock(what.path + ".lock"):
             if not os.path.exists(what.path):
                 _build_locked(what)
     except OSError as error:
@@ -116,12 +121,16 @@ def build(what):
 
 
 def _build_locked(what):
-    """Compile in a folder of its own beside the library, then rename; the folder goes away whatever happens."""
-    folder = tempfile.mkdtemp(prefix="building_", dir=os.path.dirname(what.path))
+    """Compile in a folder of its own beside the library, then rename; the folder goes away whatever happens, if this process is killed
+    with the next build of this library."""
+    prefix = os.path.basename(what.path) + ".building_"
+    for left in glob.glob(os.path.join(glob.escape(os.path.dirname(what.path)), prefix + "*")):
+        shutil.rmtree(left, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=prefix, dir=os.path.dirname(what.path))
     try:
         with open(what.log, "w", encoding="utf-8") as log:
-            _run_together(_compile_commands(what, folder), log)
-            _run_together([_link_command(what, folder)], log)
+            _run_together(_compile_commands(what, folder), folder, log)
+            _run_together([_link_command(what, folder)], folder, log)
         os.replace(os.path.join(folder, "library.so"), what.path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -132,14 +141,14 @@ def _objects(what, folder):
 
 
 def _compile_commands(what, folder):
+    """Commands that make the objects in a folder, to be run in SOURCES."""
     commands = []
     for name, target in _objects(what, folder).items():
-        source = os.path.join(SOURCES, name)
         if name == REGISTRATION:
             cuda = ["-DGANFORMER_CUDA", "-isystem", what.nvcc.include] if what.nvcc else []
-            commands.append([what.host.path, *HOST_FLAGS, *what.tensorflow.compile, *cuda, "-c", source, "-o", target])
+            commands.append([what.host.path, *HOST_FLAGS, *what.tensorflow.compile, *cuda, "-c", name, "-o", target])
         else:
-            commands.append([what.nvcc.path, *NVCC_FLAGS, "-ccbin", what.host.path, *what.codes, "-c", source, "-o", target])
+            commands.append([what.nvcc.path, *NVCC_FLAGS, "-ccbin", what.host.path, *what.codes, "-c", name, "-o", target])
     return commands
 
 
@@ -148,15 +157,15 @@ def _link_command(what, folder):
     objects = list(_objects(what, folder).values())
     if what.nvcc is None:
         return [what.host.path, "-shared", *objects, *what.tensorflow.link, "-o", target]
-    link = [part for flag in what.tensorflow.link for part in ("-Xlinker", flag)]
-    return [what.nvcc.path, "-shared", "-cudart", "static", "-ccbin", what.host.path, *objects, *link, "-o", target]
+    return [what.nvcc.path, "-shared", "-cudart", "static", "-ccbin", what.host.path, *objects, *what.tensorflow.link, "-o", target]
 
 
-def _run_together(commands, log):
-    """Run commands at the same time, their output into the log; on any failure or interruption stop them all.
+def _run_together(commands, folder, log):
+    """Run commands at the same time, their output into the log, their temporary files in a folder; on any failure or interruption stop
+    them all.
 
     Raises:
-        BuildError: one failed or took too long.
+        BuildError: one does not start, failed or took too long.
     """
     deadline = time.monotonic() + BUILD_TIMEOUT
     running = []
@@ -164,8 +173,8 @@ def _run_together(commands, log):
         for command in commands:
             log.write("$ " + " ".join(command) + "\n")
             log.flush()
-            running.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                            start_new_session=True))
+            with postponed():  # a compiler that has started is one that will be stopped
+                running.append(_start(command, folder, log))
         for command, process in zip(commands, running):
             if process.wait(timeout=max(deadline - time.monotonic(), 0.1)) != 0:
                 raise BuildError(f"{os.path.basename(command[0])} failed with code {process.returncode}", log.name)
@@ -174,6 +183,14 @@ def _run_together(commands, log):
     finally:
         for process in running:
             _stop(process)
+
+
+def _start(command, folder, log):
+    try:
+        return subprocess.Popen(command, cwd=SOURCES, env=dict(os.environ, TMPDIR=folder), stdin=subprocess.DEVNULL, stdout=log,
+                                stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+    except OSError as error:
+        raise BuildError(f"{command[0]} does not start: {error.strerror}", log.name) from None
 
 
 def _stop(process):
@@ -198,8 +215,9 @@ def _lock(path):
         file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held while the block runs
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.exists(path) and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                break
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                    break
         except BlockingIOError:
             if time.monotonic() > deadline:
                 file.seek(0)

@@ -25,9 +25,12 @@ def channels_last(x, axis):
     return True if axis == rank - 1 else False if axis == 1 else None
 
 
-def can_bias_act(x, act, last, impl):
-    """Whether bias_act takes this and pays: TensorFlow's own smooth functions are faster than ours on the CPU."""
-    return x.dtype in DTYPES and last is not None and (act in PIECEWISE_LINEAR or implementation.on_gpu() or impl == "cuda")
+def can_bias_act(x, act, alpha, last, impl):
+    """Whether bias_act takes this and pays: TensorFlow's own smooth functions are faster than ours on the CPU. Derivatives of lrelu are
+    taken at its output, which shows the input's sign only where alpha is not negative."""
+    if x.dtype not in DTYPES or last is None or alpha < 0:
+        return False
+    return act in PIECEWISE_LINEAR or implementation.on_gpu() or impl == "cuda"
 
 
 def bias_act(library, x, b, act, alpha, gain, clamp, last, scale=None, residual=None, noise=None):
@@ -73,11 +76,20 @@ def _first_derivative(op, dy, smooth):
 
 
 def _has(tensor):
-    return tensor.shape.num_elements() != 0
+    """Whether an input is given: what is absent has the shape [0]."""
+    return tensor.shape.ndims != 1 or tensor.shape.num_elements() != 0
+
+
+def _noise_gradient(du, noise, channel):
+    """Sum over the channels, and over the samples where the noise has one row for all; its rows may be known only when it runs."""
+    total, rows = tf.reduce_sum(tf.cast(du, tf.float32), axis=channel, keepdims=True), tf.shape(noise)[0]
+    parts = tf.concat([[tf.shape(total)[0] // tf.maximum(rows, 1), rows], tf.shape(total)[1:]], axis=0)
+    return _sum(tf.reshape(total, parts), [0], noise)
 
 
 def _sum(x, axes, like):
-    """Sum in float32, in the shape and dtype of `like`: sums over a batch of pixels overflow float16."""
+    """Sum in float32, in the shape and dtype of `like`: float16 would lose the small terms of a sum over a batch of pixels. (Where the
+    whole exceeds float16 it is infinite, which the loss scaling sees.)"""
     total = tf.reduce_sum(tf.cast(x, tf.float32), axis=axes)
     return tf.cast(tf.reshape(total, tf.shape(like)), like.dtype)
 
@@ -96,7 +108,7 @@ def _bias_act_gradient(op, dy):
     du = _first_derivative(op, dy, smooth)
     d_bias = _sum(du, [0] + pixels, bias) if _has(bias) else None
     d_residual = du if _has(residual) else None
-    d_noise = _sum(du, [0, channel] if noise.shape.as_list()[0] == 1 else [channel], noise) if _has(noise) else None
+    d_noise = _noise_gradient(du, noise, channel) if _has(noise) else None
     if not _has(scale):
         return du, None, d_residual, d_noise, d_bias, None
     shape = [1] * rank

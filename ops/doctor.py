@@ -10,7 +10,6 @@ import sys
 
 import tensorflow.compat.v1 as tf
 
-import ops
 from dnnlib import UserError, gpus, run_main, tflib
 from ops import builder, implementation, toolchain
 from ops.toolchain import BuildError
@@ -26,11 +25,14 @@ def main(argv):
     on_gpu = tensorflow_sees_gpu()
     for name, value in findings(on_gpu):
         print(f"{name + ':':<{WIDTH}} {value}")
-    advice = problems(on_gpu)
+    try:
+        what, obstacle = builder.plan(on_gpu), None
+    except BuildError as error:
+        what, obstacle = None, f"compiled ops cannot be built: {error}"
+    advice = [line for line in (unseen_gpu(on_gpu), obstacle or left_out(what), unwritable_cache(what)) if line]
     for line in advice:
         print(f"problem: {line}")
-    choice = "cuda" if options.build else "auto"
-    print(f"--ops {choice} uses: {chosen(choice, on_gpu)}")
+    print(f"--ops {'cuda' if options.build else 'auto'} uses: {built() if options.build else chosen(what, on_gpu)}")
     return 1 if advice else 0
 
 
@@ -49,8 +51,7 @@ def findings(on_gpu):
         ("driver", driver_version()),
         ("GPUs", ", ".join(f"{gpu.name} (compute capability {gpu.capability / 10})" for gpu in visible) or "none"),
         ("C++ compiler", attempt(lambda: "{0.path}: {0.version}".format(toolchain.find_host_compiler()))),
-        ("nvcc", attempt(lambda: "{0.path}: CUDA {0.release[0]}.{0.release[1]}".format(toolchain.find_nvcc()))),
-        ("nvcc makes code for", attempt(lambda: ", ".join(str(number / 10) for number in toolchain.find_nvcc().capabilities))),
+        ("nvcc", attempt(lambda: nvcc_state(toolchain.find_nvcc(toolchain.find_host_compiler(), toolchain.wanted_capabilities())))),
         ("cache", cache_state()),
     ]
     for name in ("GANFORMER_CACHE", "GANFORMER_CUDA_ARCH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "CXX"):
@@ -75,6 +76,12 @@ def attempt(look):
         return f"- ({error})"
 
 
+def nvcc_state(nvcc):
+    """Path and release, and the compute capabilities that it makes code for."""
+    codes = ", ".join(str(capability / 10) for capability in nvcc.capabilities)
+    return f"{nvcc.path}: CUDA {nvcc.release[0]}.{nvcc.release[1]}, makes code for {codes}"
+
+
 def driver_version():
     """The newest CUDA release that the NVIDIA driver supports, or why there is none."""
     library, release = gpus.driver(), gpus.driver_release()
@@ -89,40 +96,51 @@ def cache_state():
     """The cache's folder, whether it can be written, and how many libraries it holds."""
     folder = builder.cache_folder()
     libraries = [name for name in os.listdir(folder) if name.endswith(".so")] if os.path.isdir(folder) else []
-    existing = folder
-    while not os.path.isdir(existing):
-        existing = os.path.dirname(existing)
-    return f"{folder} ({'writable' if os.access(existing, os.W_OK) else 'not writable'}, {len(libraries)} libraries)"
+    return f"{folder} ({'writable' if writable(folder) else 'not writable'}, {len(libraries)} libraries)"
 
 
-def problems(on_gpu):
-    """What keeps the GPU or the compiled ops from being used, each with what to do: list of lines."""
-    lines = []
-    if gpus.visible_gpus() and not on_gpu:
-        lines.append("there is a GPU and TensorFlow does not see it: install a TensorFlow with CUDA (pip install tensorflow[and-cuda], or "
-                     "tensorflow-gpu 1.15) whose CUDA release the driver supports")
+def writable(folder):
+    """Whether files can be made in a folder, which need not exist yet."""
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
+
+
+def unseen_gpu(on_gpu):
+    """The problem of a GPU that TensorFlow does not use, or None."""
+    if on_gpu or not gpus.visible_gpus():
+        return None
+    return ("there is a GPU and TensorFlow does not see it: install a TensorFlow with CUDA (pip install tensorflow[and-cuda], or "
+            "tensorflow-gpu 1.15) whose CUDA release the driver supports")
+
+
+def left_out(what):
+    """The problem of GPUs that the library of a Plan has no code for, or None."""
+    return what.nvcc and toolchain.unsupported(what.nvcc, toolchain.wanted_capabilities())
+
+
+def unwritable_cache(what):
+    """The problem of a library that has nowhere to go, or None."""
+    if what is None or os.path.exists(what.path) or writable(os.path.dirname(what.path)):
+        return None
+    return f"cannot write the cache {os.path.dirname(what.path)} (GANFORMER_CACHE chooses another)"
+
+
+def built():
+    """Build and load the library; the sentence about it."""
     try:
-        builder.plan(cuda=on_gpu)
+        return implementation.activate("cuda")
     except BuildError as error:
-        lines.append(f"compiled ops cannot be built: {error}")
-    return lines
+        raise UserError(str(error)) from None
 
 
-def chosen(choice, on_gpu):
-    """The sentence about what a run with this choice will use here."""
-    if choice == "auto" and on_gpu:
-        try:
-            what = builder.plan(cuda=True)
-        except BuildError:
-            return "the reference implementation"
-        return what.path if os.path.exists(what.path) else "the compiled ops, to be built at the first start (--build builds them now)"
-    try:
-        description = ops.set_implementation(choice)
-    except UserError as error:
-        raise UserError(str(error).replace("--ops cuda: ", "")) from None
-    if choice == "auto" and implementation.library(None) is None:
-        return "the reference implementation (on the CPU compiled ops are used once --build has made them)"
-    return description
+def chosen(what, on_gpu):
+    """The sentence about what a run will use here, with the library of a Plan or None."""
+    if on_gpu and what and not os.path.exists(what.path) and writable(os.path.dirname(what.path)):
+        return "the compiled ops, to be built at the first start (--build builds them now)"
+    if what and os.path.exists(what.path):
+        return f"compiled ops: {what.path}" if on_gpu else implementation.activate("auto")
+    return "the reference implementation" + ("" if on_gpu else " (on the CPU compiled ops are used once --build has made them)")
 
 
 if __name__ == "__main__":

@@ -47,13 +47,13 @@ def fused_bias_act(x, b=None, act="linear", gain=None, clamp=None, axis=-1, alph
         impl: "cuda" for the compiled op, "ref" for TensorFlow's own, None for the process's choice (ops.set_implementation).
 
     Returns:
-        Tensor like x, differentiable to any order.
+        Tensor like x, differentiable to any order (compiled: an activation that is not piecewise linear to order 8).
     """
     spec = ACTIVATIONS[act]
     gain = spec.gain if gain is None else gain
     alpha = spec.alpha if alpha is None else alpha
     library, last = implementation.library(impl), compiled.channels_last(x, axis)
-    if library is not None and compiled.can_bias_act(x, act, last, impl):
+    if library is not None and compiled.can_bias_act(x, act, alpha, last, impl):
         return compiled.bias_act(library, x, b, act, alpha, gain, clamp, last)
     if b is not None:
         shape = [1] * x.shape.ndims

@@ -43,6 +43,14 @@ def set_implementation(choice):
     Raises:
         UserError: choice unknown, or "cuda" and the library cannot be built or loaded, or fails `check` on the GPU.
     """
+    try:
+        return activate(choice)
+    except toolchain.BuildError as error:
+        raise UserError(f"--ops {choice}: {error}") from None
+
+
+def activate(choice):
+    """`set_implementation` for a caller with no flag to name: with "cuda" raises toolchain.BuildError."""
     if choice not in CHOICES:
         raise UserError(f"--ops {choice}: accepted are {', '.join(CHOICES)}")
     _state.active = False
@@ -53,7 +61,7 @@ def set_implementation(choice):
         _state.active = _load(_state.on_gpu, may_build=_state.on_gpu or choice == "cuda")
     except toolchain.BuildError as error:
         if choice == "cuda":
-            raise UserError(f"--ops cuda: {error}") from None
+            raise
         print(f"warning: compiled ops are not available, using the slower reference: {error}", file=sys.stderr)
     return description()
 
@@ -69,11 +77,11 @@ def description():
 
 
 def _load(with_gpu, may_build):
-    """Load the library, once, and try its GPU kernels. Returns whether there is one."""
+    """Load the library, once, and try its GPU kernels on all GPUs. Returns whether there is one."""
     if _state.library is not None:
         return True
     try:
-        what = builder.plan(cuda=with_gpu or bool(os.environ.get("GANFORMER_CUDA_ARCH")))
+        what = builder.plan(with_gpu)
     except toolchain.BuildError:
         if may_build:
             raise
@@ -87,8 +95,8 @@ def _load(with_gpu, may_build):
         loaded = tf.load_op_library(path)
     except (tf.errors.OpError, OSError) as error:
         raise toolchain.BuildError(f"TensorFlow cannot load {path} (delete it to build it anew): {error}", what.log) from None
-    if with_gpu:
-        check(loaded, "/gpu:0", what.log)
+    for device in tflib.devices() if with_gpu else ():
+        check(loaded, device, what.log)
     _state.library, _state.path = loaded, path
     return True
 
@@ -98,7 +106,7 @@ def check(loaded, device, log=None):
 
     Args:
         loaded: module of tf.load_op_library.
-        device: "/gpu:0" or "/cpu:0".
+        device: such as "/gpu:0".
         log: path of the compilers' output, for the error.
 
     Raises:

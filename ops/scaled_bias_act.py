@@ -27,9 +27,9 @@ def scaled_bias_act(x, b=None, scale=None, residual=None, noise=None, act="linea
         Tensor like x, differentiable to any order.
     """
     spec = ACTIVATIONS[act]
+    gain, alpha = [default if given is None else given for given, default in ((gain, spec.gain), (alpha, spec.alpha))]
     library = implementation.library(impl)
-    if library is not None and compiled.can_bias_act(x, act, True, impl) and act in compiled.PIECEWISE_LINEAR:
-        gain, alpha = [default if given is None else given for given, default in ((gain, spec.gain), (alpha, spec.alpha))]
+    if library is not None and compiled.can_bias_act(x, act, alpha, True, impl) and act in compiled.PIECEWISE_LINEAR:
         return compiled.bias_act(library, x, b, act, alpha, gain, clamp, True, scale, residual, noise)
     x = scale_channels(x, scale)
     for term in (residual, noise):

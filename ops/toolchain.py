@@ -52,14 +52,16 @@ def query(command):
     """Output of a short command (stdout and stderr joined).
 
     Raises:
-        BuildError: it is missing, fails or hangs.
+        BuildError: it is missing, fails, hangs or says nothing.
     """
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=QUERY_TIMEOUT)  # noqa: UP021
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", timeout=QUERY_TIMEOUT)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(f"{command[0]}: {error}") from None
     if done.returncode != 0:
         raise BuildError(f"{' '.join(command)} failed: {done.stdout.strip()[-300:]}")
+    if not done.stdout.strip():
+        raise BuildError(f"{' '.join(command)}: no answer")
     return done.stdout
 
 
@@ -73,30 +75,49 @@ def find_host_compiler():
     path = shutil.which(name)
     if path is None:
         raise BuildError(f"no C++ compiler: {name} not found (install g++, or set CXX)")
-    return HostCompiler(path, query([path, "--version"]).splitlines()[0])
+    return HostCompiler(path, query([path, "--version"]).strip().splitlines()[0])
 
 
-def find_nvcc():
-    """The CUDA compiler: the first of CUDA_HOME, CUDA_PATH, PATH, /usr/local/cuda and /usr/local/cuda-x.y that the driver supports.
+def find_nvcc(host, wanted):
+    """The CUDA compiler: the first of CUDA_HOME, CUDA_PATH, PATH, /usr/local/cuda and /usr/local/cuda-x.y that works, that the driver
+    supports, and that makes code for the oldest GPU; where none goes back so far, the one that goes back farthest.
 
-    Without a visible GPU the library is meant for another driver, so that the first one is taken.
+    Without a visible GPU the library is meant for another driver, so that any will do.
+
+    Args:
+        host: HostCompiler for nvcc to work with.
+        wanted: compute capabilities, ascending.
 
     Raises:
-        BuildError: there is none, it does not run, or the driver is too old for every one.
+        BuildError: there is none, none works, or the driver is too old for every one.
     """
     paths = _nvcc_paths()
     if not paths:
         raise BuildError(f"no nvcc: not in CUDA_HOME, PATH or {CUDA_FOLDER} (install the CUDA toolkit)")
-    driver, refused = gpus.driver_release() if gpus.visible_gpus() else None, {}
+    driver = gpus.driver_release() if gpus.visible_gpus() else None
+    usable, too_new, broken = [], {}, []
     for path in paths:
-        version, release = _nvcc_release(path)
-        if driver is None or oldest_driver(release) <= driver:
-            return Nvcc(path, version, release, _nvcc_capabilities(path, release), _cuda_include(path))
-        refused.setdefault("{}.{}".format(*release), path)
-    found = ", ".join(f"CUDA {release} ({path})" for release, path in refused.items())
+        try:
+            nvcc = _describe_nvcc(path, host)
+        except BuildError as error:
+            broken.append(error)
+            continue
+        if driver is not None and oldest_driver(nvcc.release) > driver:
+            too_new.setdefault("{}.{}".format(*nvcc.release), path)
+        elif not wanted or nvcc.capabilities[0] <= wanted[0]:
+            return nvcc
+        else:
+            usable.append(nvcc)
+    if usable:
+        return min(usable, key=lambda nvcc: nvcc.capabilities[0])
+    raise _driver_error(driver, too_new) if too_new else broken[0]
+
+
+def _driver_error(driver, too_new):
+    found = ", ".join(f"CUDA {release} ({path})" for release, path in too_new.items())
     supported = "CUDA {}.{}".format(*driver)
-    raise BuildError(f"the driver supports {supported}, too old for what was found: {found}; install a newer driver, or the toolkit of "
-                     f"{supported} (CUDA_HOME chooses it)")
+    return BuildError(f"the driver supports {supported}, too old for what was found: {found}; install a newer driver, or the toolkit of "
+                      f"{supported} (CUDA_HOME chooses it)")
 
 
 def _nvcc_paths():
@@ -106,6 +127,12 @@ def _nvcc_paths():
     candidates = [os.path.join(home, "bin", "nvcc") for home in named] + [shutil.which("nvcc") or ""]
     candidates += [os.path.join(home, "bin", "nvcc") for home in (CUDA_FOLDER, *newest_first)]
     return [path for path in candidates if os.access(path, os.X_OK)]
+
+
+def _describe_nvcc(path, host):
+    """Nvcc of a path. Raises BuildError where it does not work."""
+    version, release = _nvcc_release(path)
+    return Nvcc(path, version, release, _nvcc_capabilities(path, release), _cuda_include(path, host))
 
 
 def _nvcc_release(path):
@@ -136,9 +163,10 @@ def _nvcc_capabilities(path, release):
     return known[-1]
 
 
-def _cuda_include(path):
+def _cuda_include(path, host):
     """The folder that nvcc itself searches; the toolkit may lie elsewhere than nvcc (wrappers, distributions)."""
-    folders = re.findall(r"-I([^\"\s]+)", query([path, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull]))
+    said = query([path, "--dryrun", "-ccbin", host.path, "-x", "cu", "-c", os.devnull, "-o", os.devnull])
+    folders = re.findall(r"-I([^\"\s]+)", said)
     folders.append(os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(path))), "include"))
     for folder in folders:
         if os.path.isfile(os.path.join(folder, "cuda_runtime.h")):
@@ -161,25 +189,34 @@ def wanted_capabilities():
     return sorted({int(part.replace(".", "")) for part in parts})
 
 
+def unsupported(nvcc, wanted):
+    """The sentence about wanted capabilities that this nvcc makes no code for, or None."""
+    old = [str(capability / 10) for capability in wanted if capability < nvcc.capabilities[0]]
+    if not old:
+        return None
+    return (f"CUDA {nvcc.release[0]}.{nvcc.release[1]} makes no code for compute capability {', '.join(old)} "
+            f"(supported: {nvcc.capabilities[0] / 10} and newer); install an older CUDA")
+
+
 def code_flags(nvcc, wanted):
     """nvcc's -gencode flags for the wanted capabilities: machine code for each, PTX of the highest for GPUs to come.
 
-    A GPU newer than this nvcc gets PTX that its driver compiles; one between two known ones, code of its own generation.
+    A GPU of a generation that this nvcc does not know gets PTX that its driver compiles; one between two known ones, code of its own
+    generation; one that is too old (`unsupported`), nothing.
 
     Raises:
-        BuildError: a GPU is older than everything this nvcc supports.
+        BuildError: every GPU is older than what this nvcc supports.
     """
-    codes = set()
+    codes, compiled_by_driver = set(), set()
     for capability in wanted:
-        same_generation = [known for known in nvcc.capabilities if known <= capability and known // 10 == capability // 10]
         older = [known for known in nvcc.capabilities if known <= capability]
-        if not older:
-            raise BuildError(f"CUDA {nvcc.release[0]}.{nvcc.release[1]} makes no code for compute capability {capability / 10} "
-                             f"(supported: {nvcc.capabilities[0] / 10} and newer); install an older CUDA")
-        codes.add((same_generation or older)[-1])
-    highest = max(codes)
+        codes.update(older[-1:])
+        if older and older[-1] // 10 < capability // 10:
+            compiled_by_driver.add(older[-1])
+    if not codes:
+        raise BuildError(unsupported(nvcc, wanted))
     flags = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in sorted(codes)]
-    return flags + [f"-gencode=arch=compute_{highest},code=compute_{highest}"]
+    return flags + [f"-gencode=arch=compute_{code},code=compute_{code}" for code in sorted(compiled_by_driver | {max(codes)})]
 
 
 class TensorFlowFlags(NamedTuple):

@@ -14,10 +14,12 @@ import pytest
 
 import ops
 from dnnlib import UserError, gpus, tflib
+from dnnlib.signals import ended_by_exceptions, postponed
 from ops import builder, doctor, implementation, toolchain
 from ops.toolchain import BuildError
 
 pytestmark = pytest.mark.skipif(not shutil.which("sh"), reason="needs a POSIX shell")
+HOST = toolchain.HostCompiler("g++", "")
 ANY_VERSION = 'case "$*" in *--version*) echo "g++ (stand-in) 12.2"; exit 0;; esac\n'
 WRITES_OUTPUT = 'echo "$*" >> "$CALLS"\nwhile [ "$1" != -o ]; do shift; done\necho library > "$2"\n'
 
@@ -52,7 +54,7 @@ def install(machine, name, script):
 def nvcc_script(release, listed=None, includes=""):
     listing = f'*--list-gpu-arch*) printf "{listed}"; exit 0;;' if listed else "*--list-gpu-arch*) exit 1;;"
     return (f'case "$*" in *--version*) echo "Cuda compilation tools, release {release}, V{release}.1"; exit 0;; {listing}\n'
-            f'*--dryrun*) echo "#\\$ INCLUDES=\\"-I{includes}\\""; exit 0;; esac\n')
+            f'*--dryrun\\ -ccbin\\ *) echo "#\\$ INCLUDES=\\"-I{includes}\\""; exit 0;; esac\n')
 
 
 def install_cuda(machine, folder, release, script=""):
@@ -80,15 +82,15 @@ def in_child(function):
 
 def test_builds_once_and_leaves_only_library_and_log(machine):
     install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
-    path = builder.build(builder.plan(cuda=False))
-    assert builder.build(builder.plan(cuda=False)) == path
+    path = builder.build(builder.plan(on_gpu=False))
+    assert builder.build(builder.plan(on_gpu=False)) == path
     assert len(calls(machine)) == 2  # compile, link
     assert sorted(os.listdir(os.path.dirname(path))) == sorted([os.path.basename(path), os.path.basename(path)[:-3] + ".log"])
 
 
 def test_two_processes_at_once_build_once(machine):
     install(machine, "g++", ANY_VERSION + "sleep 0.3\n" + WRITES_OUTPUT)
-    what = builder.plan(cuda=False)
+    what = builder.plan(on_gpu=False)
     children = [in_child(lambda: builder.build(what)) for _ in range(2)]
     for child in children:
         child.join(30)
@@ -99,39 +101,103 @@ def test_two_processes_at_once_build_once(machine):
 
 def test_the_library_is_named_after_everything_it_depends_on(machine, monkeypatch):
     install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
-    names = [builder.plan(cuda=False).path]
+    names = [builder.plan(on_gpu=False).path]
     monkeypatch.setattr(builder, "HOST_FLAGS", ("-O1",))
-    names.append(builder.plan(cuda=False).path)
+    names.append(builder.plan(on_gpu=False).path)
     install(machine, "g++", ANY_VERSION.replace("12.2", "13.1") + WRITES_OUTPUT)
-    names.append(builder.plan(cuda=False).path)
+    names.append(builder.plan(on_gpu=False).path)
     sources = machine / "sources"
     shutil.copytree(builder.SOURCES, str(sources))
     (sources / "activation.h").write_text("// changed")
     monkeypatch.setattr(builder, "SOURCES", str(sources))
-    names.append(builder.plan(cuda=False).path)
+    names.append(builder.plan(on_gpu=False).path)
     (machine / "include").mkdir()
     (machine / "include" / "cuda_runtime.h").write_text("")
     for release in ("11.8", "12.4"):
         install(machine, "nvcc", nvcc_script(release, "compute_75\\ncompute_90\\n", machine / "include"))
         for arch in ("7.5", "7.5,9.0"):
             monkeypatch.setenv("GANFORMER_CUDA_ARCH", arch)
-            names.append(builder.plan(cuda=True).path)
+            names.append(builder.plan(on_gpu=True).path)
+    monkeypatch.setenv("NVCC_APPEND_FLAGS", "-lineinfo")
+    names.append(builder.plan(on_gpu=True).path)
     monkeypatch.setattr(toolchain, "tensorflow_flags", lambda: toolchain.TensorFlowFlags("9.9", [], []))
-    names.append(builder.plan(cuda=True).path)
-    assert len(set(names)) == len(names) == 9
+    names.append(builder.plan(on_gpu=True).path)
+    link = builder._link_command
+    monkeypatch.setattr(builder, "_link_command", lambda what, folder: [*link(what, folder), "-s"])
+    names.append(builder.plan(on_gpu=True).path)
+    assert len(set(names)) == len(names) == 11
 
 
-def test_missing_compiler_is_named(machine):
+def test_missing_compiler_is_named(machine, monkeypatch):
     with pytest.raises(BuildError, match="no C\\+\\+ compiler: g\\+\\+ not found"):
-        builder.plan(cuda=False)
+        builder.plan(on_gpu=False)
     install(machine, "g++", ANY_VERSION)
+    with pytest.raises(BuildError, match="no GPU to build for"):
+        builder.plan(on_gpu=True)
+    monkeypatch.setenv("GANFORMER_CUDA_ARCH", "7.5")
     with pytest.raises(BuildError, match="no nvcc"):
-        builder.plan(cuda=True)
+        builder.plan(on_gpu=True)
+
+
+@pytest.mark.parametrize("answer, words", [("", ": no answer"), ("printf 'caf\\351 12'", "caf\ufffd 12")])
+def test_odd_answers_of_a_compiler(answer, words, machine):
+    install(machine, "g++", answer)
+    assert words in doctor.attempt(lambda: str(builder.plan(on_gpu=False).host))
+
+
+def test_a_compiler_that_does_not_start(machine, monkeypatch):
+    install(machine, "g++", ANY_VERSION)
+    what = builder.plan(on_gpu=False)
+
+    def refuse(*_, **__):
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    monkeypatch.setattr(builder.subprocess, "Popen", refuse)
+    with pytest.raises(BuildError, match="g\\+\\+ does not start: Cannot allocate memory .log: "):
+        builder.build(what)
+    assert leftovers(machine) == []
+
+
+def test_a_lock_that_its_last_owner_removes_meanwhile(machine, monkeypatch):
+    install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
+    what, stat, gone = builder.plan(on_gpu=False), os.stat, []
+
+    def removed_once(path, *args, **kwargs):
+        if str(path).endswith(".lock") and not gone:
+            gone.append(path)
+            os.remove(path)
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(builder.os, "stat", removed_once)
+    assert builder.build(what) == what.path and gone and leftovers(machine) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("nvcc") and shutil.which("g++")), reason="needs nvcc and g++")
+def test_real_compilers_in_folders_with_spaces(tmp_path, monkeypatch):
+    """TensorFlow's folder, the sources and the cache; and a g++ that only CXX names."""
+    for name in ("site packages", "our sources", "only here"):
+        (tmp_path / name).mkdir()
+    command = ["g++", "-shared", "-x", "c", os.devnull, "-o", str(tmp_path / "site packages" / "libframework.so.2")]
+    subprocess.run(command, check=True)
+    (tmp_path / "our sources" / "one.cu").write_text("__global__ void kernel() {}\n")
+    (tmp_path / "our sources" / "two.cc").write_text("int two() { return 2; }\n")
+    flags = toolchain.TensorFlowFlags("9.9", [], [f"-L{tmp_path / 'site packages'}", "-l:libframework.so.2"])
+    for name, value in (("SOURCES", str(tmp_path / "our sources")), ("KERNELS", ("one.cu",)), ("REGISTRATION", "two.cc")):
+        monkeypatch.setattr(builder, name, value)
+    monkeypatch.setattr(toolchain, "tensorflow_flags", lambda: flags)
+    monkeypatch.setenv("GANFORMER_CACHE", str(tmp_path / "the cache"))
+    monkeypatch.setenv("CXX", shutil.which("g++"))
+    nvcc = toolchain.find_nvcc(toolchain.find_host_compiler(), [])
+    monkeypatch.setenv("GANFORMER_CUDA_ARCH", str(nvcc.capabilities[0] / 10))
+    path = builder.build(builder.plan(on_gpu=False))
+    symbols = subprocess.run(["nm", "-D", path], stdout=subprocess.PIPE, check=True, text=True).stdout
+    assert "two" in symbols and os.path.basename(path).startswith("cuda_")
 
 
 def test_failing_compiler_leaves_its_log_only(machine):
     install(machine, "g++", ANY_VERSION + "echo disk quota boom; exit 3\n")
-    what = builder.plan(cuda=False)
+    what = builder.plan(on_gpu=False)
     with pytest.raises(BuildError, match="failed with code 3") as raised:
         builder.build(what)
     with open(raised.value.log, encoding="utf-8") as log:
@@ -141,7 +207,7 @@ def test_failing_compiler_leaves_its_log_only(machine):
 
 def test_full_disk_and_unwritable_cache(machine, monkeypatch):
     install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
-    what = builder.plan(cuda=False)
+    what = builder.plan(on_gpu=False)
 
     def full(**options):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -154,35 +220,76 @@ def test_full_disk_and_unwritable_cache(machine, monkeypatch):
     (machine / "file").write_text("")
     monkeypatch.setenv("GANFORMER_CACHE", str(machine / "file"))
     with pytest.raises(BuildError, match="cannot write the cache .*GANFORMER_CACHE"):
-        builder.build(builder.plan(cuda=False))
+        builder.build(builder.plan(on_gpu=False))
 
 
-def test_interrupt_stops_the_compilers_and_cleans_up(machine):
-    pid_file = machine / "pid"
-    install(machine, "g++", ANY_VERSION + f'echo $$ > {pid_file}.part; cat {pid_file}.part > {pid_file}; sleep 60\n')
-    what = builder.plan(cuda=False)
+def build_until(machine, monkeypatch, number):
+    """Build in a process that gets a signal while the compiler runs. Returns the Plan, the process and the compiler's number."""
+    pid_file, temporary = machine / "pid", machine / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    script = f'echo x > "$TMPDIR/cc.s"; echo $$ > {pid_file}.part; cat {pid_file}.part > {pid_file}; sleep 60\n'
+    install(machine, "g++", ANY_VERSION + script)
+    what = builder.plan(on_gpu=False)
 
-    def interrupted():
+    def signalled():
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         builder.build(what)
 
-    child = in_child(interrupted)
+    child = in_child(signalled)
     deadline = time.monotonic() + 20
     while not (pid_file.exists() and pid_file.read_text().strip()) and time.monotonic() < deadline:
         time.sleep(0.05)
-    compiler = int(pid_file.read_text())
-    os.kill(child.pid, signal.SIGINT)
+    os.kill(child.pid, number)
     child.join(20)
-    assert child.exitcode not in (0, None)
+    assert child.exitcode not in (0, None) and not os.path.exists(what.path)
+    assert os.listdir(str(temporary)) == []
+    return what, child, int(pid_file.read_text())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_stop_the_compilers_and_clean_up(number, machine, monkeypatch):
+    _, child, compiler = build_until(machine, monkeypatch, number)
+    assert child.exitcode == (1 if number == signal.SIGINT else 128 + number)
     with pytest.raises(ProcessLookupError):
         os.kill(compiler, 0)
-    assert not os.path.exists(what.path) and leftovers(machine) == []
+    assert leftovers(machine) == []
+
+
+def test_what_a_killed_build_leaves_goes_with_the_next(machine, monkeypatch):
+    what, _, compiler = build_until(machine, monkeypatch, signal.SIGKILL)
+    os.killpg(compiler, signal.SIGKILL)
+    assert len(leftovers(machine)) == 2  # its folder and its lock
+    install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
+    assert builder.build(what) == what.path and leftovers(machine) == []
+
+
+def test_signals_wait_for_what_must_not_be_interrupted():
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with postponed():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            done.append("inside")
+        done.append("after")
+    assert done == ["inside"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_handlers_are_given_back_and_others_left_alone():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ended_by_exceptions():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN and signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_lock_of_a_living_owner_times_out_and_of_a_dead_one_does_not_matter(machine, monkeypatch):
     install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
     monkeypatch.setattr(builder, "LOCK_TIMEOUT", 0.5)
-    what = builder.plan(cuda=False)
+    what = builder.plan(on_gpu=False)
     os.makedirs(builder.cache_folder())
     with open(what.path + ".lock", "w", encoding="utf-8") as lock:
         lock.write("process 4711 on elsewhere\n")
@@ -200,14 +307,14 @@ def test_capabilities_of_old_and_new_nvcc(machine):
     expected = {"10.0": (30, 75), "10.2": (30, 75), "11.0": (35, 80), "11.4": (35, 86)}
     for release, (lowest, highest) in expected.items():
         install(machine, "nvcc", nvcc_script(release, includes=machine / "include"))
-        nvcc = toolchain.find_nvcc()
+        nvcc = toolchain.find_nvcc(HOST, [])
         assert (nvcc.capabilities[0], nvcc.capabilities[-1]) == (lowest, highest)
         assert nvcc.include == str(machine / "include")
     install(machine, "nvcc", nvcc_script("13.0", "compute_75\\ncompute_80\\ncompute_120\\n", machine / "include"))
-    assert toolchain.find_nvcc().capabilities == [75, 80, 120]
+    assert toolchain.find_nvcc(HOST, []).capabilities == [75, 80, 120]
     install(machine, "nvcc", nvcc_script("9.2", includes=machine / "include"))
     with pytest.raises(BuildError, match="older than 10.0"):
-        toolchain.find_nvcc()
+        toolchain.find_nvcc(HOST, [])
 
 
 @pytest.mark.parametrize("wanted, codes", [
@@ -215,6 +322,9 @@ def test_capabilities_of_old_and_new_nvcc(machine):
     ([75, 90], ["75,code=sm_75", "90,code=sm_90", "90,code=compute_90"]),
     ([87], ["86,code=sm_86", "86,code=compute_86"]),        # between two known ones: code of its generation
     ([120], ["90,code=sm_90", "90,code=compute_90"]),       # newer than nvcc: PTX for the driver
+    ([84, 95, 120], ["80,code=sm_80", "90,code=sm_90", "90,code=compute_90"]),
+    ([78, 110, 120], ["75,code=sm_75", "90,code=sm_90", "90,code=compute_90"]),
+    ([61, 75], ["75,code=sm_75", "75,code=compute_75"]),    # too old for nvcc: left out
 ])
 def test_code_for_gpus(wanted, codes):
     nvcc = toolchain.Nvcc("nvcc", "", (12, 0), [75, 80, 86, 90], "")
@@ -223,8 +333,12 @@ def test_code_for_gpus(wanted, codes):
 
 def test_gpus_and_requests_that_cannot_be_served(monkeypatch):
     nvcc = toolchain.Nvcc("nvcc", "", (13, 0), [75, 80], "")
-    with pytest.raises(BuildError, match="no code for compute capability 6.1 .*7.5 and newer"):
-        toolchain.code_flags(nvcc, [61, 75])
+    with pytest.raises(BuildError, match="no code for compute capability 6.0, 6.1 .*7.5 and newer"):
+        toolchain.code_flags(nvcc, [60, 61])
+    assert toolchain.unsupported(nvcc, [75, 120]) is None
+    nvcc = nvcc._replace(capabilities=[75, 101, 120])  # PTX of 12.0 does not run on 11.0
+    flags = ["101,code=sm_101", "120,code=sm_120", "101,code=compute_101", "120,code=compute_120"]
+    assert toolchain.code_flags(nvcc, [110, 120]) == ["-gencode=arch=compute_" + code for code in flags]
     monkeypatch.setenv("GANFORMER_CUDA_ARCH", "7.5;sm_80")
     with pytest.raises(BuildError, match="give compute capabilities like"):
         toolchain.wanted_capabilities()
@@ -287,6 +401,26 @@ def test_doctor_names_what_is_missing_and_what_will_be_used(machine, monkeypatch
         assert doctor.main([]) == 1
         text = capsys.readouterr().out
     assert "T4 (compute capability 7.5)" in text and "problem: there is a GPU and TensorFlow does not see it" in text
+
+
+@pytest.mark.parametrize("folder", ["relative", "~/kept", "/dev/null"])
+def test_doctor_and_odd_caches(folder, machine, monkeypatch, capsys):
+    install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
+    monkeypatch.setenv("GANFORMER_CACHE", folder)
+    monkeypatch.setenv("HOME", str(machine))
+    monkeypatch.chdir(machine)
+    code, text = doctor.main([]), capsys.readouterr().out
+    if folder == "/dev/null":
+        assert code == 1 and "problem: cannot write the cache /dev/null/ops (GANFORMER_CACHE chooses another)" in text
+    else:
+        assert code == 0 and f"{machine}/{folder.replace('~/', '')}/ops (writable, 0 libraries)" in text
+
+
+def test_doctor_plans_what_a_run_builds(machine, monkeypatch, capsys):
+    install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
+    monkeypatch.setenv("GANFORMER_CUDA_ARCH", "garbage")
+    assert doctor.main([]) == 1
+    assert "problem: compiled ops cannot be built: GANFORMER_CUDA_ARCH=garbage: give compute" in capsys.readouterr().out
 
 
 def test_unknown_choice():

@@ -252,6 +252,8 @@ def test_launchers_refuse_what_they_cannot_do():
     with pytest.raises(RuntimeError):
         kernels.upfirdn2d(np.zeros((1, 40, 40, 1)), np.ones(33), np.ones(33))
     with pytest.raises(RuntimeError):
+        kernels.upfirdn2d(np.zeros((1, 4, 4, 1)), np.ones(4), np.ones(4), up=((1 << 20) + 1, 1))
+    with pytest.raises(RuntimeError):
         kernels.bias_act(np.zeros((1, 2, 3)), "tanh", order=9)
 
 
@@ -266,6 +268,17 @@ def test_every_rounding_case_of_the_half_types(dtype):
     with np.errstate(over="ignore"):
         third = cuda_grid.stored((finite.astype(np.float32) * np.float32(1 / 3)).astype(np.float64), dtype)
     np.testing.assert_array_equal(kernels.bias_act(finite, dtype=dtype, gain=1 / 3), third)
+
+
+@needs_gxx
+@pytest.mark.parametrize("build", [cuda_harness.shim_library, cuda_harness.cpu_library])
+@pytest.mark.parametrize("act, ref", [("lrelu", 1.0), ("tanh", 3.0), ("relu", 0.0)])
+def test_infinite_gradients_stay_behind_the_clamp(build, act, ref):
+    """ref: the output of lrelu and relu, the input of tanh, whose derivative is 0 for the clamp (relu: by itself)."""
+    kernels = cuda_harness.Kernels(build(), cuda_harness.HostMemory())
+    dy = np.array([[[-np.inf, 2.0, np.inf, np.nan]]])
+    got = kernels.bias_act(dy, act, order=1, clamp=0.5, ref=np.full(dy.shape, ref))
+    np.testing.assert_array_equal(got, np.zeros(dy.shape))
 
 
 @needs_gxx

@@ -28,7 +28,7 @@ def library(tmp_path_factory):
     patch.setenv("GANFORMER_CACHE", str(tmp_path_factory.mktemp("cache")))
     patch.setattr(builder, "HOST_FLAGS", ("-O1",) + builder.HOST_FLAGS[1:])
     if shutil.which("nvcc") and not visible_gpus():
-        patch.setenv("GANFORMER_CUDA_ARCH", str(toolchain.find_nvcc().capabilities[0] / 10))
+        patch.setenv("GANFORMER_CUDA_ARCH", str(toolchain.find_nvcc(toolchain.find_host_compiler(), []).capabilities[0] / 10))
     with tflib.session_scope():
         assert "reference" not in ops.set_implementation("cuda")
     yield implementation.library("cuda")
@@ -248,6 +248,27 @@ def test_scaled_bias_act_agrees_with_its_reference_to_second_order(library, act)
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize("rows, samples", [(1, 3), (3, 3), (1, 1)])
+def test_noise_of_rows_that_only_show_when_it_runs(library, rows, samples):
+    random = np.random.RandomState(3)
+    x, noise = random.randn(samples, 4, 4, 8), random.randn(rows, 4, 4, 1)
+    with tflib.session_scope():
+        fed = [tf.placeholder(tf.float32, [None, *array.shape[1:]]) for array in (x, noise)]
+        results = []
+        for impl in ("cuda", "ref"):
+            y = ops.scaled_bias_act(fed[0], noise=fed[1], act="lrelu", impl=impl)
+            results.append([y, *tf.gradients(tf.sin(y), fed)])
+        for got, expected in zip(*tflib.run(results, dict(zip(fed, (x, noise))))):
+            np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_a_batch_of_none(library):
+    with tflib.session_scope():
+        terms = [tf.zeros(shape) for shape in ((0, 4, 4, 8), (8,), (0, 8), (0, 4, 4, 8), (0, 4, 4, 1))]
+        found = tf.gradients(ops.scaled_bias_act(*terms, act="lrelu", impl="cuda"), terms)
+        assert [gradient.shape for gradient in tflib.run(found)] == [tuple(term.shape.as_list()) for term in terms]
+
+
 @pytest.fixture
 def compiled(library, monkeypatch):
     """The compiled ops everywhere, as --ops cuda chooses them."""
@@ -323,7 +344,10 @@ def test_unsupported_calls_use_the_reference(library):
     with tflib.session_scope():
         double = ops.fused_bias_act(tf.ones([2, 3], tf.float64), impl="cuda")
         unknown = ops.upfirdn_2d(tf.placeholder(tf.float32, [1, None, 8, 4]), np.ones((2, 2)), down=2, pad=(0, 0), impl="cuda")
+        negative = tf.constant([-2.0, -1.0, 1.0])
+        rising = tf.gradients(ops.fused_bias_act(negative, act="lrelu", alpha=-0.3, gain=1, impl="cuda"), negative)[0]
         assert not any(op.type.startswith("Ganformer") for op in tf.get_default_graph().get_operations())
+        np.testing.assert_allclose(tflib.run(rising), [-0.3, -0.3, 1.0])
         assert double.dtype == tf.float64
         assert unknown.shape.as_list() == [1, None, 4, 4]
 

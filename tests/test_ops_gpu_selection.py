@@ -12,7 +12,7 @@ from dnnlib import UserError, gpus, tflib
 from ops import builder, compiled, doctor, implementation
 from ops.toolchain import BuildError
 from tests import test_ops_builder
-from tests.test_ops_builder import ANY_VERSION, WRITES_OUTPUT, install, install_cuda
+from tests.test_ops_builder import ANY_VERSION, WRITES_OUTPUT, install, install_cuda, nvcc_script
 
 pytestmark = pytest.mark.skipif(not shutil.which("sh"), reason="needs a POSIX shell")
 machine = test_ops_builder.machine  # fixture
@@ -94,10 +94,10 @@ def test_toolkits_that_a_driver_supports(machine, set_driver, version, release, 
     path = install_cuda(machine, ".", release)
     set_driver(version)
     if runs:
-        assert builder.plan(cuda=True).nvcc.path == path
+        assert builder.plan(on_gpu=True).nvcc.path == path
     else:
         with pytest.raises(BuildError, match="the driver supports CUDA"):
-            builder.plan(cuda=True)
+            builder.plan(on_gpu=True)
 
 
 def test_the_first_toolkit_that_the_driver_supports_is_taken(machine, set_driver, monkeypatch):
@@ -105,12 +105,35 @@ def test_the_first_toolkit_that_the_driver_supports_is_taken(machine, set_driver
     paths = {folder: install_cuda(machine, folder, release) for folder, release in releases.items()}
     monkeypatch.setenv("CUDA_HOME", str(machine / "home"))
     monkeypatch.setenv("GANFORMER_CUDA_ARCH", "7.5")
-    assert builder.plan(cuda=True).nvcc.path == paths["home"]  # no driver: for another machine
+    assert builder.plan(on_gpu=True).nvcc.path == paths["home"]  # no driver: for another machine
     for version, folder in ((12000, "cuda-12.4"), (11040, "cuda-11.8"), (13000, "home")):
         set_driver(version)
-        assert builder.plan(cuda=True).nvcc.path == paths[folder]
+        assert builder.plan(on_gpu=True).nvcc.path == paths[folder]
     monkeypatch.delenv("CUDA_HOME")
-    assert builder.plan(cuda=True).nvcc.path == paths["."]
+    assert builder.plan(on_gpu=True).nvcc.path == paths["."]
+
+
+def install_for(machine, folder, release, *capabilities):
+    """A toolkit for some compute capabilities. Returns the path of its nvcc."""
+    install_cuda(machine, folder, release)
+    listed = "".join(f"compute_{capability}\\n" for capability in capabilities)
+    return install(machine / folder, "nvcc", nvcc_script(release, listed, machine / folder / "include"))
+
+
+def test_a_toolkit_for_the_gpu_is_taken(machine, set_driver, monkeypatch, capsys):
+    """Before those that have dropped it, and before those that do not run."""
+    install_cuda(machine, ".", "13.0")
+    install(machine, "nvcc", "exit 1\n")
+    newest, older = install_for(machine, "cuda", "13.0", 75, 90), install_for(machine, "cuda-12.4", "12.4", 50, 90)
+    set_driver(13000)
+    for wanted, path, codes in (("6.0", older, 1), ("7.5", newest, 1), ("3.5,6.0,9.0", older, 2)):
+        monkeypatch.setenv("GANFORMER_CUDA_ARCH", wanted)
+        what = builder.plan(on_gpu=True)
+        assert what.nvcc.path == path and len([code for code in what.codes if ",code=sm_" in code]) == codes
+    assert doctor.main([]) == 1
+    text = capsys.readouterr().out
+    assert "problem: CUDA 12.4 makes no code for compute capability 3.5 (supported: 5.0 and newer); install an older CUDA\n" in text
+    assert "--ops auto uses: the compiled ops, to be built at the first start" in text
 
 
 def test_a_driver_too_old_for_every_toolkit(machine, set_driver, capsys):
@@ -209,6 +232,14 @@ def test_a_library_is_checked_once_and_on_the_gpu_only(load, monkeypatch):
     monkeypatch.setattr(tflib, "devices", lambda: ["/cpu:0"])
     monkeypatch.setattr(implementation, "_state", implementation._State())
     assert ops.set_implementation("cuda").endswith(".so") and checks == []
+
+
+def test_every_gpu_is_checked(load, monkeypatch):
+    """They may be of different kinds."""
+    checks = load(Library())
+    monkeypatch.setattr(tflib, "devices", lambda: ["/gpu:0", "/gpu:1"])
+    ops.set_implementation("cuda")
+    assert [device for _, device, _ in checks] == ["/gpu:0", "/gpu:1"]
 
 
 def test_a_library_that_fails_its_check_is_not_used(load, capsys):

@@ -191,7 +191,7 @@ def test_exit_codes_and_help_of_the_process(tmp_path):
     assert done.returncode == 1 and "--data-dir" in error_line(done.stderr)
     done = prepare_process("--help")
     assert done.returncode == 0 and "43 GB" in " ".join(done.stdout.split())
-    assert all(option.flag in done.stdout for option in cli.OPTIONS.values())
+    assert all(option.flag in done.stdout for _, rows in cli.OPTION_GROUPS for option in rows)
 
 
 def test_the_options_need_no_tensorflow():

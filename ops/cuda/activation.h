@@ -110,4 +110,7 @@ GF_INLINE float activation_factor(const ActivationSpec& spec, float ref) {
   return inside ? spec.gain * smooth_activation(spec, spec.order, ref) : 0.f;
 }
 
+// x times the factor; 0 where that is 0, whatever x: an infinite gradient from above stays behind the clamp.
+GF_INLINE float times_factor(float x, float factor) { return factor == 0.f ? 0.f : x * factor; }
+
 }  // namespace ganformer

@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kThreads)
     }
     unpack<T, kSize>(words, x);
     GF_UNROLL
-    for (int i = 0; i < kSize; i++) x[i] *= activation_factor<kPiecewise>(spec, u[i]);
+    for (int i = 0; i < kSize; i++) x[i] = times_factor(x[i], activation_factor<kPiecewise>(spec, u[i]));
     store<T, kSize>(x, static_cast<T*>(part.y) + index);
   }
 }

@@ -34,13 +34,16 @@ template <bool kPiecewise>
 void multiply_factor(const ActivationSpec& spec, const float* ref, const float* bias, const float* x, int64_t count, float* y) {
   const ActivationSpec local = spec;
 #pragma GCC ivdep
-  for (int64_t i = 0; i < count; i++) y[i] = x[i] * activation_factor<kPiecewise>(local, kPiecewise ? ref[i] : ref[i] + bias[i]);
+  for (int64_t i = 0; i < count; i++) {
+    y[i] = times_factor(x[i], activation_factor<kPiecewise>(local, kPiecewise ? ref[i] : ref[i] + bias[i]));
+  }
 }
 
 template <typename T>
 class CpuBiasAct {
  public:
-  explicit CpuBiasAct(const GanformerBiasAct& args) : args_(args), piecewise_(is_piecewise_linear(args.act)), zeros_(kLine, 0.f), ones_(kLine, 1.f) {
+  explicit CpuBiasAct(const GanformerBiasAct& args)
+      : args_(args), piecewise_(is_piecewise_linear(args.act)), zeros_(kLine, 0.f), ones_(kLine, 1.f) {
     const float clamp = to_float(element_from<T>(args.clamp));  // as the stored output shows it
     spec_ = make_activation(args.act, args.order, args.alpha, args.gain, clamp);
     if (args.channels_last && !args.scale && (!args.noise || args.noise_samples == args.samples)) {

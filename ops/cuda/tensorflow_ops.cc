@@ -245,7 +245,8 @@ class Upfirdn2dOp : public OpKernel {
     args.down_x = down_[1];
     args.pad_y0 = pad_[0];
     args.pad_x0 = pad_[2];
-    OP_REQUIRES(context, acceptable(args), InvalidArgument("filters have 1 to ", kMaxTaps, " taps, factors are positive"));
+    OP_REQUIRES(context, acceptable(args),
+                InvalidArgument("accepted are filters of 1 to ", kMaxTaps, " taps and factors of 1 to ", kMaxFactor));
     const int64_t room_y = args.in_h * up_[0] + pad_[0] + pad_[1] - args.taps_y;
     const int64_t room_x = args.in_w * up_[1] + pad_[2] + pad_[3] - args.taps_x;
     OP_REQUIRES(context, room_y >= 0 && room_x >= 0, InvalidArgument("the filter is longer than the padded input"));

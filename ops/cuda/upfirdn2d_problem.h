@@ -6,7 +6,7 @@
 
 namespace ganformer {
 
-const int kMaxTaps = 32;
+const int kMaxTaps = 32, kMaxFactor = 1 << 20;  // up and down factors; times taps they fit 32 bits
 
 struct Axis {
   const float* filter;  // null: the filter is not separable and lies with the other axis, or is the single tap 1
@@ -64,11 +64,11 @@ inline FirProblem make_problem(const GanformerUpfirdn2d& args) {
 }
 
 inline bool acceptable(const GanformerUpfirdn2d& args) {
-  const int32_t positive[] = {args.taps_y, args.taps_x, args.up_y, args.up_x, args.down_y, args.down_x};
-  for (int32_t value : positive) {
-    if (value < 1) return false;
+  const int32_t factors[] = {args.up_y, args.up_x, args.down_y, args.down_x};
+  for (int32_t factor : factors) {
+    if (factor < 1 || factor > kMaxFactor) return false;
   }
-  return args.taps_y <= kMaxTaps && args.taps_x <= kMaxTaps;
+  return args.taps_y >= 1 && args.taps_x >= 1 && args.taps_y <= kMaxTaps && args.taps_x <= kMaxTaps;
 }
 
 }  // namespace ganformer
