@@ -49,7 +49,7 @@ def main(argv):
         with launch.together():
             plan = launch.plan_training(options, dataset, devices)
             with log.tee(os.path.join(plan.run_dir, "log.txt") if plan.run_dir else os.devnull):
-                print(command)
+                print("\n".join([command, *plan.notes]))
                 finished = launch.train(plan, options, dataset, devices, _evaluator(metric_names, metric_options, dataset))
         if not finished:
             return 0
@@ -248,7 +248,7 @@ def _dry_run(options, dataset):
     from training.config import describe
 
     devices = launch.init_devices(options)
-    generator, discriminator = launch.network_configs(options, dataset)
+    generator, discriminator, _ = launch.start_configs(options, dataset)
     training = configure.training_config(options)
     for title, config in (("options", options), ("generator", generator), ("discriminator", discriminator), ("training", training)):
         print(f"{title}:\n{describe(config)}\n")

@@ -15,7 +15,7 @@ import tempfile
 import time
 from typing import NamedTuple
 
-from dnnlib import cache
+from dnnlib import cache, locks
 from dnnlib.signals import ended_by_exceptions, postponed
 from ops import toolchain
 from ops.toolchain import BuildError
@@ -203,37 +203,31 @@ def _stop(process):
 
 @contextlib.contextmanager
 def _lock(path):
-    """Hold the lock file `path`. The system releases it with its owner's death, so that it cannot go stale.
+    """Hold the lock file `path`, and remove it at the end.
 
     Raises:
         BuildError: another process kept it longer than LOCK_TIMEOUT.
     """
-    import fcntl  # not on Windows, where the rest of this module can be imported
-
-    deadline = time.monotonic() + LOCK_TIMEOUT
-    while True:
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held while the block runs
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                    break
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                file.seek(0)
-                owner = file.read().strip() or "another process"
-                raise BuildError(f"{path} is held by {owner} for more than {LOCK_TIMEOUT:.0f} s") from None
-            time.sleep(0.2)
-        except BaseException:
-            file.close()
-            raise
-        file.close()  # held by another, or removed by its last owner
+    file = _take_lock(path)
     try:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        file.flush()
         yield
     finally:
         with contextlib.suppress(OSError):
             os.remove(path)
         file.close()
+
+
+def _take_lock(path):
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            file = locks.take(path)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise BuildError(f"{path} is held by {locks.owner(path)} for more than {LOCK_TIMEOUT:.0f} s") from None
+            time.sleep(0.2)
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        file.close()  # removed meanwhile by its last owner

@@ -16,9 +16,10 @@ import termios
 import numpy as np
 import pytest
 
+from dnnlib import locks
 from tests.cli_helpers import SMALL, command, finish, free_ports, start, wait_for, worker_environment, write_raw_dataset
 from tests.metrics_standins import write_features_dir
-from training import training_state
+from training import launch, training_state
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +61,10 @@ def test_kill_stop_and_continue(folders):
     process.communicate()
     assert process.returncode == -signal.SIGKILL
 
+    with locks.take(str(results / "parts-000" / launch.LOCK)):  # as another training does
+        code, _, err = finish(*flags)
+    assert code == 1 and f"parts-000 is being trained by process {os.getpid()} on " in err, err
+
     process = start(*flags)
     wait_for(process, "continuing")
     wait_for(process, "tick")
@@ -81,7 +86,7 @@ def test_kill_stop_and_continue(folders):
     assert arrays.keys() == expected.keys()
     assert not [name for name in arrays if not np.array_equal(arrays[name], expected[name])]
     log = (results / "parts-000" / "log.txt").read_text()
-    assert log.count("command: run_network.py") == 4
+    assert log.count("command: run_network.py") == 4 and log.count("\ncontinuing ") == 3
     assert not os.path.exists(str(results / "parts-001"))
 
 

@@ -96,6 +96,7 @@ def test_preset_layers_beyond_the_resolution_are_lowered_and_said():
     ("--d-ltnt2img --transformer", "--d-ltnt2img has no effect without --d-transformer"),
     ("--transformer --g-start-res 6 --g-end-res 3", "--g-start-res 6 is not below --g-end-res 3: no layer has attention"),
     ("--d-img2img 2", "--d-img2img 2 has no effect"),
+    ("--ema-warmup --pretrained-pkl a.pkl", "--ema-warmup has no effect with --pretrained-pkl"),
     ("--augment-p 0.5", "--augment-p has no effect without --augment"),
     ("--num-heads 2", "--num-heads has no effect without --transformer or --d-transformer or --g-img2img or"),
 ])  # fmt: skip
@@ -251,6 +252,14 @@ def test_without_a_verb_it_prints_the_networks(data_dir):
     code, out, err = finish("--data-dir", data_dir, "--dataset", "blobs", *SMALL, "--transformer", "--components-num", "2")
     assert code == 0, err
     assert "G_mapping/Dense1" in out and "AttLayer_l2n" in out and "4x4/Dense0" in out and "D: total" in out
+
+
+def test_dry_run_takes_the_networks_of_a_snapshot(picture_models, tmp_path):
+    write_raw_dataset(tmp_path, resolution=8, count=4)
+    command = ["--data-dir", tmp_path, "--dataset", "blobs", "--dry-run", "--gpus", "cpu", "--batch-gpu", "4"]
+    code, out, err = finish(*command, "--pretrained-pkl", picture_models["kgan"])
+    assert code == 0, err
+    assert any(line.split() == ["components_num", "2"] for line in out.splitlines())
 
 
 def test_dry_run_prints_the_configuration(data_dir):

@@ -1,7 +1,9 @@
 """Whole runs in one process: exact continuation, damaged states, full disks, TensorBoard, what a run folder holds."""
 
 import glob
+import itertools
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -15,13 +17,14 @@ from training.config import OutputConfig
 from training.training_loop import TrainingLoop
 
 
-def train(folder, config, generator=None, outputs=None, evaluate=None, classes=0, state=None):
+def train(folder, config, generator=None, outputs=None, evaluate=None, classes=0, state=None, dataset=None):
     """One session of training; returns the values of all of its variables at the end."""
     os.makedirs(str(folder), exist_ok=True)
     with tflib.session_scope():
         networks = small_networks(c_dim=classes, generator=generator)
         outputs = outputs or OutputConfig(summarize=False)
-        loop = TrainingLoop(str(folder), networks, config, outputs, ArrayDataset(classes), ["/cpu:0"], {"made": "here"}, evaluate, state)
+        dataset = dataset or ArrayDataset(classes)
+        loop = TrainingLoop(str(folder), networks, config, outputs, dataset, ["/cpu:0"], {"made": "here"}, evaluate, state)
         loop.run()
         return training_state.capture(loop.variables, loop.progress, {})
 
@@ -157,3 +160,54 @@ def test_full_disk_loses_nothing(total_kimg, evaluations, tmp_path, monkeypatch,
     assert (folder / "training-state-000000.npz").read_bytes() == b"before"
     assert capsys.readouterr().out.count("warning: cannot save") == 2
     assert not glob.glob(str(folder / ".*partial"))
+
+
+@pytest.mark.parametrize("keep, left, saved", [(3, [101, 102, 103], True), (1, [102], False), (-1, [100, 101, 102], False)])
+def test_a_full_disk_takes_the_room_of_the_oldest_snapshots(keep, left, saved, tmp_path, monkeypatch, capsys):
+    """Room for three; never that of the newest good one, and none where all are to be kept."""
+    save = training_state.save
+
+    def save_where_room_is(path, state):
+        if len(glob.glob(str(tmp_path / "training-state-*"))) >= min(3, kept):
+            raise OSError(28, "No space left on device")
+        save(path, state)
+
+    kept = abs(keep)
+    for kimg in [number for number in (100, 101, 102) if keep != 1 or number == 102]:
+        (tmp_path / f"network-snapshot-{kimg:06d}.pkl").write_bytes(b"")
+        (tmp_path / f"training-state-{kimg:06d}.npz").write_bytes(b"")
+    monkeypatch.setattr(training_loop.training_state, "save", save_where_room_is)
+    with tflib.session_scope():
+        outputs = OutputConfig(summarize=False, last_snapshots=keep)
+        config = small_training(pathreg=False, d_reg="non")
+        loop = TrainingLoop(str(tmp_path), small_networks(), config, outputs, ArrayDataset(), ["/cpu:0"], {})
+        path = loop._save(training_state.capture(loop.variables, loop.progress, {}), 103000)
+    assert (path is not None) == saved == ("warning: cannot save" not in capsys.readouterr().out)
+    assert sorted(int(name[-10:-4]) for name in glob.glob(str(tmp_path / "training-state-*.npz"))) == left
+
+
+class Unreadable(ArrayDataset):
+    """Three batches, then a record that cannot be read."""
+
+    def batches(self, *args, **kwargs):
+        yield from itertools.islice(super().batches(*args, **kwargs), 3)
+        raise UserError("unusable record")
+
+
+@pytest.mark.slow
+def test_what_was_learned_before_an_unreadable_record_is_saved(tmp_path):
+    with pytest.raises(UserError, match="unusable record"):
+        train(tmp_path, small_training(pathreg=False, d_reg="non"), dataset=Unreadable())
+    state, _ = training_state.load_latest(str(tmp_path))
+    assert state.progress.step == 3
+
+
+@pytest.mark.slow
+def test_a_stop_during_the_last_metrics_is_said(tmp_path, capsys):
+    def evaluate(Gs, path, run_dir):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {}
+
+    train(tmp_path, small_training(total_kimg=0.008, pathreg=False, d_reg="non"), evaluate=evaluate)
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "training complete: kimg 0.008; asked to stop: --eval computes the metrics that are missing")  # fmt: skip

@@ -1,5 +1,7 @@
 """The stages of a step, one by one: what they change, what they leave, the same on any number of devices."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -7,6 +9,7 @@ import tensorflow.compat.v1 as tf
 from dnnlib import UserError, tflib
 from tests.training_standins import GANFORMER, ArrayDataset, small_networks, small_training
 from training import step as training_step
+from training.config import AugmentConfig
 from training.step import Batch, TrainingStep
 
 
@@ -163,17 +166,20 @@ def test_a_loss_that_is_never_finite_ends_the_training(monkeypatch, capsys):
             step.run(batch_at(dataset, 16), 2)
 
 
-def test_the_weights_of_the_regularizers():
-    """Lazy regularization multiplies by its interval; R1 has γ / 2, the path length 2 × --g-reg-weight (specification of the training)."""
+@pytest.mark.parametrize("kind", ["none", "diffaug"])
+def test_the_weights_of_the_regularizers(kind):
+    """Lazy regularization multiplies by its interval; R1 has γ / 2, the path length 2 × --g-reg-weight (specification of the training).
+    R1's gradient is that by the real images, whatever augmentation they pass."""
     config = small_training(gamma=6.0, g_reg_weight=3.0, g_reg_interval=4, d_reg_interval=16)
+    config = dataclasses.replace(config, augment=AugmentConfig(kind=kind, probability=1.0))
     with tflib.session_scope():
         step, dataset = make_step(config)
         feed = step._feed(batch_at(dataset, 0), 0)
         part = step._part(0)
         (r1, r1_shown, _), (path, path_shown, _) = step._discriminator_penalty(part), step._path_length_penalty(part)
         values = tflib.run([r1, r1_shown["Regularizer/r1"], path, path_shown["Regularizer/path_length"]], feed)
-        images = step._augment(part.reals, part.streams)
-        scores = step._scores(images, part.labels, part.streams.child("r1").child("discriminator"))
-        squares = tflib.run(tf.reduce_sum(tf.square(tf.gradients(tf.reduce_sum(scores), images)[0]), axis=[1, 2, 3]), feed)
+        own = part.streams.child("r1")
+        scores = step._scores(step._augment(part.reals, own), part.labels, own.child("discriminator"))
+        squares = tflib.run(tf.reduce_sum(tf.square(tf.gradients(tf.reduce_sum(scores), part.reals)[0]), axis=[1, 2, 3]), feed)
     assert values[0] == pytest.approx(16 * 6.0 / 2 * squares.mean(), rel=1e-4)
     assert values[2] == pytest.approx(2 * 3.0 * 4 * values[3], rel=1e-5) and values[3] > 0

@@ -218,6 +218,8 @@ def _without_effect(options, given):
         first, end = getattr(options, f"{letter}_start_res"), getattr(options, f"{letter}_end_res")
         if on and first >= end:
             notes.append(f"--{letter}-start-res {first} is not below --{letter}-end-res {end}: no layer has attention")
+    if options.ema_warmup and options.pretrained_pkl != "None":
+        notes.append("--ema-warmup has no effect with --pretrained-pkl, whose averaged generator goes on")
     if options.d_img2img in (1, 2):
         notes.append(f"--d-img2img {options.d_img2img} has no effect: the discriminator has layers with attention from 3 (8 pixels) on")
     return notes

@@ -177,6 +177,6 @@ def training_config(options):
             total_kimg=options.total_kimg,
             tick_kimg=tick_kimg,
             ema_kimg=options.ema_kimg,
-            ema_warmup=options.ema_warmup,
+            ema_warmup=options.ema_warmup and options.pretrained_pkl == "None",  # whose average goes on
         ),
     )

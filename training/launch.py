@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from dnnlib import UsageError, UserError, runs, tflib
+from dnnlib import UsageError, UserError, locks, runs, tflib
 from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
 from training import configure, report, run_record, schedule, training_state
@@ -20,6 +20,8 @@ from training.networks.vitgan.config import TransformerConfig
 from training.run_record import HARMLESS_NETWORK_FIELDS
 from training.training_loop import TrainingLoop
 from training.visualize import showcase
+
+LOCK = ".lock"  # in the folder of a run: held by the process that trains there
 
 
 class TrainingPlan(NamedTuple):
@@ -32,6 +34,8 @@ class TrainingPlan(NamedTuple):
     discriminator: object
     state: training_state.TrainingState | None       # to continue from
     pretrained: list | None                          # NetworkRecords to start from
+    lock: object                                     # open file: no other process trains in run_dir while it is; None in workers
+    notes: list                                      # lines on what is continued, and what of it is another now
 
 
 class Snapshot(NamedTuple):
@@ -84,42 +88,76 @@ def plan_training(options, dataset, devices):
     Raises:
         UserError: the run cannot continue with these options, or the snapshot to start from does not fit.
     """
-    generator, discriminator = network_configs(options, dataset)
-    pretrained = None
-    if options.pretrained_pkl != "None":
-        pretrained = read_records(local_path(options.pretrained_pkl))
-        generator = _pretrained_config(pretrained[0], generator, options, dataset)
-        discriminator = _pretrained_config(pretrained[1], discriminator, options, dataset)
+    generator, discriminator, pretrained = start_configs(options, dataset)
     config = configure.training_config(options)
     record = run_record.make_record(options, config, generator, discriminator, dataset)
-    run_dir, state = _choose_run(options, record) if tflib.workers().leads else (None, None)
+    run_dir, lock, state, notes = _choose_run(options, record) if tflib.workers().leads else (None, None, None, [])
     with tflib.session_scope():
         _check_workers(record, devices)
         state = training_state.share(state)
-    return TrainingPlan(run_dir, config, record, generator, discriminator, state, pretrained if state is None else None)
+    pretrained = pretrained if state is None else None
+    return TrainingPlan(run_dir, config, record, generator, discriminator, state, pretrained, lock, notes)
+
+
+def start_configs(options, dataset):
+    """Configurations that a training starts with: of the options, or of the snapshot that --pretrained-pkl names.
+
+    Returns:
+        (generator's, discriminator's, NetworkRecords of the snapshot or None).
+
+    Raises:
+        UserError: the options do not go together, or the snapshot does not fit them or the dataset.
+    """
+    generator, discriminator = network_configs(options, dataset)
+    if options.pretrained_pkl == "None":
+        return generator, discriminator, None
+    pretrained = read_records(local_path(options.pretrained_pkl))
+    generator = _pretrained_config(pretrained[0], generator, options, dataset)
+    discriminator = _pretrained_config(pretrained[1], discriminator, options, dataset)
+    return generator, discriminator, pretrained
 
 
 def _choose_run(options, record):
-    """The folder of the run, with config.json in it, and the TrainingState to continue from or None."""
+    """The folder of the run, with config.json in it, its lock, the TrainingState to continue from or None, and notes."""
     run_dir = None if options.restart else runs.latest_run(options.result_dir, options.expname)
-    state = None
+    lock, state, notes = run_dir and _lock_run(run_dir), None, []
     if run_dir is not None:
         state, path = training_state.load_latest(run_dir)
         if state is not None:
-            print(f"continuing {run_dir} from {os.path.basename(path)} (kimg {state.progress.images / 1000:.3f})")
-            _keep_origin(state.record, record, run_dir)
-            run_record.check_continuation(state.record, record, options.accept_changes)
+            notes.append(f"continuing {run_dir} from {os.path.basename(path)} (kimg {state.progress.images / 1000:.3f})")
+            notes += _keep_origin(state.record, record, run_dir)
+            notes += run_record.check_continuation(state.record, record, options.accept_changes)
         elif training_state.snapshots(run_dir):
             run_dir = None  # networks without a training state: nothing to continue exactly, and nothing to overwrite
-            print("the latest run has no training state: starting a new one")
+            notes.append("the latest run has no training state: starting a new one")
     if run_dir is None:
         run_dir = runs.create_run(options.result_dir, options.expname)
+        lock = _lock_run(run_dir)
     run_record.write_record(run_dir, record)
-    return run_dir, state
+    return run_dir, lock, state, notes
+
+
+def _lock_run(run_dir):
+    """The lock of a run (see dnnlib.locks), or None on a file system that has none.
+
+    Raises:
+        UserError: another process trains in it.
+    """
+    path = os.path.join(run_dir, LOCK)
+    try:
+        return locks.take(path)
+    except BlockingIOError:
+        raise UserError(f"{run_dir} is being trained by {locks.owner(path)}: wait for its end, or give --restart for a new run or "
+                        "another --expname") from None  # fmt: skip
+    except OSError:
+        return None
 
 
 def _keep_origin(old, record, run_dir):
     """A run that goes on has begun where its record says, whether the command names that snapshot or not.
+
+    Returns:
+        list of notes.
 
     Raises:
         UsageError: the command names another snapshot to start from.
@@ -129,9 +167,9 @@ def _keep_origin(old, record, run_dir):
     if not same and "None" not in (given, origin):
         raise UsageError(f"--pretrained-pkl {given}: run {os.path.basename(run_dir)} began from {origin} and continues its own state; "
                          "give --restart for a new run")  # fmt: skip
-    if not same and given != "None":
-        print(f"--pretrained-pkl {given} is not used: the run continues its own state (--restart begins a new run)")
     record["options"]["pretrained_pkl"] = origin
+    unused = not same and given != "None"
+    return [f"--pretrained-pkl {given} is not used: the run continues its own state (--restart begins a new run)"] if unused else []
 
 
 def _check_workers(record, devices):
@@ -238,6 +276,9 @@ def train(plan, options, dataset, devices, evaluate):
             return loop.run() and leads
         except tf.errors.ResourceExhaustedError as error:
             raise UserError(f"out of memory, try less than --batch-gpu {options.batch_gpu} ({str(error).splitlines()[0]})") from None
+        finally:
+            if plan.lock is not None:
+                plan.lock.close()
 
 
 def _reporter(run_dir, options, dataset):

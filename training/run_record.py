@@ -96,28 +96,33 @@ def check_ratio(record, dataset):
 
 
 def check_continuation(old, new, accept_changes):
-    """Compare a stored record with the present one; print every difference.
+    """Compare a stored record with the present one.
 
     Args:
         old, new: records.
         accept_changes: --accept-changes.
 
+    Returns:
+        list of notes, one a difference.
+
     Raises:
-        UsageError: dataset, networks or batch differ and that was not accepted.
+        UsageError: dataset, networks or batch differ and that was not accepted; the notes are printed then.
     """
-    dangerous = []
+    notes, dangerous = [], []
     for name, before, after in compare(old, new):
-        print(f"continuing with another {name}: {after}, before {before}")
+        notes.append(f"continuing with another {name}: {after}, before {before}")
         section, _, field = name.partition(".")
         harmless = HARMLESS_NETWORK_FIELDS if section in ("generator", "discriminator") else ()
         if field == "schedule.batch_size" or section != "training" and field not in harmless:
             dangerous.append(name)
     if dangerous and not accept_changes:
+        print("\n".join(notes))
         listed = ", ".join(dangerous[:4]) + (f" and {len(dangerous) - 4} more" if len(dangerous) > 4 else "")
         raise UsageError(
             f"this run was trained with another {listed}: give --reload to use its own options, --restart for a new run, "
             "or --accept-changes"
         )
+    return notes
 
 
 def compare(old, new):

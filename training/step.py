@@ -304,8 +304,8 @@ class TrainingStep:
             fakes = self._fakes(streams, self.part_size)
             labels = fakes.labels if kind == "r2" else labels
             images = fakes.images if kind == "r2" else loss.interpolate(part.reals, fakes.images, streams)
-        images = tf.stop_gradient(self._augment(images, streams))
-        scores = self._scores(images, labels, streams.child("discriminator"))
+        images = tf.stop_gradient(images)
+        scores = self._scores(self._augment(images, streams), labels, streams.child("discriminator"))
         if kind == "gp":
             penalty = tf.reduce_mean(loss.gradient_penalty(scores, images))
         else:

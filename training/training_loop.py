@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 
 from dnnlib import UserError, tflib
@@ -67,16 +68,26 @@ class TrainingLoop:
         if self.leads:
             self._begin_files()
         with StopRequest() as stop:
-            finished = self._steps(stop) and not self._any(stop.asked is not None)
+            finished = self._steps(stop)
+            stopped = self._any(stop.asked is not None)
             if self._any(self._saved_images != self.progress.images):
-                self.snapshot(evaluate=finished and self._evaluated_images != self.progress.images)
+                self.snapshot(evaluate=finished and not stopped and self._evaluated_images != self.progress.images)
+            stopped = self._any(stop.asked is not None)
         self.status.close()
         if self._save_error:
             raise UserError(f"the last state was not saved: {self._save_error}")
-        kimg = self.progress.images / 1000
-        print(f"training complete: kimg {kimg:.3f}" if finished else f"stopped at kimg {kimg:.3f}: the same command continues", flush=True)
+        self._say_end(finished, stopped)
         self._any(False)  # no worker leaves before worker 0 has written everything
-        return finished
+        return finished and not stopped
+
+    def _say_end(self, finished, stopped):
+        kimg = self.progress.images / 1000
+        if not finished:
+            print(f"stopped at kimg {kimg:.3f}: the same command continues", flush=True)
+        elif stopped:
+            print(f"training complete: kimg {kimg:.3f}; asked to stop: --eval computes the metrics that are missing", flush=True)
+        else:
+            print(f"training complete: kimg {kimg:.3f}", flush=True)
 
     def _begin_files(self):
         """What a session writes before its first step."""
@@ -112,7 +123,7 @@ class TrainingLoop:
         return bool(tflib.gather([here]).any())
 
     def _one_step(self, batches):
-        reals, labels = next(batches)
+        reals, labels = self._next_batch(batches)
         position = self.progress.images + tflib.workers().rank * len(reals)
         statistics = self.step.run(Batch(position, reals, labels), self.progress.step)
         self.progress.step += 1
@@ -120,11 +131,19 @@ class TrainingLoop:
         self.progress.path_length_mean = self.step.path_length_mean
         self.status.step(statistics, self.config.schedule.batch_size)
 
+    def _next_batch(self, batches):
+        try:
+            return next(batches)
+        except UserError:  # a record that cannot be read ends the training; workers save together or not at all
+            if tflib.workers().count == 1 and self._saved_images != self.progress.images:
+                self.snapshot(evaluate=False)
+            raise
+
     def snapshot(self, evaluate):
         """Write the sample grid, the networks and then the training state; remove old ones; compute the metrics.
 
-        The state is written last: it is what a run continues from. A full disk loses nothing that was there: it is said, and tried
-        again at the next snapshot.
+        The state is written last: it is what a run continues from. A full disk takes the room of the oldest snapshots; where that is not
+        enough, nothing that was there is lost: it is said, and tried again at the next snapshot.
         """
         start = time.time()
         self.progress.seconds = self.status.seconds
@@ -145,19 +164,28 @@ class TrainingLoop:
         if not self.leads:
             self._saved_images = images
             return None
-        path = training_state.snapshot_path(self.run_dir, images)
+        path, kept = training_state.snapshot_path(self.run_dir, images), self.outputs.last_snapshots
+        self._save_error = self._write_snapshot(path, state, images)
+        full = self._save_error is not None and self._save_error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full and training_state.remove_old(self.run_dir, max(kept - 1, 1) if kept > 0 else kept):
+            self._save_error = self._write_snapshot(path, state, images)
+        if self._save_error is not None:
+            print(f"warning: cannot save the snapshot of {images} images: {self._save_error}", flush=True)
+            return None
+        self._saved_images = images
+        training_state.remove_old(self.run_dir, kept)
+        print(f"saved {path}", flush=True)
+        return path
+
+    def _write_snapshot(self, path, state, images):
+        """Write the grid, the networks and the state. Returns the OSError that prevented it, or None."""
         try:
             self._write_grid()
             tflib.save_snapshot(path, tuple(self.networks[name] for name in ("G", "D", "Gs")))
             training_state.save(training_state.state_path(self.run_dir, images), state)
-            self._save_error, self._saved_images = None, images
-            training_state.remove_old(self.run_dir, self.outputs.last_snapshots)
-            print(f"saved {path}", flush=True)
-            return path
         except OSError as error:
-            self._save_error = error
-            print(f"warning: cannot save the snapshot of {images} images: {error}", flush=True)
-            return None
+            return error
+        return None
 
     def _record_tick(self, values):
         if not self.leads:

@@ -199,12 +199,19 @@ def snapshots(run_dir):
 
 
 def remove_old(run_dir, keep):
-    """Delete all but the newest `keep` snapshots and states (-1: none). One that cannot be deleted stays, with a warning."""
+    """Delete all but the newest `keep` snapshots and states (-1: none). One that cannot be deleted stays, with a warning.
+
+    Returns:
+        Number of files deleted.
+    """
     if keep < 0:
-        return
+        return 0
+    deleted = 0
     for prefix, suffix in ((PREFIX, ".npz"), (SNAPSHOT_PREFIX, ".pkl")):
         for _, path in numbered_files(run_dir, prefix, suffix)[:-keep]:
             try:
                 os.remove(path)
+                deleted += 1
             except OSError as error:
                 print(f"warning: {path} stays: {error.strerror}")
+    return deleted
