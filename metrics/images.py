@@ -15,6 +15,8 @@ from PIL import Image
 from dnnlib import UserError
 from metrics.stopping import stop_if_asked
 from metrics.streams import numpy_stream
+from training.images import to_uint8
+from training.manifest import picture_box
 
 CLEAN = "clean"
 HISTORIC = "historic"
@@ -36,9 +38,8 @@ def crop_rows(width, ratio, rule):
         slice over the rows.
     """
     if rule == CLEAN:
-        rows = round(width * ratio)
-        start = (width - rows) // 2
-        return slice(start, start + rows)
+        _, top, _, bottom = picture_box(width, ratio)
+        return slice(top, bottom)
     if rule == HISTORIC:
         start = math.floor((1 - ratio) * width / 2)
         return slice(start, min(width, math.ceil((1 + ratio) * width / 2) + 1))
@@ -54,12 +55,10 @@ def to_square(images, width):
 
 
 def quantize(images):
-    """float32 images in [-1, 1] to uint8: floor(x·127.5 + 128), clipped. ValueError when one is not finite."""
+    """Images in [-1, 1] to bytes, as `training.images.to_uint8`. ValueError when one is not finite."""
     if images.size and not np.isfinite([images.min(), images.max()]).all():  # NaN is its own minimum
         raise ValueError("the generator's images: got NaN or infinity, expected finite numbers")
-    scaled = images * np.float32(127.5)
-    scaled += np.float32(128)
-    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)  # the conversion cuts off, which is floor from 0 on
+    return to_uint8(images)
 
 
 def draw_inputs(Gs, labels, seed, purpose, start, stop):

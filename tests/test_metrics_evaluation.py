@@ -240,6 +240,7 @@ def test_labels_of_the_fakes_are_the_datasets():
         (256, 188 / 256, "historic", (34, 223)),
         (256, 0.5, "historic", (64, 193)),
         (64, 1.0, "clean", (0, 64)),
+        (16, 0.01, "clean", (7, 8)),
         (64, 1.0, "historic", (0, 64)),
     ],
 )
