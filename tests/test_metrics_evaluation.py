@@ -498,11 +498,11 @@ def test_unlike_results_are_not_compared(options):
         metrics.require_comparable(full, historic)
 
 
-def test_incomplete_line_of_a_killed_run_is_passed_over(tmp_path):
+def test_incomplete_lines_are_passed_over(tmp_path):
     whole = results.Result("swd", {"swd": 1.5}, {"seed": 0})
     results.write(whole, str(tmp_path))
     with open(str(tmp_path / "metrics.jsonl"), "a") as file:
-        file.write('{"metric": "sw')
+        file.write('{"metric": "swd", "values": {"swd": 2.5}, "settings": {}}\n{"metric": "sw')
     assert [result.value for result in metrics.read(str(tmp_path))] == [1.5]
 
 

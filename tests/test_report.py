@@ -92,6 +92,12 @@ def test_continued_run_forgets_the_ticks_it_repeats(tmp_path):
     assert chart["series"][1]["points"] == [[2, 1], [2.5, 1]]
 
 
+def test_numbers_without_their_place_are_left_out(tmp_path):
+    (tmp_path / "stats.jsonl").write_text('{"Loss/G": 1}\n')
+    (tmp_path / "metrics.jsonl").write_text('{"settings": {"snapshot": "network-snapshot-000001.pkl"}, "values": {"swd": 1}}\n')
+    assert (stats.training_charts(str(tmp_path)), stats.metric_charts(str(tmp_path))) == ([], [])
+
+
 def test_results_of_unlike_settings_or_of_another_network_are_not_one_curve(tmp_path):
     def record(kimg, value, **settings):
         settings = {"fakes": 50, "snapshot": f"network-snapshot-{kimg:06d}.pkl", **settings}
