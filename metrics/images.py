@@ -14,7 +14,7 @@ from PIL import Image
 
 from dnnlib import UserError
 from metrics.stopping import stop_if_asked
-from metrics.streams import numpy_stream
+from metrics.streams import image_stream
 from training.images import to_uint8
 from training.manifest import picture_box
 
@@ -75,7 +75,7 @@ def draw_inputs(Gs, labels, seed, purpose, start, stop):
     z_shape, label_shape = Gs.input_shapes[:2]
     latents, chosen, seeds = [], [], []
     for index in range(start, stop):
-        stream = numpy_stream(seed, purpose, index)
+        stream = image_stream(seed, purpose, index)
         latents.append(stream.randn(*z_shape))
         seeds.append(stream.randint(1 << 31, dtype=np.int64))
         chosen.append(labels[stream.randint(len(labels))] if label_shape[0] else ())
@@ -171,7 +171,7 @@ class Reals:
         self.count = count if repeat else min(count, dataset.count)
         self.shape = (channels, self._rows.stop - self._rows.start, width)
         epochs = -(-self.count // dataset.count)
-        orders = [numpy_stream(seed, "reals", epoch).permutation(dataset.count) for epoch in range(epochs)]
+        orders = [image_stream(seed, "reals", epoch).permutation(dataset.count) for epoch in range(epochs)]
         self._order = np.concatenate(orders)[: self.count]
         self.settings = {"crop": rule, "mirror": mirror}
 
@@ -179,7 +179,7 @@ class Reals:
         images = self._dataset.read(self._order[start:stop])[:, :, self._rows]
         if not self._mirror:
             return images
-        flips = np.array([numpy_stream(self._seed, "flips", index).randint(2) for index in range(start, stop)], bool)
+        flips = np.array([image_stream(self._seed, "flips", index).randint(2) for index in range(start, stop)], bool)
         return np.where(flips[:, None, None, None], images[..., ::-1], images)
 
 
