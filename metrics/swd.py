@@ -26,10 +26,10 @@ SCALE = 1000.0
 PROJECTION_ELEMENTS = 1 << 25  # floats held at once for the projections of one set
 
 
-def pyramid_sizes(height, width, minimum=MINIMUM_SIZE):
-    """Sizes (height, width) of the pyramid's levels: halved, rounding up, while the shorter side stays at `minimum` or above."""
+def pyramid_sizes(height, width):
+    """Sizes (height, width) of the pyramid's levels: halved, rounding up, while the shorter side stays at MINIMUM_SIZE or above."""
     sizes = [(height, width)]
-    while min(sizes[-1]) // 2 >= minimum:
+    while min(sizes[-1]) // 2 >= MINIMUM_SIZE:
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
     return sizes
 

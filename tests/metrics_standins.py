@@ -68,6 +68,30 @@ class BlobGenerator:
         return Outputs(images.astype(np.float32), None, None)
 
 
+def _tf1_positions(size, target):
+    """Lower and upper source index and the weight of the upper one, for each target pixel; all in float32 as the op computes."""
+    source = np.arange(target, dtype=np.float32) * (np.float32(size) / np.float32(target))
+    lower = np.floor(source).astype(np.int64)
+    return lower, np.minimum(lower + 1, size - 1), source - lower.astype(np.float32)
+
+
+def tf1_bilinear(images, height, width):
+    """TensorFlow 1's bilinear resize (align_corners=False), the twin of the op in the feature networks' graphs, equal bit by bit.
+
+    Args:
+        images: [N, H, W, C], uint8 or float32.
+        height, width: target size in pixels.
+
+    Returns:
+        float32 [N, height, width, C].
+    """
+    images = np.asarray(images, np.float32)
+    top, bottom, down = _tf1_positions(images.shape[1], height)
+    left, right, across = _tf1_positions(images.shape[2], width)
+    rows = images[:, :, left] + (images[:, :, right] - images[:, :, left]) * across[:, None]  # [N, H, width, C]
+    return rows[:, top] + (rows[:, bottom] - rows[:, top]) * down[:, None, None]  # [N, height, width, C]
+
+
 def _constant(graph_def, name, value):
     node = graph_def.node.add(name=name, op="Const")
     tensor = tf.make_tensor_proto(value)

@@ -72,8 +72,9 @@ def network_cost(config, half=None):
         )
 
 
-def measured_speed(device, dtype=tf.float32, size=64, channels=128, batch=8, repeats=3):
+def measured_speed(device, dtype=tf.float32):
     """Multiply-adds per second of a 3 x 3 convolution, forward and both gradients, on a device."""
+    batch, size, channels, repeats = 8, 64, 128, 3
     with tflib.session_scope():
         with tf.device(device):
             scale = tf.placeholder(tf.float32, [])  # fed, so that nothing can be computed once and for all

@@ -43,14 +43,9 @@ def crop_padding(images, ratio):
     return images[..., max(top - left_out, 0) : bottom - left_out, :]
 
 
-def grid_shape(resolution, count=None):
-    """Columns and rows of a sample grid: about 1024 pixels wide, 2:1 at most, or just what holds `count` images."""
-    columns = min(max(1024 // resolution, 4), 8)
-    rows = min(max(640 // resolution, 3), 5)
-    if count is not None:
-        columns = min(columns, count)
-        rows = math.ceil(count / columns)
-    return columns, rows
+def grid_shape(resolution):
+    """Columns and rows of a sample grid: about 1024 pixels wide, 2:1 at most."""
+    return min(max(1024 // resolution, 4), 8), min(max(640 // resolution, 3), 5)
 
 
 def make_grid(images, columns):
