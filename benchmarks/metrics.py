@@ -7,7 +7,6 @@ feature network.
 import argparse
 import contextlib
 import os
-import resource
 import tempfile
 import time
 
@@ -26,11 +25,6 @@ def seconds_of(function):
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
-
-
-def peak_memory():
-    """Largest resident size of this process so far, GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def benchmark_fid(width):
@@ -56,10 +50,11 @@ def benchmark_fid(width):
 def benchmark_precision_recall(count, width):
     """Precision and recall of count × count features against the rate of the float32 matrix product."""
     from metrics import precision_recall
+    from training.status import peak_memory_gb
 
     stream = np.random.RandomState(0)
     reals, fakes = (np.maximum(stream.standard_normal((count, width)), 0).astype(np.float32) for _ in range(2))
-    before = peak_memory()
+    before = peak_memory_gb()
     rows = reals[:2048]
     product = min(seconds_of(lambda: rows @ reals.T) for _ in range(2))
     ceiling = 2 * len(rows) * count * width / product
@@ -71,7 +66,7 @@ def benchmark_precision_recall(count, width):
     rate = 3 * 2 * count**2 * width / seconds_of(evaluate)
     print(
         f"precision/recall, {count} × {count} × {width}: {rate / 1e9:.0f} GFLOP/s of {ceiling / 1e9:.0f} of the matrix product "
-        f"({rate / ceiling:.0%}); peak memory {peak_memory():.2f} GB, of which {before:.2f} GB before"
+        f"({rate / ceiling:.0%}); peak memory {peak_memory_gb():.2f} GB, of which {before:.2f} GB before"
     )
 
 
