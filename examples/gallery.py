@@ -102,7 +102,7 @@ def save(picture, stem):
 
 def _enlarged(picture, width):
     factor = min(max(width // picture.width, 1), 4)
-    return picture.resize((factor * picture.width, factor * picture.height), 0)  # nearest
+    return picture.resize((factor * picture.width, factor * picture.height), PIL.Image.Resampling.NEAREST)
 
 
 def _screenshot(session, stem):

@@ -28,7 +28,7 @@ def clean_bicubic(images, height, width):
     def resize(index):
         for channel in range(images.shape[3]):
             plane = Image.fromarray(np.ascontiguousarray(images[index, :, :, channel], np.float32))
-            resized[index, :, :, channel] = np.asarray(plane.resize((width, height), Image.BICUBIC))
+            resized[index, :, :, channel] = np.asarray(plane.resize((width, height), Image.Resampling.BICUBIC))
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow computes outside the interpreter's lock
         list(threads.map(resize, range(len(images))))
