@@ -22,6 +22,7 @@ import PIL.Image
 import PIL.ImageSequence
 
 from dnnlib import UserError, atomic_output, run_main, runs
+from examples import webdriver
 from examples.demo import step
 
 GAP = 4           # pixels between pictures
@@ -124,8 +125,6 @@ SHOTS = (  # name, title, width, height, dark, phone, what is at the top of the 
 
 def report_entry(run, output):
     """The section about report.html, with screenshots where there is a browser."""
-    from tests import webdriver
-
     text = "## report.html\n\nAll of it on one page in the run's folder, brought up to date at every snapshot, and by:\n\n"
     text += f"```bash\npython {' '.join(run.report)}\n```\n"
     step("report.html", run.report)

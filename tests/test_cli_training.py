@@ -16,7 +16,8 @@ import termios
 import numpy as np
 import pytest
 
-from tests.cli_helpers import SMALL, command, finish, free_ports, start, wait_for, worker_environment, write_raw_dataset
+from benchmarks.workers import free_ports, worker_environment
+from tests.cli_helpers import SMALL, command, finish, start, wait_for, write_raw_dataset
 from tests.metrics_standins import write_features_dir
 from training import training_state
 

@@ -14,9 +14,10 @@ import scipy.signal
 import tensorflow.compat.v1 as tf
 
 import dnnlib
+from benchmarks.metrics import vgg16_standin
 from dnnlib import UserError, download, tflib
 from metrics import feature_networks, inception, resize, vgg16, weights
-from tests.metrics_standins import inception_standin, tf1_bilinear, vgg16_standin, write_features_dir
+from tests.metrics_standins import inception_standin, tf1_bilinear, write_features_dir
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import PIL.Image
 import pytest
 
 from dnnlib import UserError
-from tests import report_run, webdriver
+from examples import webdriver
+from tests import report_run
 from tests.conftest import ROOT
 from training import report
 from training.report import data, pictures, stats
