@@ -15,7 +15,7 @@ from PIL import Image
 from dnnlib import UserError
 from metrics.stopping import stop_if_asked
 from metrics.streams import image_stream
-from training.images import to_uint8
+from training.images import MODES, to_uint8
 from training.manifest import picture_box
 
 CLEAN = "clean"
@@ -206,7 +206,7 @@ class ImageFolder:
             raise UserError(f"--images-dir {folder}: no images found, looked for *{', *'.join(IMAGE_SUFFIXES)}")
         channels, height, width = dataset.shape
         self._paths = [os.path.join(folder, name) for name in names]
-        self._mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+        self._mode = MODES[channels]
         self._square = (channels, height, width)
         self._rows = crop_rows(width, dataset.ratio, rule)
         self.count = len(names)
