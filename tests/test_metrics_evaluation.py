@@ -123,7 +123,7 @@ def test_killed_evaluation_leaves_a_usable_cache(options):
 
 def test_cache_folder_of_the_machine(monkeypatch):
     monkeypatch.setenv("GANFORMER_CACHE", os.path.join("some", "where"))
-    assert metrics.Options().cache_folder() == os.path.join("some", "where", "metrics")
+    assert metrics.Options().cache_folder() == os.path.abspath(os.path.join("some", "where", "metrics"))
     monkeypatch.delenv("GANFORMER_CACHE")
     assert metrics.Options().cache_folder() == os.path.expanduser(os.path.join("~", ".cache", "ganformer", "metrics"))
 
