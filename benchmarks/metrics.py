@@ -7,10 +7,10 @@ feature network.
 import argparse
 import contextlib
 import os
-import resource
 import tempfile
 import time
 
+import h5py
 import numpy as np
 from PIL import Image
 
@@ -26,11 +26,6 @@ def seconds_of(function):
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
-
-
-def peak_memory():
-    """Largest resident size of this process so far, GB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def benchmark_fid(width):
@@ -56,10 +51,11 @@ def benchmark_fid(width):
 def benchmark_precision_recall(count, width):
     """Precision and recall of count × count features against the rate of the float32 matrix product."""
     from metrics import precision_recall
+    from training.status import peak_memory_gb
 
     stream = np.random.RandomState(0)
     reals, fakes = (np.maximum(stream.standard_normal((count, width)), 0).astype(np.float32) for _ in range(2))
-    before = peak_memory()
+    before = peak_memory_gb()
     rows = reals[:2048]
     product = min(seconds_of(lambda: rows @ reals.T) for _ in range(2))
     ceiling = 2 * len(rows) * count * width / product
@@ -71,8 +67,47 @@ def benchmark_precision_recall(count, width):
     rate = 3 * 2 * count**2 * width / seconds_of(evaluate)
     print(
         f"precision/recall, {count} × {count} × {width}: {rate / 1e9:.0f} GFLOP/s of {ceiling / 1e9:.0f} of the matrix product "
-        f"({rate / ceiling:.0%}); peak memory {peak_memory():.2f} GB, of which {before:.2f} GB before"
+        f"({rate / ceiling:.0%}); peak memory {peak_memory_gb():.2f} GB, of which {before:.2f} GB before"
     )
+
+
+def vgg16_standin(path, side=32, widths=(4, 4, 6, 6, 8), dense=12, name_type=bytes, seed=0):
+    """Write a narrow VGG-16 in Keras's .h5 layout, random weights.
+
+    Args:
+        path: of the file.
+        side: input height and width, a multiple of 32; the real one has 224.
+        widths: channels of the five blocks.
+        dense: outputs of the fully connected layers.
+        name_type: bytes or str, as older and newer h5py give the names back.
+        seed: of the weights.
+
+    Returns:
+        List of (layer name, kernel, bias) in order.
+    """
+    stream = np.random.RandomState(seed)
+    layers, channels = [], 3
+    for block, (width, repeats) in enumerate(zip(widths, (2, 2, 3, 3, 3)), 1):
+        for number in range(1, repeats + 1):
+            kernel = stream.randn(3, 3, channels, width) * np.sqrt(2 / (9 * channels))
+            layers.append((f"block{block}_conv{number}", kernel, 0.1 * stream.randn(width)))
+            channels = width
+        layers.append((f"block{block}_pool", None, None))
+    layers.append(("flatten", None, None))
+    inputs = (side // 32) ** 2 * channels
+    for name, outputs in (("fc1", dense), ("fc2", dense), ("predictions", 5)):
+        layers.append((name, stream.randn(inputs, outputs) * np.sqrt(2 / inputs), 0.1 * stream.randn(outputs)))
+        inputs = outputs
+    with h5py.File(path, "w") as file:
+        file.attrs["layer_names"] = [name.encode() if name_type is bytes else name for name, _, _ in layers]
+        for name, kernel, bias in layers:
+            group = file.create_group(name)
+            weights = [] if kernel is None else [(f"{name}_W_1:0", kernel), (f"{name}_b_1:0", bias)]
+            names = [weight.encode() for weight, _ in weights] if name_type is bytes else [weight for weight, _ in weights]
+            group.attrs["weight_names"] = np.array(names, dtype="S64") if name_type is bytes or not names else names
+            for weight, value in weights:
+                group.create_dataset(weight, data=value.astype(np.float32))
+    return layers
 
 
 @contextlib.contextmanager
@@ -80,7 +115,6 @@ def feature_pass_folder(count):
     """A folder with `count` pictures of 256 pixels as a dataset ("own") and as PNG files ("pictures"), and a VGG-16 with the
     convolutions of full size and random weights ("features")."""
     from benchmarks import data
-    from tests.metrics_standins import vgg16_standin
     from training.dataset import Dataset
 
     with tempfile.TemporaryDirectory() as folder:

@@ -14,9 +14,9 @@ import subprocess
 
 import numpy as np
 
+from benchmarks import cuda_kernels
 from benchmarks.ops_cases import RESAMPLING, TAPS
 from dnnlib import UserError, gpus
-from tests import cuda_harness
 
 ROUNDS = 5
 LAUNCHES = 50  # that are timed together, at least
@@ -48,9 +48,9 @@ def measure_all(cases, with_torch):
         raise UserError("--torch: PyTorch is not installed")
     machine = describe_machine()
     print("{gpu}; driver {driver}; nvcc {nvcc}".format(**machine), flush=True)
-    library = cuda_harness.device_library(gpus.visible_gpus()[0].capability)
-    device = cuda_harness.DeviceMemory()
-    kernels, stopwatch = cuda_harness.Kernels(library, device), Stopwatch(device)
+    library = cuda_kernels.device_library(gpus.visible_gpus()[0].capability)
+    device = cuda_kernels.DeviceMemory()
+    kernels, stopwatch = cuda_kernels.Kernels(library, device), Stopwatch(device)
     rotated = CACHES * device.attribute(L2_CACHE_SIZE)
     timers = {"copy": lambda: stopwatch.seconds([stopwatch.copy])}
     for case in cases:
@@ -68,7 +68,7 @@ def measure_all(cases, with_torch):
 
 def describe_machine():
     """Names of the GPU, of the driver's and of nvcc's release: dict. UserError where there is none."""
-    visible, nvcc = gpus.visible_gpus(), cuda_harness.cuda_tool("nvcc")
+    visible, nvcc = gpus.visible_gpus(), cuda_kernels.cuda_tool("nvcc")
     if not visible:
         raise UserError("--device gpu: the driver shows no GPU (python -m ops.doctor says why)")
     if nvcc is None:
@@ -156,10 +156,10 @@ def arguments(case):
     picture = n * c * h * w
     if op in RESAMPLING:
         up, down, pad = (RESAMPLING[op].get(name, 1) for name in ("up", "down", "pad"))
-        args = cuda_harness.upfirdn2d_args((n, h, w, c), (len(TAPS),) * 2, (up, up), (down, down), pad * 2, **common)
+        args = cuda_kernels.upfirdn2d_args((n, h, w, c), (len(TAPS),) * 2, (up, up), (down, down), pad * 2, **common)
         return args, {"x": picture, "y": n * c * args.out_h * args.out_w}
     act, gain = ("linear", np.sqrt(0.5)) if op == "residual_sum" else ("lrelu", np.sqrt(2))
-    args = cuda_harness.bias_act_args(n, h * w, c, act, gain=gain, **common)
+    args = cuda_kernels.bias_act_args(n, h * w, c, act, gain=gain, **common)
     terms = {"bias": c, "scale": n * c, "noise": h * w, "residual": picture}
     return args, {"x": picture, "y": picture, **{name: terms[name] for name in TERMS[op]}}
 
@@ -175,7 +175,7 @@ def on_device(case, rotated, kernels, device):
     args, elements = arguments(case)
     sizes = {name: number * np.dtype(case[1]).itemsize for name, number in elements.items()}
     taps = np.array(TAPS, np.float32) / sum(TAPS)
-    if isinstance(args, cuda_harness.Upfirdn2d):
+    if isinstance(args, cuda_kernels.Upfirdn2d):
         args.fx = 1  # the workspace depends on whether the filter is separable
         sizes.update(fy=taps.nbytes, fx=taps.nbytes, workspace=kernels.workspace(args))
     offsets, total = {}, 0
@@ -203,7 +203,7 @@ def random_block(device, size, dtype):
     """Pointer to `size` bytes of random numbers that lie in the GPU's memory during the block."""
     block = device.allocate(size)
     try:
-        cuda_harness.fill(device, block, size, random_values(dtype))
+        cuda_kernels.fill(device, block, size, random_values(dtype))
         yield block
     finally:
         device.free(block)

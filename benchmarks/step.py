@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -98,6 +97,7 @@ def measure(name, gpus):
 
     from dnnlib import tflib
     from training.devices import open_devices
+    from training.status import peak_memory_gb
 
     open_devices(gpus)
     machine = {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", "tensorflow": tf.__version__}
@@ -109,7 +109,7 @@ def measure(name, gpus):
         startup = time.perf_counter() - start
         first = _seconds(run)
         seconds = min(_seconds(run) for _ in range(ROUNDS))
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        memory = peak_memory_gb()
     rates = ceilings(tflib.half_type() if case.precision == "mixed" else tf.float32)
     rate = flops / seconds / 1e9
     return {
@@ -151,10 +151,20 @@ def _sampling(case):
     from dnnlib import tflib
 
     generator, _ = _networks(case)
+    before = set(tf.get_default_graph().get_operations())
     z = tf.placeholder(tf.float32, [case.batch] + list(generator.input_shapes[0]))
     images = generator.get_output_for(z, tf.zeros([case.batch, 0]), truncation_psi=0.7).images
     feed = {z: np.random.RandomState(0).standard_normal(z.shape.as_list())}
-    return lambda: tflib.run(images, feed), 2 * multiply_adds(images, case.batch)
+    return lambda: tflib.run(images, feed), _flops_since(before)
+
+
+def _flops_since(before):
+    """Floating-point operations of the convolutions and matrix products of the graph but for the operations in `before`."""
+    import tensorflow.compat.v1 as tf
+
+    from training.estimate import multiply_adds
+
+    return 2 * sum(multiply_adds(op) for op in set(tf.get_default_graph().get_operations()) - before)
 
 
 def _training_step(case, networks, rounds=1, **loss):
@@ -189,10 +199,10 @@ def _training(case):
     before = set(tf.get_default_graph().get_operations())
     consistent = {"bcr_real": 10.0, "bcr_fake": 10.0} if case.model == "ViTGAN" else {}
     step = _training_step(case, (G, D, G), d_reg="non", **consistent)
-    operations = set(tf.get_default_graph().get_operations()) - before
+    flops = _flops_since(before)
     stages = [stage for stage in step.stages if stage.name != "moving_average"]
     batch = _batch(case)
-    return lambda: [stage.run(batch) for stage in stages], 2 * sum(_op_multiply_adds(op, case.batch) for op in operations)
+    return lambda: [stage.run(batch) for stage in stages], flops
 
 
 def _overhead(case):
@@ -246,40 +256,6 @@ def _loop(case):
     inside = sum(end - start for start, end in zip(times[2::2], times[3::2]))
     between = sum(start - end for end, start in zip(times[1::2], times[2::2]))
     return {"steps_seconds": round(inside, 2), "between_seconds": round(between, 4), "between_share": round(between / inside, 4)}
-
-
-def multiply_adds(fetches, batch):
-    """Multiply-adds of the convolutions and matrix products below fetches; unknown batch sizes count as `batch`."""
-    pending = [getattr(fetch, "op", fetch) for fetch in (fetches if isinstance(fetches, list) else [fetches])]
-    seen = set(pending)
-    total = 0
-    while pending:
-        op = pending.pop()
-        total += _op_multiply_adds(op, batch)
-        for before in [tensor.op for tensor in op.inputs] + list(op.control_inputs):
-            if before not in seen:
-                seen.add(before)
-                pending.append(before)
-    return total
-
-
-def _op_multiply_adds(op, batch):
-    def size(tensor):
-        return np.prod([batch if length is None else length for length in tensor.shape.as_list()])
-
-    if op.type in ("MatMul", "BatchMatMul", "BatchMatMulV2"):
-        flag = "transpose_a" if op.type == "MatMul" else "adj_x"
-        inner = op.inputs[0].shape.as_list()[-2 if op.get_attr(flag) else -1]
-        return size(op.outputs[0]) * (batch if inner is None else inner)
-    if op.type in ("Conv2D", "DepthwiseConv2dNative"):
-        return size(op.outputs[0]) * np.prod(op.inputs[1].shape.as_list()[: 3 if op.type == "Conv2D" else 2])
-    if op.type == "Conv2DBackpropInput":
-        return size(op.inputs[2]) * np.prod(op.inputs[1].shape.as_list()[:3])
-    if op.type == "DepthwiseConv2dNativeBackpropInput":
-        return size(op.inputs[2]) * np.prod(op.inputs[1].shape.as_list()[:2])
-    if op.type == "Conv2DBackpropFilter":
-        return size(op.inputs[2]) * np.prod(op.outputs[0].shape.as_list()[:3])
-    return 0
 
 
 def ceilings(convolved):

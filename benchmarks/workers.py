@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -46,8 +47,6 @@ def main(argv):
 
 def _rate(count, folder):
     """Images per second of `count` workers with a core each."""
-    from tests.cli_helpers import free_ports, worker_environment
-
     ports = free_ports(count)
     words = [sys.executable, "run_network.py", *TRAINING, "--data-dir", folder, "--result-dir", os.path.join(folder, f"results{count}")]
     workers = [_start(words, rank, worker_environment(rank, ports)) for rank in range(count)]
@@ -59,6 +58,23 @@ def _start(words, rank, environment):
     """A worker that has one core to itself."""
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     return subprocess.Popen(words, env=environment, preexec_fn=lambda: os.sched_setaffinity(0, {rank}), **output)
+
+
+def free_ports(count):
+    """Ports of the loopback interface that nothing listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def worker_environment(rank, ports):
+    """Environment of one worker of a training on the loopback interface."""
+    config = {"cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]}, "task": {"type": "worker", "index": rank}}
+    return {**os.environ, "TF_CONFIG": json.dumps(config)}
 
 
 if __name__ == "__main__":

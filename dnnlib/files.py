@@ -1,6 +1,7 @@
-"""Files that are either whole or not there, and the space for them."""
+"""Files that are either whole or not there, the space for them, and what can be read of damaged ones."""
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
@@ -70,3 +71,28 @@ def check_space(folder, needed, what):
 
 def _bytes(number):
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
+
+
+def read_object(path):
+    """The JSON object in a file; {} when it is missing or damaged."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def read_lines(path, keys):
+    """The JSON objects of a file, one a line, that have all of these keys; none of a missing file.
+
+    Other lines are passed over: a killed process may have left the last one incomplete.
+    """
+    if not os.path.isfile(path):
+        return []
+    found = []
+    with open(path, "rb") as file:
+        for line in file:
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+    return [line for line in found if isinstance(line, dict) and line.keys() >= set(keys)]

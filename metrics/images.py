@@ -14,7 +14,9 @@ from PIL import Image
 
 from dnnlib import UserError
 from metrics.stopping import stop_if_asked
-from metrics.streams import numpy_stream
+from metrics.streams import image_stream
+from training.images import MODES, to_uint8
+from training.manifest import picture_box
 
 CLEAN = "clean"
 HISTORIC = "historic"
@@ -36,9 +38,8 @@ def crop_rows(width, ratio, rule):
         slice over the rows.
     """
     if rule == CLEAN:
-        rows = round(width * ratio)
-        start = (width - rows) // 2
-        return slice(start, start + rows)
+        _, top, _, bottom = picture_box(width, ratio)
+        return slice(top, bottom)
     if rule == HISTORIC:
         start = math.floor((1 - ratio) * width / 2)
         return slice(start, min(width, math.ceil((1 + ratio) * width / 2) + 1))
@@ -54,12 +55,10 @@ def to_square(images, width):
 
 
 def quantize(images):
-    """float32 images in [-1, 1] to uint8: floor(x·127.5 + 128), clipped. ValueError when one is not finite."""
+    """Images in [-1, 1] to bytes, as `training.images.to_uint8`. ValueError when one is not finite."""
     if images.size and not np.isfinite([images.min(), images.max()]).all():  # NaN is its own minimum
         raise ValueError("the generator's images: got NaN or infinity, expected finite numbers")
-    scaled = images * np.float32(127.5)
-    scaled += np.float32(128)
-    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)  # the conversion cuts off, which is floor from 0 on
+    return to_uint8(images)
 
 
 def draw_inputs(Gs, labels, seed, purpose, start, stop):
@@ -76,7 +75,7 @@ def draw_inputs(Gs, labels, seed, purpose, start, stop):
     z_shape, label_shape = Gs.input_shapes[:2]
     latents, chosen, seeds = [], [], []
     for index in range(start, stop):
-        stream = numpy_stream(seed, purpose, index)
+        stream = image_stream(seed, purpose, index)
         latents.append(stream.randn(*z_shape))
         seeds.append(stream.randint(1 << 31, dtype=np.int64))
         chosen.append(labels[stream.randint(len(labels))] if label_shape[0] else ())
@@ -172,7 +171,7 @@ class Reals:
         self.count = count if repeat else min(count, dataset.count)
         self.shape = (channels, self._rows.stop - self._rows.start, width)
         epochs = -(-self.count // dataset.count)
-        orders = [numpy_stream(seed, "reals", epoch).permutation(dataset.count) for epoch in range(epochs)]
+        orders = [image_stream(seed, "reals", epoch).permutation(dataset.count) for epoch in range(epochs)]
         self._order = np.concatenate(orders)[: self.count]
         self.settings = {"crop": rule, "mirror": mirror}
 
@@ -180,7 +179,7 @@ class Reals:
         images = self._dataset.read(self._order[start:stop])[:, :, self._rows]
         if not self._mirror:
             return images
-        flips = np.array([numpy_stream(self._seed, "flips", index).randint(2) for index in range(start, stop)], bool)
+        flips = np.array([image_stream(self._seed, "flips", index).randint(2) for index in range(start, stop)], bool)
         return np.where(flips[:, None, None, None], images[..., ::-1], images)
 
 
@@ -207,7 +206,7 @@ class ImageFolder:
             raise UserError(f"--images-dir {folder}: no images found, looked for *{', *'.join(IMAGE_SUFFIXES)}")
         channels, height, width = dataset.shape
         self._paths = [os.path.join(folder, name) for name in names]
-        self._mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+        self._mode = MODES[channels]
         self._square = (channels, height, width)
         self._rows = crop_rows(width, dataset.ratio, rule)
         self.count = len(names)

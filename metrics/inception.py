@@ -5,14 +5,13 @@ between the batch of images and the pool features is cut off before the import: 
 tail, whose reshape is fixed to one image. The graph itself resizes to 299×299 by TensorFlow 1's rule and computes (x − 128) / 128.
 """
 
-import collections
 import os
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
 
 from dnnlib import UserError, tflib
+from metrics.replicas import run_replicas
 from metrics.weights import WEIGHT_FILES
 
 INPUT = "ExpandDims"
@@ -150,19 +149,3 @@ class Inception:
         """Free the session."""
         with self._graph.as_default():
             tflib.close_session()
-
-
-def run_replicas(session, replicas, images):
-    """Evaluate copies of a network, each on its share of a batch.
-
-    Args:
-        session: tf.Session.
-        replicas: list of (placeholder, dict of output tensors [n, ...]).
-        images: array [n, ...].
-
-    Returns:
-        Dict of arrays [n, ...].
-    """
-    used = [(part, replica) for part, replica in zip(np.array_split(images, len(replicas)), replicas) if len(part)]
-    values = session.run([outputs for _, (_, outputs) in used], {placeholder: part for part, (placeholder, _) in used})
-    return collections.OrderedDict((name, np.concatenate([value[name] for value in values])) for name in replicas[0][1])

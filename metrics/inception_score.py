@@ -59,13 +59,6 @@ class SplitEntropies:
         return np.exp(self._negative_entropies / counts - marginal_terms)
 
 
-def inception_scores(logits, splits=SPLITS):
-    """Scores of the parts of an array of logits [N, classes]: float64 [splits]."""
-    entropies = SplitEntropies(len(logits), logits.shape[1], splits)
-    entropies.add(logits)
-    return entropies.scores()
-
-
 @register
 class InceptionScore(Metric):
     """is: of the generated images alone, 10 parts."""

@@ -51,12 +51,12 @@ def draw_subsets(reals, fakes, subsets, size, seed):
     Args:
         reals, fakes: how many there are of each.
         subsets, size: how many subsets, how many features in each.
-        seed: int or RandomState.
+        seed: int.
 
     Yields:
         (indices of reals, indices of fakes), int64 [size] each.
     """
-    stream = seed if isinstance(seed, np.random.RandomState) else np.random.RandomState(seed)
+    stream = np.random.RandomState(seed)
     for _ in range(subsets):
         fake_indices = stream.choice(fakes, size, replace=False)
         yield stream.choice(reals, size, replace=False), fake_indices

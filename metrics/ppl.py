@@ -12,7 +12,7 @@ import numpy as np
 from metrics.images import chunks, crop_rows, devices_of_session, draw_inputs, to_square
 from metrics.metric_base import PROTOCOLS, Metric, register
 from metrics.progress import progress_bar
-from metrics.streams import numpy_stream
+from metrics.streams import image_stream
 
 EPSILON = 1e-4
 LARGEST_SIZE = 256  # larger images are averaged down to this height
@@ -115,7 +115,7 @@ class PathPairs:
         z_to, _, _ = draw_inputs(self._Gs, self._labels, self._seed, "ppl-to", start, stop)
         places = np.zeros(stop - start)
         if self._metric.sampling == "full":
-            places = np.array([numpy_stream(self._seed, "ppl-place", index).rand() for index in range(start, stop)])
+            places = np.array([image_stream(self._seed, "ppl-place", index).rand() for index in range(start, stop)])
 
         def mapped(z):
             z = np.asarray(z, np.float32)

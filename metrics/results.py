@@ -12,6 +12,7 @@ from typing import Dict, Optional
 import numpy as np
 
 from dnnlib import UserError
+from dnnlib.files import read_lines
 from dnnlib.log import format_time
 from training.report.stats import IDENTITY_SETTINGS, METRICS_FILE
 
@@ -95,18 +96,9 @@ def write(result, folder):
 
 
 def read(folder):
-    """Results stored in a run's metrics.jsonl, oldest first; an incomplete last line of a killed run is passed over."""
-    path = os.path.join(folder, METRICS_FILE)
-    results = []
-    if os.path.isfile(path):
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                try:
-                    stored = json.loads(line, object_pairs_hook=OrderedDict)
-                except ValueError:
-                    continue
-                results.append(Result(stored["metric"], stored["values"], stored["settings"], stored["seconds"], stored["error"]))
-    return results
+    """Results stored in a run's metrics.jsonl, oldest first; incomplete lines are passed over."""
+    names = [field.name for field in dataclasses.fields(Result)]
+    return [Result(**{name: line[name] for name in names}) for line in read_lines(os.path.join(folder, METRICS_FILE), names)]
 
 
 def differences(one, other):

@@ -10,29 +10,28 @@ BLOCK_BYTES = 1 << 26
 
 
 class Rows:
-    """An array [count, width] that is filled from the front.
+    """A float32 array [count, width] that is filled from the front.
 
     A killed process leaves nothing behind: the file has no name.
     """
 
     suffix = ".npy"
 
-    def __init__(self, count, width, folder=None, dtype=np.float32):
+    def __init__(self, count, width, folder=None):
         """
         Args:
             count: rows that will come at most.
             width: numbers in a row.
             folder: where the temporary file is made, created when missing; the system's folder for them when None.
-            dtype: of the numbers.
         """
         self._filled = 0
-        if count * width * np.dtype(dtype).itemsize <= IN_MEMORY_BYTES:
-            self._data = np.empty((count, width), dtype)
+        if 4 * count * width <= IN_MEMORY_BYTES:
+            self._data = np.empty((count, width), np.float32)
         else:
             if folder:
                 os.makedirs(folder, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder) as file:
-                self._data = np.memmap(file, dtype, "w+", shape=(count, width))
+                self._data = np.memmap(file, np.float32, "w+", shape=(count, width))
 
     def add(self, rows):
         """Append rows [n, width]."""

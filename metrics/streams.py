@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 
 
-def numpy_stream(seed, purpose, index):
+def image_stream(seed, purpose, index):
     """np.random.RandomState keyed by the seed, what the numbers are for, and the number of the image (or block) they belong to.
 
     RandomState's numbers are the same in every NumPy version. Three words of key: with `tflib.numpy_stream`'s 31 bits some of 50,000

@@ -14,7 +14,7 @@ import numpy as np
 from metrics.metric_base import Metric, register
 from metrics.rows import Rows, batches_of
 from metrics.stopping import stop_if_asked
-from metrics.streams import numpy_stream
+from metrics.streams import image_stream
 
 PATCH = 7
 PATCHES_PER_IMAGE = 128
@@ -26,10 +26,10 @@ SCALE = 1000.0
 PROJECTION_ELEMENTS = 1 << 25  # floats held at once for the projections of one set
 
 
-def pyramid_sizes(height, width, minimum=MINIMUM_SIZE):
-    """Sizes (height, width) of the pyramid's levels: halved, rounding up, while the shorter side stays at `minimum` or above."""
+def pyramid_sizes(height, width):
+    """Sizes (height, width) of the pyramid's levels: halved, rounding up, while the shorter side stays at MINIMUM_SIZE or above."""
     sizes = [(height, width)]
-    while min(sizes[-1]) // 2 >= minimum:
+    while min(sizes[-1]) // 2 >= MINIMUM_SIZE:
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
     return sizes
 
@@ -132,7 +132,7 @@ class PatchSets:
         levels = laplacian_pyramid(np.asarray(images, np.float32), self.sizes)
         for offset in range(len(images)):
             for number, (height, width) in enumerate(self.sizes):
-                stream = numpy_stream(self.seed, f"swd-patches-{number}", self.images + offset)
+                stream = image_stream(self.seed, f"swd-patches-{number}", self.images + offset)
                 half = PATCH // 2
                 rows = stream.randint(half, height - half, size=PATCHES_PER_IMAGE)
                 columns = stream.randint(half, width - half, size=PATCHES_PER_IMAGE)
@@ -193,7 +193,7 @@ def sliced_wasserstein(patches_a, patches_b, channels, seed, directions=DIRECTIO
         raise ValueError(f"sets of patches must have equal shapes: got {patches_a.shape} and {patches_b.shape}")
     statistics_a = _channel_statistics(patches_a, channels)
     statistics_b = _channel_statistics(patches_b, channels)
-    stream = numpy_stream(seed, "swd-directions", 0)
+    stream = image_stream(seed, "swd-directions", 0)
     every = np.concatenate([random_directions(directions, patches_a.shape[1], stream) for _ in range(repeats)])
     step = max(1, PROJECTION_ELEMENTS // len(patches_a))
     total = 0.0

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dnnlib import UserError, tflib
-from metrics.inception import run_replicas
+from metrics.replicas import run_replicas
 
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green, red; what these weights were trained with
 CONVOLUTIONS = 13

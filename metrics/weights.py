@@ -181,7 +181,7 @@ def identify(network, path):
 
 
 @functools.lru_cache(maxsize=None)
-def _identify(network, path, size, modified):
+def _identify(network, path, size, modified):  # `modified` is for the cache's key: a file that was replaced is another one
     published = WEIGHT_FILES[network]
     md5, sha256 = hashlib.md5(), hashlib.sha256()
     with open(path, "rb") as file:

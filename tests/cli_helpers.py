@@ -1,8 +1,6 @@
 """Running the command lines as people do: in processes of their own, on a small dataset in the older raw form."""
 
-import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -59,20 +57,3 @@ def wait_for(process, text):
         if line.startswith(text):
             return lines
     raise AssertionError(f"{text!r} did not come:\n" + "".join(lines))
-
-
-def free_ports(count):
-    """Ports of the loopback interface that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
-
-
-def worker_environment(rank, ports):
-    """Environment of one worker of a training on the loopback interface."""
-    config = {"cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]}, "task": {"type": "worker", "index": rank}}
-    return {**os.environ, "TF_CONFIG": json.dumps(config)}

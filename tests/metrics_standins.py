@@ -4,9 +4,10 @@ import collections
 import os
 import types
 
-import h5py
 import numpy as np
 import tensorflow.compat.v1 as tf
+
+from benchmarks.metrics import vgg16_standin
 
 Outputs = collections.namedtuple("Outputs", "images maps ws")
 
@@ -66,6 +67,30 @@ class BlobGenerator:
             noise = np.stack([np.random.RandomState(int(seed)).randn(*images.shape[1:]) for seed in seeds])
             images = images + 0.02 * noise
         return Outputs(images.astype(np.float32), None, None)
+
+
+def _tf1_positions(size, target):
+    """Lower and upper source index and the weight of the upper one, for each target pixel; all in float32 as the op computes."""
+    source = np.arange(target, dtype=np.float32) * (np.float32(size) / np.float32(target))
+    lower = np.floor(source).astype(np.int64)
+    return lower, np.minimum(lower + 1, size - 1), source - lower.astype(np.float32)
+
+
+def tf1_bilinear(images, height, width):
+    """TensorFlow 1's bilinear resize (align_corners=False), the twin of the op in the feature networks' graphs, equal bit by bit.
+
+    Args:
+        images: [N, H, W, C], uint8 or float32.
+        height, width: target size in pixels.
+
+    Returns:
+        float32 [N, height, width, C].
+    """
+    images = np.asarray(images, np.float32)
+    top, bottom, down = _tf1_positions(images.shape[1], height)
+    left, right, across = _tf1_positions(images.shape[2], width)
+    rows = images[:, :, left] + (images[:, :, right] - images[:, :, left]) * across[:, None]  # [N, H, width, C]
+    return rows[:, top] + (rows[:, bottom] - rows[:, top]) * down[:, None, None]  # [N, height, width, C]
 
 
 def _constant(graph_def, name, value):
@@ -169,45 +194,6 @@ def inception_standin(features=32, classes=10, producer=8, tail_batch=-1, output
                 side, channels = (8, 8) if node.name == "pool" else (1, features)
                 node.attr["_output_shapes"].list.shape.add().CopyFrom(tf.TensorShape([1, side, side, channels]).as_proto())
     return graph_def, weights
-
-
-def vgg16_standin(path, side=32, widths=(4, 4, 6, 6, 8), dense=12, name_type=bytes, seed=0):
-    """Write a narrow VGG-16 in Keras's .h5 layout, random weights.
-
-    Args:
-        path: of the file.
-        side: input height and width, a multiple of 32; the real one has 224.
-        widths: channels of the five blocks.
-        dense: outputs of the fully connected layers.
-        name_type: bytes or str, as older and newer h5py give the names back.
-        seed: of the weights.
-
-    Returns:
-        List of (layer name, kernel, bias) in order.
-    """
-    stream = np.random.RandomState(seed)
-    layers, channels = [], 3
-    for block, (width, repeats) in enumerate(zip(widths, (2, 2, 3, 3, 3)), 1):
-        for number in range(1, repeats + 1):
-            kernel = stream.randn(3, 3, channels, width) * np.sqrt(2 / (9 * channels))
-            layers.append((f"block{block}_conv{number}", kernel, 0.1 * stream.randn(width)))
-            channels = width
-        layers.append((f"block{block}_pool", None, None))
-    layers.append(("flatten", None, None))
-    inputs = (side // 32) ** 2 * channels
-    for name, outputs in (("fc1", dense), ("fc2", dense), ("predictions", 5)):
-        layers.append((name, stream.randn(inputs, outputs) * np.sqrt(2 / inputs), 0.1 * stream.randn(outputs)))
-        inputs = outputs
-    with h5py.File(path, "w") as file:
-        file.attrs["layer_names"] = [name.encode() if name_type is bytes else name for name, _, _ in layers]
-        for name, kernel, bias in layers:
-            group = file.create_group(name)
-            weights = [] if kernel is None else [(f"{name}_W_1:0", kernel), (f"{name}_b_1:0", bias)]
-            names = [weight.encode() for weight, _ in weights] if name_type is bytes else [weight for weight, _ in weights]
-            group.attrs["weight_names"] = np.array(names, dtype="S64") if name_type is bytes or not names else names
-            for weight, value in weights:
-                group.create_dataset(weight, data=value.astype(np.float32))
-    return layers
 
 
 def write_features_dir(folder, **inception_options):

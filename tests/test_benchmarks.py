@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import ops, ops_cases, ops_gpu
+from benchmarks import cuda_kernels, ops, ops_cases, ops_gpu
 from dnnlib import UserError, gpus, run_main
 from tests import cuda_grid, cuda_harness
 from tests.conftest import ROOT
@@ -45,7 +45,7 @@ def stand_ins(tmp_path, monkeypatch):
         script.chmod(0o755)
     monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setattr(cuda_harness, "device_library", lambda capability: {90: cuda_harness.shim_library()}[capability])
+    monkeypatch.setattr(cuda_kernels, "device_library", lambda capability: {90: cuda_harness.shim_library()}[capability])
     for name, value in (("ROUNDS", 1), ("LAUNCHES", 2), ("COPY_BYTES", 1 << 16)):
         monkeypatch.setattr(ops_gpu, name, value)
 
@@ -79,8 +79,8 @@ def test_what_a_machine_lacks_is_one_line(stand_ins, monkeypatch, capsys, hide, 
     monkeypatch.setattr(ops_gpu.importlib.util, "find_spec", lambda name: None if hide == name else name)
     if hide == "gpu":
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    find = cuda_harness.cuda_tool
-    monkeypatch.setattr(cuda_harness, "cuda_tool", lambda name: None if hide == name else find(name))
+    find = cuda_kernels.cuda_tool
+    monkeypatch.setattr(cuda_kernels, "cuda_tool", lambda name: None if hide == name else find(name))
     assert run_main(ops.main, ["--device", "gpu", "--torch"]) == UserError.exit_code
     assert capsys.readouterr() == ("", f"error: {complaint}\n")
 
@@ -104,7 +104,7 @@ def test_torch_is_measured_on_the_gpu_only(capsys):
 ])  # fmt: skip
 def test_launches_compute_the_op_on_arrays_of_their_own(case):
     memory = cuda_harness.HostMemory()
-    kernels = cuda_harness.Kernels(cuda_harness.shim_library(), memory)
+    kernels = cuda_kernels.Kernels(cuda_harness.shim_library(), memory)
     rotated, size = 50000, ops_gpu.moved(case)
     assert size == MOVED[case[0]] * np.dtype(case[1]).itemsize
     with ops_gpu.on_device(case, rotated, kernels, memory) as structs:

@@ -16,8 +16,9 @@ import termios
 import numpy as np
 import pytest
 
+from benchmarks.workers import free_ports, worker_environment
 from dnnlib import locks
-from tests.cli_helpers import SMALL, command, finish, free_ports, start, wait_for, worker_environment, write_raw_dataset
+from tests.cli_helpers import SMALL, command, finish, start, wait_for, write_raw_dataset
 from tests.metrics_standins import write_features_dir
 from training import launch, training_state
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and what is said where they cannot be written."""
+"""Files that are whole or not there, what is said where they cannot be written, and what is read of damaged ones."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dnnlib import UserError, atomic_output, run_main
-from dnnlib.files import check_space
+from dnnlib.files import check_space, read_lines, read_object
 
 
 def failing(path, error):
@@ -71,3 +71,20 @@ def test_too_little_space_is_said_of_the_folder_that_is_there(tmp_path, monkeypa
     with pytest.raises(UserError) as caught:
         check_space(str(tmp_path / "new" / "below"), 3e9, "the file")
     assert str(caught.value) == f"{tmp_path}: the file needs about 3.0 GB, 2.5 MB are free"
+
+
+@pytest.mark.parametrize("content, found", [
+    (b'{"a": {"b": 1}}', {"a": {"b": 1}}), (b'{"a": ', {}), (b"[1]", {}), (b'{"a": "\xff"}', {}), (b"", {}), (None, {}),
+])  # fmt: skip
+def test_an_object_is_read_from_a_file_that_may_be_damaged(tmp_path, content, found):
+    if content is not None:
+        (tmp_path / "a.json").write_bytes(content)
+    assert read_object(str(tmp_path / "a.json")) == found
+
+
+def test_lines_are_read_from_a_file_that_may_be_damaged(tmp_path):
+    path = tmp_path / "a.jsonl"
+    assert read_lines(str(path), ["a"]) == []
+    path.write_bytes(b'{"a": 1}\n\n[2]\n{"b": 3}\n{"a": "\xff"}\n{"a": "\xc3\xa9", "b": 4}\n{"a": 5')
+    assert read_lines(str(path), ["a"]) == [{"a": 1}, {"a": "\u00e9", "b": 4}]
+    assert read_lines(str(path), ["a", "b"]) == [{"a": "\u00e9", "b": 4}]

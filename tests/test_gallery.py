@@ -9,8 +9,7 @@ import PIL.Image
 import pytest
 
 from dnnlib import run_main
-from examples import gallery
-from tests import webdriver
+from examples import gallery, webdriver
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
 from tests.conftest import on_one_stack
 

@@ -46,6 +46,12 @@ def test_packages_import_only_what_lies_below(package):
         assert tops <= ALLOWED[package], f"{os.path.relpath(path, ROOT)} imports {sorted(tops - ALLOWED[package])}"
 
 
+@pytest.mark.parametrize("package", [*sorted(ALLOWED), "benchmarks", "examples"])
+def test_nothing_imports_the_tests(package):
+    for path in python_files(package):
+        assert "tests" not in {name.split(".")[0] for name in imported(path)}, os.path.relpath(path, ROOT)
+
+
 def test_metrics_and_visualizations_do_not_look_inside_networks():
     for package in ("metrics", os.path.join("training", "visualize")):
         for path in python_files(package):

@@ -123,7 +123,7 @@ def test_killed_evaluation_leaves_a_usable_cache(options):
 
 def test_cache_folder_of_the_machine(monkeypatch):
     monkeypatch.setenv("GANFORMER_CACHE", os.path.join("some", "where"))
-    assert metrics.Options().cache_folder() == os.path.join("some", "where", "metrics")
+    assert metrics.Options().cache_folder() == os.path.abspath(os.path.join("some", "where", "metrics"))
     monkeypatch.delenv("GANFORMER_CACHE")
     assert metrics.Options().cache_folder() == os.path.expanduser(os.path.join("~", ".cache", "ganformer", "metrics"))
 
@@ -240,6 +240,7 @@ def test_labels_of_the_fakes_are_the_datasets():
         (256, 188 / 256, "historic", (34, 223)),
         (256, 0.5, "historic", (64, 193)),
         (64, 1.0, "clean", (0, 64)),
+        (16, 0.01, "clean", (7, 8)),
         (64, 1.0, "historic", (0, 64)),
     ],
 )
@@ -497,11 +498,11 @@ def test_unlike_results_are_not_compared(options):
         metrics.require_comparable(full, historic)
 
 
-def test_incomplete_line_of_a_killed_run_is_passed_over(tmp_path):
+def test_incomplete_lines_are_passed_over(tmp_path):
     whole = results.Result("swd", {"swd": 1.5}, {"seed": 0})
     results.write(whole, str(tmp_path))
     with open(str(tmp_path / "metrics.jsonl"), "a") as file:
-        file.write('{"metric": "sw')
+        file.write('{"metric": "swd", "values": {"swd": 2.5}, "settings": {}}\n{"metric": "sw')
     assert [result.value for result in metrics.read(str(tmp_path))] == [1.5]
 
 

@@ -14,9 +14,10 @@ import scipy.signal
 import tensorflow.compat.v1 as tf
 
 import dnnlib
+from benchmarks.metrics import vgg16_standin
 from dnnlib import UserError, download, tflib
 from metrics import feature_networks, inception, resize, vgg16, weights
-from tests.metrics_standins import inception_standin, vgg16_standin, write_features_dir
+from tests.metrics_standins import inception_standin, tf1_bilinear, write_features_dir
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def _block(image, values, stride, padding):
 
 def _inception_numpy(image, values):
     """Pool features and bias-free logits of the stand-in for one uint8 image [H, W, 3]."""
-    x = (resize.tf1_bilinear(image[None], 299, 299)[0].astype(np.float64) - 128) / 128
+    x = (tf1_bilinear(image[None], 299, 299)[0].astype(np.float64) - 128) / 128
     x = _block(x, values["conv"], 2, "valid")  # [149, 149, 8]
     x = np.stack([[x[19 * i : 19 * i + 3, 19 * j : 19 * j + 3].max(axis=(0, 1)) for j in range(8)] for i in range(8)])
     x = np.concatenate([_block(x, values[scope], 1, "same") for scope in ("mixed_a", "mixed_b")], axis=-1)
@@ -188,7 +189,7 @@ def test_vgg16_equals_numpy(tmp_path, name_type):
     images = _images(3, 40, 25)
     features = network(images)["features"]
     for image, measured in zip(images, features):
-        expected, _ = _vgg_numpy(resize.tf1_bilinear(image[None], 32, 32)[0].astype(np.float64), layers)
+        expected, _ = _vgg_numpy(tf1_bilinear(image[None], 32, 32)[0].astype(np.float64), layers)
         np.testing.assert_allclose(measured, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
     assert features.std() > 0
     network.close()

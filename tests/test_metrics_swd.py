@@ -52,7 +52,7 @@ def test_distance_is_the_mean_of_one_dimensional_distances():
         values = patches.astype(np.float64).reshape(-1, 3, 49)
         return ((values - values.mean(axis=(0, 2))[:, None]) / values.std(axis=(0, 2))[:, None]).reshape(-1, 147)
 
-    draws = swd.numpy_stream(5, "swd-directions", 0)
+    draws = swd.image_stream(5, "swd-directions", 0)
     directions = np.concatenate([swd.random_directions(16, 147, draws) for _ in range(2)])
     np.testing.assert_allclose(np.square(directions).sum(axis=1), 1)
     exact = [scipy.stats.wasserstein_distance(normalised(a) @ d, normalised(b) @ d) for d in directions]

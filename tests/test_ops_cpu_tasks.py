@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from benchmarks import cuda_kernels
 from tests import cuda_harness
 
 PROGRAM = r"""
@@ -98,7 +99,7 @@ def test_every_task_runs_once(tmp_path):
         pytest.skip("g++ has no thread sanitizer here")
     source, program = tmp_path / "tasks.cc", tmp_path / "tasks"
     source.write_text(PROGRAM)
-    subprocess.run(["g++", "-std=c++14", "-O1", "-g", "-fsanitize=thread", "-pthread", f"-I{cuda_harness.SOURCES}", str(source), "-o",
+    subprocess.run(["g++", "-std=c++14", "-O1", "-g", "-fsanitize=thread", "-pthread", f"-I{cuda_kernels.SOURCES}", str(source), "-o",
                     str(program)], check=True)
     done = subprocess.run([str(program)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "")

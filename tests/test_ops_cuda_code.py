@@ -8,7 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from tests import cuda_harness
+from benchmarks import cuda_kernels
 
 needs_gxx = pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 QUOTIENTS = """
@@ -71,7 +71,7 @@ def run_program(tmp_path, code):
     """Compile and run a program that includes parts of ops/cuda; it must print nothing and end with 0."""
     source, program = tmp_path / "program.cc", tmp_path / "program"
     source.write_text(code)
-    subprocess.run(["g++", "-std=c++17", "-O1", f"-I{cuda_harness.SOURCES}", str(source), "-o", str(program)], check=True)
+    subprocess.run(["g++", "-std=c++17", "-O1", f"-I{cuda_kernels.SOURCES}", str(source), "-o", str(program)], check=True)
     done = subprocess.run([str(program)], stdout=subprocess.PIPE, text=True)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -90,17 +90,17 @@ def test_strips_end_as_soon_as_they_can(tmp_path):
 
 def kernels_of(source, tmp_path):
     """The PTX of every kernel of a .cu file by its mangled name."""
-    nvcc = cuda_harness.cuda_tool("nvcc")
+    nvcc = cuda_kernels.cuda_tool("nvcc")
     if nvcc is None:
         pytest.skip("needs nvcc")
     path = tmp_path / "code.ptx"
-    command = [nvcc, "-O3", "-std=c++14", "-arch=compute_75", "--ptx", os.path.join(cuda_harness.SOURCES, source), "-o", str(path)]
+    command = [nvcc, "-O3", "-std=c++14", "-arch=compute_75", "--ptx", os.path.join(cuda_kernels.SOURCES, source), "-o", str(path)]
     subprocess.run(command, check=True)
     return dict(re.findall(r"\.entry (\w+)\((.*?)\n}", path.read_text(), flags=re.DOTALL))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", cuda_harness.KERNELS)
+@pytest.mark.parametrize("source", cuda_kernels.KERNELS)
 def test_kernels_of_vectors_move_them_as_one(tmp_path, source):
     """Every access to global memory of 16 bytes of x and y is one instruction, and so is every one of the lanes of planes that hold
     whole words; nothing lies in local memory."""

@@ -14,6 +14,7 @@ import sys
 import numpy as np
 import pytest
 
+from benchmarks import cuda_kernels
 from dnnlib.gpus import visible_gpus
 from tests import conftest, cuda_grid, cuda_harness
 
@@ -43,15 +44,15 @@ def run_grid(kernels, cases):
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [cuda_harness.shim_library, cuda_harness.cpu_library])
 def test_kernels_on_host_agree_with_numpy(build):
-    run_grid(cuda_harness.Kernels(build(), cuda_harness.HostMemory()), CASES)
+    run_grid(cuda_kernels.Kernels(build(), cuda_harness.HostMemory()), CASES)
 
 
 def run_more(kernels):
-    for case in itertools.product(cuda_grid.PLANES, cuda_harness.TYPES, cuda_grid.PLANES_OPTIONS, (False, True)):
+    for case in itertools.product(cuda_grid.PLANES, cuda_kernels.TYPES, cuda_grid.PLANES_OPTIONS, (False, True)):
         cuda_grid.check_planes(kernels, *case)
     for channels_last in (True, False):
         cuda_grid.check_bias_act_long_rows(kernels, 1100, channels_last)
-    for case in itertools.product(cuda_harness.TYPES, (True, False), range(3)):
+    for case in itertools.product(cuda_kernels.TYPES, (True, False), range(3)):
         cuda_grid.check_bias_act_in_place(kernels, *case)
 
 
@@ -59,7 +60,7 @@ def run_more(kernels):
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [cuda_harness.shim_library, cuda_harness.cpu_library])
 def test_kernels_on_host_with_planes_long_rows_and_over_their_input(build):
-    run_more(cuda_harness.Kernels(build(), cuda_harness.HostMemory()))
+    run_more(cuda_kernels.Kernels(build(), cuda_harness.HostMemory()))
 
 
 @needs_gxx
@@ -106,15 +107,15 @@ class LargeTensors:
         shape = (n, h // 2, w // 2, c) if name == "up" else self.shape
         x, y, bias, taps = blocks = [self.memory.allocate(size) for size in (2 * count(shape), 2 * count(self.shape), 2 * c, 16)]
         try:
-            cuda_harness.fill(self.memory, x, 2 * count(shape), self.block)
-            cuda_harness.fill(self.memory, y, 2 * count(self.shape), np.full(1, np.nan, np.float16))
+            cuda_kernels.fill(self.memory, x, 2 * count(shape), self.block)
+            cuda_kernels.fill(self.memory, y, 2 * count(self.shape), np.full(1, np.nan, np.float16))
             self.memory.upload(bias, self.bias)
             self.memory.upload(taps, self.taps)
             if name == "bias_act":
-                args = cuda_harness.bias_act_args(n, h * w, c, "lrelu", 0, channels_last, "float16")
+                args = cuda_kernels.bias_act_args(n, h * w, c, "lrelu", 0, channels_last, "float16")
                 args.bias, out_shape = bias, shape
             else:
-                args = cuda_harness.upfirdn2d_args(shape, (4, 4), channels_last=channels_last, dtype="float16", **LARGE_OPS[name])
+                args = cuda_kernels.upfirdn2d_args(shape, (4, 4), channels_last=channels_last, dtype="float16", **LARGE_OPS[name])
                 args.fy, args.fx, out_shape = taps, taps, (n, args.out_h, args.out_w, c)
             args.x, args.y = x, y
             self.kernels.launch(args)
@@ -159,9 +160,9 @@ def edge(shape, sample, size, channels_last):
 @pytest.fixture(scope="module")
 def on_gpu(gpu):
     """Function that runs `main("gpu", case)` in a child; `under`: the words of a program to run it under."""
-    if cuda_harness.cuda_tool("nvcc") is None:
+    if cuda_kernels.cuda_tool("nvcc") is None:
         pytest.skip("needs nvcc")
-    library = cuda_harness.device_library(gpu)
+    library = cuda_kernels.device_library(gpu)
 
     def run(case, under=()):
         done = subprocess.run([*under, sys.executable, "-m", "tests.test_ops_cuda_kernels", "gpu", case, library], cwd=conftest.ROOT,
@@ -181,7 +182,7 @@ def test_kernels_on_gpu_agree_with_numpy(on_gpu):
 @pytest.mark.gpu
 @pytest.mark.parametrize("tool", ["memcheck", "racecheck", "synccheck"])
 def test_kernels_on_gpu_are_clean_for_compute_sanitizer(on_gpu, tool):
-    sanitizer = cuda_harness.cuda_tool("compute-sanitizer")
+    sanitizer = cuda_kernels.cuda_tool("compute-sanitizer")
     if sanitizer is None:
         pytest.skip("no compute-sanitizer")
     on_gpu("60", under=[sanitizer, "--tool", tool, "--error-exitcode", "9"])
@@ -236,7 +237,7 @@ def test_collection_leaves_the_gpu_alone(stand_in, tmp_path, module, blocked):
 def test_the_comparison_of_large_tensors(monkeypatch):
     """On small ones, through the host shim; and results that were not computed fail it."""
     memory = cuda_harness.HostMemory()
-    kernels = cuda_harness.Kernels(cuda_harness.shim_library(), memory)
+    kernels = cuda_kernels.Kernels(cuda_harness.shim_library(), memory)
     tensors = LargeTensors(kernels, memory, (2, 32, 64, 8))
     for name in LARGE_OPS:
         for channels_last in (True, False):
@@ -261,7 +262,7 @@ def test_launchers_refuse_what_they_cannot_do():
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_every_rounding_case_of_the_half_types(dtype):
     bits = np.arange(0, 1 << 16, dtype=np.uint16)
-    exact = cuda_harness.decode(bits if dtype == "bfloat16" else bits.view(np.float16), dtype)
+    exact = cuda_kernels.decode(bits if dtype == "bfloat16" else bits.view(np.float16), dtype)
     finite = exact[np.isfinite(exact)][None, None, :]
     kernels = cuda_harness.shim_kernels()
     np.testing.assert_array_equal(kernels.bias_act(finite, dtype=dtype), finite)
@@ -275,7 +276,7 @@ def test_every_rounding_case_of_the_half_types(dtype):
 @pytest.mark.parametrize("act, ref", [("lrelu", 1.0), ("tanh", 3.0), ("relu", 0.0)])
 def test_infinite_gradients_stay_behind_the_clamp(build, act, ref):
     """ref: the output of lrelu and relu, the input of tanh, whose derivative is 0 for the clamp (relu: by itself)."""
-    kernels = cuda_harness.Kernels(build(), cuda_harness.HostMemory())
+    kernels = cuda_kernels.Kernels(build(), cuda_harness.HostMemory())
     dy = np.array([[[-np.inf, 2.0, np.inf, np.nan]]])
     got = kernels.bias_act(dy, act, order=1, clamp=0.5, ref=np.full(dy.shape, ref))
     np.testing.assert_array_equal(got, np.zeros(dy.shape))
@@ -303,8 +304,8 @@ def main(where, case, library=None):
     if where == "gpu" and not visible_gpus():
         print("no CUDA device")
         return 1
-    memory = cuda_harness.DeviceMemory() if where == "gpu" else cuda_harness.HostMemory()
-    kernels = cuda_harness.Kernels(library or cuda_harness.device_library(visible_gpus()[0].capability), memory)
+    memory = cuda_kernels.DeviceMemory() if where == "gpu" else cuda_harness.HostMemory()
+    kernels = cuda_kernels.Kernels(library or cuda_kernels.device_library(visible_gpus()[0].capability), memory)
     if case == "overrun":
         kernels.bias_act(np.zeros((1, 5, 3)), bias=np.zeros(2))  # x has three channels
     elif case == "large":
@@ -313,7 +314,7 @@ def main(where, case, library=None):
         run_grid(kernels, range(int(case)))
         run_more(kernels)
         for options in cuda_grid.MANY_CHANNELS_OPTIONS:
-            for dtype in cuda_harness.TYPES:
+            for dtype in cuda_kernels.TYPES:
                 cuda_grid.check_many_channels(kernels, (1, 9, 8, 16), 4, dtype, options)
             cuda_grid.check_many_channels(kernels, (1, 5, 40, 1024), 4, "float32", options)  # rows in several tiles on the CPU
     return 0

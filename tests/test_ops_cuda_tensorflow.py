@@ -8,13 +8,13 @@ import tensorflow.compat.v1 as tf
 
 import benchmarks.ops
 import ops
-from benchmarks import ops_tensorflow
+from benchmarks import cuda_kernels, ops_tensorflow
+from benchmarks.cuda_kernels import ACTIVATIONS
 from dnnlib import tflib
 from dnnlib.gpus import visible_gpus
 from ops import builder, implementation, toolchain
-from tests import cuda_grid, cuda_harness, golden
+from tests import cuda_grid, golden
 from tests.conftest import golden_path
-from tests.cuda_harness import ACTIVATIONS
 from training.networks import DiscriminatorConfig, GeneratorConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("g++"), reason="no g++")]
@@ -37,7 +37,7 @@ def library(tmp_path_factory):
 
 
 class TensorFlowKernels:
-    """The ops as tests.cuda_harness.Kernels shows the launchers. `device` "/cpu:0" or "/gpu:0"; AssertionError if they ran elsewhere."""
+    """The ops as cuda_kernels.Kernels shows the launchers. `device` "/cpu:0" or "/gpu:0"; AssertionError if they ran elsewhere."""
 
     def __init__(self, library, device):
         self._library = library
@@ -140,7 +140,7 @@ def test_products_have_the_precision_of_float32():
 
 
 def test_the_harness_compiles_what_the_builder_does():
-    assert (cuda_harness.KERNELS, cuda_harness.NVCC_FLAGS) == (builder.KERNELS, builder.NVCC_FLAGS)
+    assert (cuda_kernels.KERNELS, cuda_kernels.NVCC_FLAGS) == (builder.KERNELS, builder.NVCC_FLAGS)
 
 
 def test_benchmark_on_the_cpu(library, monkeypatch, capsys):

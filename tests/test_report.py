@@ -11,7 +11,8 @@ import PIL.Image
 import pytest
 
 from dnnlib import UserError
-from tests import report_run, webdriver
+from examples import webdriver
+from tests import report_run
 from tests.conftest import ROOT
 from training import report
 from training.report import data, pictures, stats
@@ -90,6 +91,12 @@ def test_continued_run_forgets_the_ticks_it_repeats(tmp_path):
     chart = stats.training_charts(str(tmp_path))[0]
     assert chart["series"][0] == {"name": "G", "points": [[1, 1], [2, 20], [2.5, 25]]}
     assert chart["series"][1]["points"] == [[2, 1], [2.5, 1]]
+
+
+def test_numbers_without_their_place_are_left_out(tmp_path):
+    (tmp_path / "stats.jsonl").write_text('{"Loss/G": 1}\n')
+    (tmp_path / "metrics.jsonl").write_text('{"settings": {"snapshot": "network-snapshot-000001.pkl"}, "values": {"swd": 1}}\n')
+    assert (stats.training_charts(str(tmp_path)), stats.metric_charts(str(tmp_path))) == ([], [])
 
 
 def test_results_of_unlike_settings_or_of_another_network_are_not_one_curve(tmp_path):

@@ -31,9 +31,20 @@ def test_cost_of_a_discriminator_against_a_sum_by_hand():
     assert cost.activation_bytes > 4 * (2 * 8 * 8 * c + 2 * 4 * 4 * c)
 
 
+@pytest.mark.parametrize("gradient", ["", "BackpropInput", "BackpropFilter"])
+@pytest.mark.parametrize("kind, convolve", [("Conv2D", tf.nn.conv2d), ("DepthwiseConv2dNative", tf.nn.depthwise_conv2d)])
+def test_multiply_adds_of_a_convolution_and_its_gradients(kind, convolve, gradient):
+    """With stride 2: 6 channels of 4 channels' 3 x 3 pixels each, or 4 x 6 channels of one channel's, in 2 images of 4 x 4 pixels."""
+    with tf.Graph().as_default() as graph:
+        x, w = tf.zeros([2, 8, 8, 4]), tf.zeros([3, 3, 4, 6])
+        tf.gradients(convolve(x, w, [1, 2, 2, 1], "SAME"), [x, w])
+        (op,) = [op for op in graph.get_operations() if op.type == kind + gradient]
+        assert estimate.multiply_adds(op) == 2 * 4 * 4 * 4 * 6 * 3 * 3
+
+
 def test_measured_speed_is_possible():
     tflib.init_tf("cpu")
-    speed = estimate.measured_speed("/cpu:0", size=16, channels=32, batch=2, repeats=2)
+    speed = estimate.measured_speed("/cpu:0")
     assert 1e8 < speed < 2e12
 
 

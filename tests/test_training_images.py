@@ -22,14 +22,17 @@ def test_every_byte_survives_the_round_trip():
     assert np.array_equal(images.to_uint8(values / 127.5 - 1), values)
 
 
-@pytest.mark.parametrize("ratio, rows", [(1.0, (0, 16)), (0.75, (2, 14)), (0.5, (4, 12)), (0.7, (2, 13))])
+@pytest.mark.parametrize("ratio, rows", [(1.0, (0, 16)), (0.75, (2, 14)), (0.5, (4, 12)), (0.7, (2, 13)), (0.01, (7, 8))])
 def test_crop_padding(ratio, rows):
     picture = np.arange(16)[:, np.newaxis] * np.ones([2, 3, 16, 16], int)
     assert np.array_equal(images.crop_padding(picture, ratio)[1, 2, :, 0], np.arange(*rows))
 
 
 def test_crop_of_an_image_computed_without_padding():
-    assert images.crop_padding(np.zeros([1, 3, 8, 16]), 0.5).shape == (1, 3, 8, 16)
+    """Rows 4 to 11 of a square are there: of its box 5 to 10, those; of a larger box, all."""
+    half = np.arange(4, 12)[:, np.newaxis] * np.ones([1, 3, 8, 16], int)
+    for ratio, rows in ((0.4, (5, 11)), (0.5, (4, 12)), (0.75, (4, 12))):
+        assert np.array_equal(images.crop_padding(half, ratio)[0, 0, :, 0], np.arange(*rows))
 
 
 def test_grid(tmp_path):

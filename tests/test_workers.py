@@ -15,7 +15,8 @@ import time
 import numpy as np
 import pytest
 
-from tests.cli_helpers import ROOT, SMALL, command, finish, free_ports, wait_for, worker_environment, write_raw_dataset
+from benchmarks.workers import free_ports, worker_environment
+from tests.cli_helpers import ROOT, SMALL, command, finish, wait_for, write_raw_dataset
 from tests.metrics_standins import write_features_dir
 
 pytestmark = pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import NamedTuple
 
@@ -35,19 +36,19 @@ def _size(tensor):
     return int(np.prod(tensor.shape.as_list(), dtype=np.int64)) if tensor.shape.is_fully_defined() else 0
 
 
-def _multiply_adds(op):
-    """Multiplications of one operation (0 for what is not a convolution or matrix product)."""
-    if op.type == "Conv2D":
-        height, width, channels, _ = op.inputs[1].shape.as_list()
-        return _size(op.outputs[0]) * height * width * channels
-    if op.type == "Conv2DBackpropInput":
-        height, width, channels, _ = op.inputs[1].shape.as_list()
-        return _size(op.inputs[2]) * height * width * channels
+def multiply_adds(op):
+    """Multiplications of one operation: 0 for what is not a convolution (or a gradient of one) or a matrix product."""
     if op.type in ("MatMul", "BatchMatMul", "BatchMatMulV2"):
         transposed = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
         inner = op.inputs[0].shape.as_list()[-2 if transposed else -1]
         return _size(op.outputs[0]) * (inner or 0)
-    return 0
+    convolution = re.fullmatch("(Conv2D|DepthwiseConv2dNative)(BackpropInput|BackpropFilter)?", op.type)
+    if not convolution:
+        return 0
+    kind, gradient = convolution.groups()
+    result = op.inputs[2] if gradient else op.outputs[0]  # of the convolution itself; its gradients multiply as often
+    kernel = op.outputs[0] if gradient == "BackpropFilter" else op.inputs[1]
+    return _size(result) * int(np.prod(kernel.shape.as_list()[: 3 if kind == "Conv2D" else 2]))
 
 
 def network_cost(config, half=None):
@@ -66,14 +67,15 @@ def network_cost(config, half=None):
         own = [op for op in added if op.type not in ("Const", "ReadVariableOp", "Identity", "Reshape")]
         return NetworkCost(
             parameters=network.parameter_count()[0],
-            multiply_adds=sum(_multiply_adds(op) for op in own),
-            half_multiply_adds=sum(_multiply_adds(op) for op in own if op.outputs and op.outputs[0].dtype.size == 2),
+            multiply_adds=sum(multiply_adds(op) for op in own),
+            half_multiply_adds=sum(multiply_adds(op) for op in own if op.outputs and op.outputs[0].dtype.size == 2),
             activation_bytes=sum(_size(output) * output.dtype.size for op in own for output in op.outputs),
         )
 
 
-def measured_speed(device, dtype=tf.float32, size=64, channels=128, batch=8, repeats=3):
+def measured_speed(device, dtype=tf.float32):
     """Multiply-adds per second of a 3 x 3 convolution, forward and both gradients, on a device."""
+    batch, size, channels, repeats = 8, 64, 128, 3
     with tflib.session_scope():
         with tf.device(device):
             scale = tf.placeholder(tf.float32, [])  # fed, so that nothing can be computed once and for all

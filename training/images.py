@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 
 from dnnlib import atomic_output
+from training.manifest import picture_box
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # what Pillow calls pictures of so many channels
 
@@ -21,33 +22,30 @@ def to_uint8(images):
     Returns:
         uint8 array of that shape.
     """
-    return np.clip(np.floor(np.asarray(images, np.float32) * 127.5 + 128), 0, 255).astype(np.uint8)
+    scaled = np.asarray(images, np.float32) * np.float32(127.5)
+    scaled += np.float32(128)
+    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)  # the conversion cuts off, which is floor from 0 on
 
 
 def crop_padding(images, ratio):
     """Cut off the rows with which images of ratio height / width < 1 are padded to squares.
 
     Args:
-        images: array [..., H, W] with H = W.
+        images: array [..., H, W]; networks of wide pictures have left out (W - H) / 2 rows above and below.
         ratio: height / width of the picture inside, at most 1.
 
     Returns:
-        View [..., round(W * ratio), W], centred; the odd row is left at the bottom.
+        View [..., H', W], the rows of `training.manifest.picture_box`.
     """
     height, width = images.shape[-2:]
-    kept = min(height, int(round(width * ratio)))
-    top = (height - kept) // 2
-    return images[..., top : top + kept, :]
+    _, top, _, bottom = picture_box(width, ratio)
+    left_out = (width - height) // 2
+    return images[..., max(top - left_out, 0) : bottom - left_out, :]
 
 
-def grid_shape(resolution, count=None):
-    """Columns and rows of a sample grid: about 1024 pixels wide, 2:1 at most, or just what holds `count` images."""
-    columns = min(max(1024 // resolution, 4), 8)
-    rows = min(max(640 // resolution, 3), 5)
-    if count is not None:
-        columns = min(columns, count)
-        rows = math.ceil(count / columns)
-    return columns, rows
+def grid_shape(resolution):
+    """Columns and rows of a sample grid: about 1024 pixels wide, 2:1 at most."""
+    return min(max(1024 // resolution, 4), 8), min(max(640 // resolution, 3), 5)
 
 
 def make_grid(images, columns):

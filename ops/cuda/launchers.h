@@ -1,5 +1,5 @@
 // The plain C interface of the kernels. Sizes are elements, pointers are device memory, stream is a cudaStream_t.
-// The structs are mirrored by ctypes in tests/cuda_harness.py: keep the order of the fields.
+// The structs are mirrored by ctypes in benchmarks/cuda_kernels.py: keep the order of the fields.
 #pragma once
 
 #include <stdint.h>

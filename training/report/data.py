@@ -7,6 +7,7 @@ import os
 import re
 import time
 
+from dnnlib.files import read_object
 from dnnlib.runs import numbered_files
 from training.report import stats
 from training.report.pictures import drawing, photograph, within
@@ -34,7 +35,7 @@ def gather(run_dir):
     Returns:
         JSON-ready dict; what the run does not have yet is an empty list.
     """
-    record = _read_json(os.path.join(run_dir, "config.json"))
+    record = read_object(os.path.join(run_dir, "config.json"))
     visuals = os.path.join(run_dir, "visuals")
     return {
         "name": os.path.basename(os.path.abspath(run_dir)),
@@ -52,19 +53,9 @@ def gather(run_dir):
     }
 
 
-def _read_json(path):
-    """A JSON object in a file; {} when it is missing or damaged."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def _made(folder, kind):
     """What about.json says of a visualization in a folder: {} when it says nothing."""
-    found = _read_json(os.path.join(folder, "about.json")).get(kind)
+    found = read_object(os.path.join(folder, "about.json")).get(kind)
     return found if isinstance(found, dict) else {}
 
 

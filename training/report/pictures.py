@@ -9,18 +9,17 @@ import sys
 import PIL.Image
 
 MAPS_WIDTH = 256
-NEAREST, SMOOTH = 0, 1  # PIL.Image.NEAREST and LANCZOS: the numbers are the same in every Pillow
 
 
 def photograph(path, width):
     """A picture file as a JPEG data URL, at most `width` pixels wide; None where it cannot be read."""
-    picture = _opened(path, width, SMOOTH)
+    picture = _opened(path, width, PIL.Image.Resampling.LANCZOS)
     return picture and _url(picture, "JPEG", quality=88, subsampling=0)
 
 
 def drawing(path, width=MAPS_WIDTH):
     """A picture file with few colours as a PNG data URL that keeps every colour exactly, at most `width` pixels wide; None as above."""
-    picture = _opened(path, width, NEAREST)
+    picture = _opened(path, width, PIL.Image.Resampling.NEAREST)
     if picture is None:
         return None
     colours = picture.getcolors(256)

@@ -8,6 +8,8 @@ import os
 import re
 from collections import OrderedDict
 
+from dnnlib.files import read_lines
+
 STATS_FILE = "stats.jsonl"
 METRICS_FILE = "metrics.jsonl"
 # What may differ between two results of metrics.jsonl that are compared all the same.
@@ -33,19 +35,6 @@ def append_stats(run_dir, images, values):
         file.write(json.dumps({"images": int(images), **{name: float(value) for name, value in values.items()}}) + "\n")
 
 
-def read_lines(path):
-    """The JSON objects of a file, one a line; none of a missing file, and without the incomplete line of a killed process."""
-    lines = []
-    if os.path.isfile(path):
-        with open(path, encoding="utf-8") as file:
-            for line in file:
-                try:
-                    lines.append(json.loads(line))
-                except ValueError:
-                    continue
-    return [line for line in lines if isinstance(line, dict)]
-
-
 def training_charts(run_dir):
     """Charts of the training's numbers.
 
@@ -53,7 +42,7 @@ def training_charts(run_dir):
         list of dicts: title, series (list of dicts: name, points [[kimg, value], ...]).
     """
     ticks = []
-    for line in read_lines(os.path.join(run_dir, STATS_FILE)):
+    for line in read_lines(os.path.join(run_dir, STATS_FILE), ["images"]):
         while ticks and ticks[-1]["images"] >= line["images"]:
             ticks.pop()  # the run went on from an earlier snapshot: what came after it did not happen
         ticks.append(line)
@@ -73,9 +62,9 @@ def metric_charts(run_dir):
     Results of unlike settings are series of their own, which name what differs.
     """
     lines = OrderedDict()
-    for line in read_lines(os.path.join(run_dir, METRICS_FILE)):
-        number = re.fullmatch(r"network-snapshot-(\d+)\.pkl", str(line.get("settings", {}).get("snapshot")))
-        if number and line.get("values"):
+    for line in read_lines(os.path.join(run_dir, METRICS_FILE), ["metric", "settings", "values"]):
+        number = re.fullmatch(r"network-snapshot-(\d+)\.pkl", str(line["settings"].get("snapshot")))
+        if number and line["values"]:
             settings = {name: value for name, value in line["settings"].items() if name not in IDENTITY_SETTINGS}
             lines.setdefault(line["metric"], []).append((int(number.group(1)), settings, line["values"]))
     return [_chart(metric, _metric_series(found)) for metric, found in lines.items()]

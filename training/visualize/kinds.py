@@ -13,6 +13,7 @@ import re
 import numpy as np
 
 from dnnlib import UserError, atomic_output
+from dnnlib.files import read_object
 from dnnlib.tflib import numpy_stream
 from training import images
 from training.training_state import digest
@@ -113,19 +114,9 @@ def _write_about(Gs, options, ratio, kinds, folder, shown):
 def _update_about(folder, kinds, about):
     """Replace what about.json says of some visualizations: by `about`, dict kind -> dict."""
     path = os.path.join(folder, "about.json")
-    kept = {kind: made for kind, made in _read_about(path).items() if kind not in kinds}
+    kept = {kind: made for kind, made in read_object(path).items() if kind in KINDS and kind not in kinds}
     with atomic_output(path, "w") as file:
         json.dump({**kept, **about}, file)
-
-
-def _read_about(path):
-    """What an earlier call has written, as far as it can be used."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError):
-        return {}
-    return {kind: made for kind, made in found.items() if kind in KINDS} if isinstance(found, dict) else {}
 
 
 def _label_source(dataset):

@@ -65,7 +65,7 @@ def read_target(path, config, ratio):
     height = min(picture.height, max(int(round(width * ratio)), 1))
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     size = (config.resolution, int(round(config.resolution * ratio)))
-    picture = picture.crop((left, top, left + width, top + height)).resize(size, PIL.Image.LANCZOS)
+    picture = picture.crop((left, top, left + width, top + height)).resize(size, PIL.Image.Resampling.LANCZOS)
     pixels = np.asarray(picture, np.uint8).reshape([size[1], size[0], -1])
     return pixels.transpose(2, 0, 1)
 
