@@ -37,7 +37,7 @@ from training.config import ScheduleConfig
 from training.status import Status
 print(gpus.visible_gpus())
 status = Status(ScheduleConfig(), None, 0, 0.0, {})
-print(status.tick(1, 8)["Resources/gpu_memory_gb"] if ACTIVE else status.tick(1, 8).keys())
+print(status.tick(1, 8, {})["Resources/gpu_memory_gb"] if ACTIVE else status.tick(1, 8, {}).keys())
 """
 
 

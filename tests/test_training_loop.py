@@ -4,16 +4,17 @@ import glob
 import itertools
 import os
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from dnnlib import UserError, tflib
+from dnnlib import UserError, log, tflib
 from dnnlib.tflib.snapshot import read_records
 from tests.training_standins import GANFORMER, ArrayDataset, small_networks, small_training
-from training import training_loop, training_state
-from training.config import OutputConfig
+from training import schedule, status, training_loop, training_state
+from training.config import OutputConfig, ScheduleConfig
 from training.training_loop import TrainingLoop
 
 
@@ -83,14 +84,16 @@ def test_run_folder(short_run):
 
 
 def test_events(short_run):
-    events = {}
+    events, begun = {}, []
     for path in glob.glob(str(short_run[0] / "events*")):
         for event in tf.train.summary_iterator(path):
+            begun += [event.step] if event.session_log.status == tf.SessionLog.START else []
             for value in event.summary.value:
                 events.setdefault(value.tag, []).append((event.step, value))
-    assert [step for step, _ in events["Loss/G"]] == [24, 40, 64, 80]
+    assert [step for step, _ in events["Loss/G"]] == [24, 40, 64, 80] and begun == [1]
     wanted = {"Loss/D", "Scores/real", "Scores/fake", "Regularizer/r1", "Gradients/G", "Gradients/D", "Gradients/D_r1",
-              "Timing/images_per_second", "Resources/peak_memory_gb", "Metrics/swd", "samples", "Rates/G", "Rates/D"}  # fmt: skip
+              "Timing/images_per_second", "Resources/peak_memory_gb", "Metrics/swd", "samples", "Rates/G", "Rates/D", "Skipped/G",
+              "Timing/saving_seconds", "Timing/metrics_seconds"}  # fmt: skip
     assert wanted <= set(events)
     assert events["Metrics/swd"][0][1].simple_value == 12.5
     picture = events["samples"][-1][1].image
@@ -211,3 +214,38 @@ def test_a_stop_during_the_last_metrics_is_said(tmp_path, capsys):
     train(tmp_path, small_training(total_kimg=0.008, pathreg=False, d_reg="non"), evaluate=evaluate)
     assert capsys.readouterr().out.splitlines()[-1] == (
         "training complete: kimg 0.008; asked to stop: --eval computes the metrics that are missing")  # fmt: skip
+
+
+def test_time_left_has_the_snapshots_in_it(monkeypatch, capsys):
+    """Ticks of 1000 images at 10 images/s; a snapshot every third and at the end, of 40 s with its metrics."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(status.time, "time", lambda: clock.now)
+    shown = status.Status(ScheduleConfig(total_kimg=7, tick_kimg=1), None, 0, 0.0, {})
+    left, paused = [], []
+    for tick in range(1, 8):
+        clock.now += 100
+        values = shown.tick(tick, 1000 * tick, {"Skipped/G": tick})
+        assert values["Timing/images_per_second"] == pytest.approx(10) and values["Skipped/G"] == tick
+        left.append(capsys.readouterr().out.split("  left ")[1].split("  ")[0])
+        paused.append((values["Timing/saving_seconds"], values["Timing/metrics_seconds"]))
+        if tick % 3 == 0:
+            clock.now += 40
+            shown.pause(saving=10, metrics=30)
+    assert left == [log.format_time(seconds) for seconds in (600, 500, 400, 380, 280, 180, 40)]
+    assert paused == [(0, 0), (0, 0), (0, 0), (10, 30), (0, 0), (0, 0), (10, 30)]
+
+
+@pytest.mark.parametrize("images, left", [(1000, 3), (2000, 3), (3000, 3), (4000, 2), (6000, 2), (7000, 1)])
+def test_snapshots_left(images, left):
+    assert schedule.snapshots_left(images, ScheduleConfig(total_kimg=7, tick_kimg=1)) == left
+    assert schedule.snapshots_left(images, ScheduleConfig(total_kimg=9, tick_kimg=1)) == 3 - (images - 1000) // 3000
+
+
+def test_states_of_earlier_versions_are_taken(tmp_path):
+    with tflib.session_scope():
+        config = small_training(pathreg=False, d_reg="non")
+        outputs = OutputConfig(summarize=False)
+        loop = TrainingLoop(str(tmp_path), small_networks(), config, outputs, ArrayDataset(), ["/cpu:0"], {})
+        state = training_state.capture(loop.variables, loop.progress, {})
+        state.arrays["G_optimizer/skipped_in_row"] = np.int64(0)
+        training_state.restore(loop.variables, state)

@@ -46,6 +46,18 @@ def tick_of(images, tick_kimg):
     return int(images / (tick_kimg * 1000) + 1e-9)
 
 
+def snapshots_left(images, config):
+    """Snapshots that a training has still to make when a tick ends: this tick's own, the later ones, and that at the end.
+
+    Args:
+        images: shown so far.
+        config: ScheduleConfig.
+    """
+    tick, last = (tick_of(shown, config.tick_kimg) for shown in (images, config.total_kimg * 1000))
+    regular = last // config.snapshot_ticks - (tick - 1) // config.snapshot_ticks
+    return regular + (last % config.snapshot_ticks > 0)
+
+
 def is_due(step, interval):
     """Whether something that runs every `interval` steps runs in this one (it does in step 0)."""
     return step % interval == 0

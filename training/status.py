@@ -5,12 +5,14 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from collections import Counter
 
 from tqdm import tqdm
 
 from dnnlib import gpus
 from dnnlib.log import format_time
 from dnnlib.tflib.autosummary import Autosummary
+from training import schedule
 
 SHOWN = (("Loss/G", "G"), ("Loss/D", "D"), ("Regularizer/r1", "R1"), ("Regularizer/r2", "R2"), ("Regularizer/gp", "GP"),
          ("Regularizer/path_length", "PL"), ("Gradients/G", "|dG|"), ("Gradients/D", "|dD|"))  # fmt: skip
@@ -33,19 +35,19 @@ class Status:
     """
 
     def __init__(self, config, events_dir, images, seconds, rates):
-        self.summary = Autosummary(events_dir)
+        self.summary = Autosummary(events_dir, images)
         self._config = config
         self._rates = {f"Rates/{name}": rate for name, rate in rates.items()}
         self._total_images = config.total_kimg * 1000
         self._seconds_before = seconds
         self._session_start = time.time()
-        self._paused = 0.0
+        self._paused, self._snapshots = Counter(), 0
         self._begin_tick(images)
 
     def _begin_tick(self, images):
         self._tick_images = images
         self._tick_start = time.time()
-        self._tick_paused = self._paused
+        self._tick_paused = Counter(self._paused)
         size = min(self._config.tick_kimg * 1000, self._total_images - images)
         self._bar = tqdm(total=max(int(size), 0), unit="img", leave=False, disable=not sys.stderr.isatty())
 
@@ -59,31 +61,42 @@ class Status:
         self.summary.add(statistics)
         self._bar.update(images)
 
-    def pause(self, seconds):
-        """Take time that was not training (snapshots, metrics) out of the rates."""
-        self._paused += seconds
+    def pause(self, saving, metrics):
+        """Take the seconds of a snapshot, which were not training, out of the rates.
 
-    def tick(self, number, images):
+        Args:
+            saving: seconds that the files and pictures took.
+            metrics: seconds that the metrics took.
+        """
+        self._paused.update(saving=saving, metrics=metrics)
+        self._snapshots += 1
+
+    def tick(self, number, images, totals):
         """End a tick: print its line, write its scalars.
 
         Args:
             number: of the tick.
             images: shown since the run's beginning.
+            totals: dict name -> number of what is reported as it is.
 
         Returns:
             dict name -> number of everything that was reported.
         """
         self._bar.close()
         shown = max(images - self._tick_images, 1)
-        training = max(time.time() - self._tick_start - (self._paused - self._tick_paused), 1e-9)
+        paused = {f"Timing/{kind}_seconds": self._paused[kind] - self._tick_paused[kind] for kind in ("saving", "metrics")}
+        training = max(time.time() - self._tick_start - sum(paused.values()), 1e-9)
         rate = shown / training
         left = max(self._total_images - images, 0) / rate
+        if self._snapshots:
+            left += schedule.snapshots_left(images, self._config) * sum(self._paused.values()) / self._snapshots
         memory = {"Resources/peak_memory_gb": peak_memory_gb()}
         gpu_memory = gpus.memory_used_gb()
         if gpu_memory is not None:
             memory["Resources/gpu_memory_gb"] = gpu_memory
         timing = {"Progress/tick": number, "Progress/kimg": images / 1000, "Timing/images_per_second": rate,
-                  "Timing/seconds_per_kimg": 1000 / rate, "Timing/total_hours": self.seconds / 3600, **memory, **self._rates}  # fmt: skip
+                  "Timing/seconds_per_kimg": 1000 / rate, "Timing/total_hours": self.seconds / 3600,
+                  **paused, **memory, **self._rates, **totals}  # fmt: skip
         means = self.summary.report(images, timing)
         losses = "  ".join(f"{label} {means[name]:.4g}" for name, label in SHOWN if name in means)
         print(

@@ -72,6 +72,7 @@ class TrainingStep:
         stages: list of Stage, in order.
         optimizers: dict "G" / "D" -> Optimizer.
         path_length_mean: float, moving average of the path lengths.
+        totals: dict of numbers that are no means over steps: updates skipped so far, loss scales.
     """
 
     def __init__(self, G, D, Gs, config, label_table, devices):
@@ -79,6 +80,7 @@ class TrainingStep:
         self.config = config
         self.devices = devices
         self.path_length_mean = 0.0
+        self.totals = {}
         self._skipped_in_row = Counter()  # by the label of the loss
         self._half = {"half": tflib.half_type()} if config.precision == "mixed" else {}  # not every architecture knows it
         self.part_size = config.schedule.batch_gpu
@@ -185,18 +187,20 @@ class TrainingStep:
         once = phase.accumulate is None
         per_round = ([*phase.means.values()], [*phase.updates.values()], phase.finish if once else phase.accumulate)
         results = [tflib.run(per_round, self._feed(batch, index)) for index in range(self.rounds)]
-        norm, squares, skipped, total = results[0][2] if once else tflib.run(phase.finish)
-        counted = {f"Skipped/{phase.network}": float(total)}
-        if skipped:
+        norm, squares, applied, skipped, scale = results[0][2] if once else tflib.run(phase.finish)
+        self.totals[f"Skipped/{phase.network}"] = int(skipped)
+        if self.optimizers[phase.network].loss_scaling:
+            self.totals[f"Loss_scale/{phase.network}"] = float(scale)
+        if not applied:
             self._report_skip(phase, squares)
-            return counted
+            return {}
         self._skipped_in_row[phase.label] = 0
         if phase.updates:
             next_values = [np.mean(values, axis=0) for values in zip(*(r[1] for r in results))]
             tflib.variables.assign(dict(zip(phase.updates, next_values)))
         means = np.mean([r[0] for r in results], axis=0)
         shown = {name: float(value) for name, value in zip(phase.means, means)}
-        return {f"Gradients/{phase.label}": float(norm), **shown, **counted}
+        return {f"Gradients/{phase.label}": float(norm), **shown}
 
     def _report_skip(self, phase, squares):
         """Say that an update was skipped: its gradients were not finite, so neither may be what would have moved with it.

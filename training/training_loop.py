@@ -112,7 +112,7 @@ class TrainingLoop:
             self._one_step(batches)
             tick = schedule.tick_of(self.progress.images, schedule_config.tick_kimg)
             if tick > before or self.progress.images >= total:
-                self._record_tick(self.status.tick(tick, self.progress.images))
+                self._record_tick(self.status.tick(tick, self.progress.images, self.step.totals))
                 if tick // schedule_config.snapshot_ticks > before // schedule_config.snapshot_ticks:
                     self.snapshot(evaluate=not self._any(stop.asked is not None))
         return True
@@ -145,19 +145,20 @@ class TrainingLoop:
         The state is written last: it is what a run continues from. A full disk takes the room of the oldest snapshots; where that is not
         enough, nothing that was there is lost: it is said, and tried again at the next snapshot.
         """
-        start = time.time()
+        start, metrics = time.time(), 0.0
         self.progress.seconds = self.status.seconds
         images = self.progress.images
         state = training_state.capture(self.variables, self.progress, self.record)
         training_state.check_replicas(state)
         path = self._save(state, images)
         if evaluate and self.evaluate is not None:
-            self._evaluated_images = images
+            self._evaluated_images, begun = images, time.time()
             results = self.evaluate(self.networks["Gs"], path, self.run_dir)
+            metrics = time.time() - begun
             self.status.summary.scalars({f"Metrics/{name}": value for name, value in results.items()}, images)
         if self.show is not None:
             self.show(self.networks["Gs"], images)
-        self.status.pause(time.time() - start)
+        self.status.pause(saving=time.time() - start - metrics, metrics=metrics)
 
     def _save(self, state, images):
         """Write the files of a snapshot; returns the path of the networks, None where they could not be or another worker writes them."""

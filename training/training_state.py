@@ -25,6 +25,7 @@ from dnnlib.tflib.setup import run, workers
 VERSION = 1
 PREFIX = "training-state-"
 SNAPSHOT_PREFIX = "network-snapshot-"
+FORMER = "_optimizer/skipped_in_row"  # states of earlier versions have it
 
 
 @dataclass
@@ -76,13 +77,14 @@ def restore(variables, state):
         UserError: the state has other variables or shapes; the first ones are named.
     """
     shapes = {name: variable.shape.as_list() for name, variable in variables.items()}
-    stored = {name: list(array.shape) for name, array in state.arrays.items()}
+    arrays = {name: array for name, array in state.arrays.items() if not name.endswith(FORMER)}
+    stored = {name: list(array.shape) for name, array in arrays.items()}
     problems = [f"{name} is {stored.get(name)}, expected {shapes.get(name)}"
                 for name in sorted(set(shapes) | set(stored)) if stored.get(name) != shapes.get(name)]  # fmt: skip
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UserError(f"the training state does not fit these networks: {'; '.join(problems[:3])}{more}")
-    tflib_variables.assign({variables[name]: array for name, array in state.arrays.items()})
+    tflib_variables.assign({variables[name]: array for name, array in arrays.items()})
 
 
 def check_replicas(state):

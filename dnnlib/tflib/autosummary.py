@@ -12,15 +12,17 @@ class Autosummary:
 
     Args:
         folder: folder of the event files, or None to write none.
+        begun: step that this session begins with: TensorBoard drops what an earlier one, which was killed, has written for later ones.
     """
 
-    def __init__(self, folder=None):
+    def __init__(self, folder=None, begun=0):
         self._sums = {}
         self._counts = {}
         self._writer = None
         if folder is not None:
             with tf.Graph().as_default():  # a writer of its own must not store our graph
                 self._writer = tf.summary.FileWriter(folder)
+            self._writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), int(begun) + 1)
 
     def add(self, values):
         """Add one observation of some numbers (dict name -> float)."""

@@ -49,7 +49,6 @@ class Optimizer:
             self._v = [self._variable(f"v/{key}", v.shape.as_list()) for key, v in variables.items()]
             self._updates = self._variable("updates", [], tf.int64)
             self._skipped = self._variable("skipped", [], tf.int64)
-            self._skipped_in_row = self._variable("skipped_in_row", [], tf.int64)
             self._loss_scale = self._variable("loss_scale", [])  # also where it is not used: a run may change its precision
             self._sums = None
             if rounds > 1:  # zero between two updates, so no part of the state
@@ -74,8 +73,8 @@ class Optimizer:
 
         Returns:
             (round_op, finish_op): run `round_op` once a round, then `finish_op`, which applies the averaged gradients and evaluates to
-            (gradient norm, squared norms by variable [V], skipped updates in a row, skipped updates in all). With one round, `round_op` is
-            None.
+            (gradient norm, squared norms by variable [V], whether the update was applied, updates skipped in all, loss scale). With one
+            round, `round_op` is None.
         """
         gradients = self._gradients(losses, devices)
         with tf.device(devices[0]), tf.name_scope(self.name):
@@ -113,7 +112,8 @@ class Optimizer:
         norm = tf.sqrt(tf.reduce_sum(squares))
         update = tf.cond(tf.is_finite(norm), lambda: self._update(gradients, norm), self._skip)
         with tf.control_dependencies([update]):
-            return tf.identity(norm), tf.identity(squares), self._skipped_in_row.read_value(), self._skipped.read_value()
+            outputs = (norm, squares, update, self._skipped.read_value(), self._loss_scale.read_value())
+            return tuple(tf.identity(output) for output in outputs)
 
     def _update(self, gradients, norm):
         if self.clip_norm is not None:
@@ -123,7 +123,7 @@ class Optimizer:
         time = tf.cast(count, tf.float64)
         powers = [tf.cast(tf.pow(tf.constant(beta, tf.float64), time), tf.float32) for beta in (self.beta1, self.beta2)]
         lr, beta1, beta2, epsilon = (tf.constant(x, tf.float32) for x in (self.learning_rate, self.beta1, self.beta2, self.epsilon))
-        steps = [self._skipped_in_row.assign(0)]
+        steps = []
         if self.loss_scaling:
             grows = tf.equal(count % LOSS_SCALE_UPDATES, 0)
             steps.append(self._loss_scale.assign(self._loss_scale * tf.where(grows, 2.0, 1.0)))
@@ -138,7 +138,7 @@ class Optimizer:
             return tf.constant(True)
 
     def _skip(self):
-        steps = [self._skipped.assign_add(1), self._skipped_in_row.assign_add(1)]
+        steps = [self._skipped.assign_add(1)]
         if self.loss_scaling:
             steps.append(self._loss_scale.assign(self._loss_scale / 2))
         with tf.control_dependencies(steps):
