@@ -12,7 +12,7 @@ import sys
 import metrics
 from dnnlib import UsageError, UserError, log, run_main, runs
 from training import command_line, report, run_record
-from training.presets import DATASET_RATIOS
+from training.presets import DATASET_RATIOS, OPTIONS
 
 
 def main(argv):
@@ -194,9 +194,9 @@ def _stored_options(given):
     if folder is None:
         raise UserError(f"--reload: there is no run {expname} in {result_dir}")
     stored = dict(run_record.read_record(folder)["options"])
-    verbs = ("train", "eval", "vis", "report", "prepare", "images_dir", "restart", "reload", "dry_run", "debug", "accept_changes")
-    for name in (*verbs, "result_dir", "expname"):
-        stored.pop(name, None)  # what to do now, and where, is for this command line to say
+    for option in OPTIONS:
+        if option.of_the_call:
+            stored.pop(option.name, None)
     if not given.get("train"):
         stored.pop("pretrained_pkl", None)  # what the run started from is not what it arrived at
     return stored

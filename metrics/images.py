@@ -93,7 +93,7 @@ def devices_of_session():
 
 def _check_pictures(config, dataset):
     """Raise UserError unless a generator's config and a dataset agree on channels, width and, where the config says it, ratio."""
-    ratio = getattr(config, "crop_ratio", None) or dataset.ratio  # older networks do not say it
+    ratio = config.crop_ratio or dataset.ratio  # older networks do not say it
     same = (config.num_channels, config.resolution) == (dataset.channels, dataset.resolution)
     if not same or abs(ratio - dataset.ratio) > 1e-6:
         forms = ((dataset.channels, dataset.resolution, dataset.ratio), (config.num_channels, config.resolution, ratio))

@@ -1,4 +1,4 @@
-"""Convolutions and FIR resampling by a factor of two, features NHWC (Karras et al. 2020; pads in networks.md's conventions).
+"""Convolutions and FIR resampling by a factor of two, features NHWC (Karras et al. 2020).
 
 A convolution of size 1 commutes with the FIR, so its resampled forms run at the lower resolution.
 """

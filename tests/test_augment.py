@@ -96,8 +96,8 @@ def test_draws_cover_their_ranges_evenly():
     seen = {}
 
     class Recorder(tflib.RandomStreams):
-        def uniform(self, name, shape, minval=0.0, maxval=1.0):
-            seen[name] = super().uniform(name, shape, minval, maxval)
+        def uniform(self, name, shape):
+            seen[name] = super().uniform(name, shape)
             return seen[name]
 
     picture = tf.tile(tf.reshape(tf.range(256.0), [1, 16, 16, 1]), [6000, 1, 1, 1])

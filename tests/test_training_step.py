@@ -64,7 +64,7 @@ def test_every_trainable_variable_moves():
         after = values_of(step)
         still = {key for name in ("G", "D") for key in before[name] if np.array_equal(before[name][key], after[name][key])}
         trainable = {*step.G.trainables, *step.D.trainables}
-        unused = {key for key in trainable if key.endswith("_key") or key == "ltnt_emb/emb"}  # networks.md: no part in k-means scores
+        unused = {key for key in trainable if key.endswith("_key") or key == "ltnt_emb/emb"}  # no part in k-means scores
         assert still & trainable == unused
 
 

@@ -44,7 +44,7 @@ def describe(config):
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What the networks are trained for (spec names of training.loss)."""
+    """What the networks are trained for (names of training.loss)."""
 
     g_loss: str = "logistic_ns"     # logistic, logistic_ns, hinge, wgan
     d_loss: str = "logistic"        # logistic, hinge, wgan

@@ -1,4 +1,4 @@
-"""From options and a dataset to the typed configurations of networks, training and metrics."""
+"""From options and a dataset to the typed configurations of networks and training."""
 
 from __future__ import annotations
 

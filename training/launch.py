@@ -213,9 +213,10 @@ def _pretrained_config(record, asked, options, dataset):
                             f"dataset {dataset.name} has {getattr(asked, field)}{advice}")  # fmt: skip
     if options.precision == "mixed" and isinstance(stored, TransformerConfig):
         raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: a ViTGAN, which computes in fp32; --precision mixed was asked for")
-    known = [field for field in HARMLESS_NETWORK_FIELDS if hasattr(asked, field) and hasattr(stored, field)]
+    both = {field.name for field in dataclasses.fields(asked)} & {field.name for field in dataclasses.fields(stored)}
+    known = [field for field in HARMLESS_NETWORK_FIELDS if field in both]
     fitting = dataclasses.replace(stored, **{field: getattr(asked, field) for field in known})
-    if getattr(fitting, "cropped", False) != getattr(stored, "cropped", False):
+    if fitting.cropped != stored.cropped:
         raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: its layers are made for pictures of ratio "
                         f"{stored.crop_ratio or 1:.4g}, dataset {dataset.name} has {dataset.ratio:.4g}")  # fmt: skip
     return fitting

@@ -21,6 +21,7 @@ class Option(NamedTuple):
     high: float | None = None       # largest accepted value
     aliases: tuple = ()             # older spellings of the flag
     power_of_two: bool = False      # whether only these are accepted
+    of_the_call: bool = False       # what to do now, and where: --reload does not take it from a run
 
     @property
     def flag(self):
@@ -32,26 +33,26 @@ MODELS = ("StyleGAN2", "ViTGAN")
 BASELINE_NAMES = ("GAN", "StyleGAN2", "kGAN", "SAGAN", "ViTGAN")
 
 FRAMEWORK = (
-    Option("expname", str, "exp", "name of the experiment; its runs are <result-dir>/<expname>-<NNN>"),
-    Option("train", bool, False, "train the networks; continues the latest run of that name"),
-    Option("eval", bool, False, "compute the metrics of the latest snapshot"),
-    Option("vis", bool, False, "make pictures with the latest snapshot"),
-    Option("report", bool, False, "write report.html of the latest run anew; --train, --eval and --vis do it too"),
+    Option("expname", str, "exp", "name of the experiment; its runs are <result-dir>/<expname>-<NNN>", of_the_call=True),
+    Option("train", bool, False, "train the networks; continues the latest run of that name", of_the_call=True),
+    Option("eval", bool, False, "compute the metrics of the latest snapshot", of_the_call=True),
+    Option("vis", bool, False, "make pictures with the latest snapshot", of_the_call=True),
+    Option("report", bool, False, "write report.html of the latest run anew; --train, --eval and --vis do it too", of_the_call=True),
     Option("gpus", str, "0", "comma list of GPU numbers, or cpu; without a GPU the CPU is used"),
     Option("ganformer_default", bool, False, "the GANformer's options for the dataset (see Presets in docs/options.md)"),
     Option("baseline", str, None, "options of a baseline model", choices=BASELINE_NAMES),
     Option("seed", int, 0, "seed of weights, latents, noise and data order", low=0, high=2 ** 31 - 1),
     Option("ops", str, "auto", "custom ops: CUDA where it builds, always CUDA, or the reference", choices=("auto", "cuda", "ref")),
     Option("precision", str, "fp32", "arithmetic of the four highest resolutions", choices=("fp32", "mixed")),
-    Option("dry_run", bool, False, "print the resolved configuration and the memory and time estimate, and stop"),
-    Option("debug", bool, False, "show the traceback of an error"),
+    Option("dry_run", bool, False, "print the resolved configuration and the memory and time estimate, and stop", of_the_call=True),
+    Option("debug", bool, False, "show the traceback of an error", of_the_call=True),
 )
 
 RESUMPTION = (
     Option("pretrained_pkl", str, "None", "network snapshot to start from or to evaluate: a path, a URL or gdrive:NAME"),
-    Option("restart", bool, False, "start a new run instead of continuing the latest one"),
-    Option("reload", bool, False, "take the options not given here from the run's stored configuration"),
-    Option("accept_changes", bool, False, "continue a run although its dataset, networks or batch were others"),
+    Option("restart", bool, False, "start a new run instead of continuing the latest one", of_the_call=True),
+    Option("reload", bool, False, "take the options not given here from the run's stored configuration", of_the_call=True),
+    Option("accept_changes", bool, False, "continue a run although its dataset, networks or batch were others", of_the_call=True),
     Option("recompile", bool, False, "build networks from today's code and copy the variables: always the case here"),
     Option("last_snapshots", int, 10, "snapshots to keep; -1 keeps all", low=-1),
 )
@@ -66,7 +67,7 @@ DATASET = (
     Option("mirror_augment", bool, False, "mirror half of the real images left to right"),
     Option("train_images_num", int, None, "use only the first images of the dataset (default: all)", low=1),
     Option("prepare", bool, False, "prepare the dataset first if it is not there, with --data-dir, --ratio, --resolution, --images-dir "
-           "and --train-images-num, which makes the dataset itself that small; prepare_data.py has more options"),
+           "and --train-images-num, which makes the dataset itself that small; prepare_data.py has more options", of_the_call=True),
 )
 
 TRAINING = (
@@ -87,7 +88,7 @@ TRAINING = (
 )
 
 LOGGING = (
-    Option("result_dir", str, "results", "folder of the runs"),
+    Option("result_dir", str, "results", "folder of the runs", of_the_call=True),
     Option("metrics", list, ("fid",), "metrics of --eval and of the snapshots of --train", choices=METRICS),
     Option("summarize", bool, True, "write TensorBoard events"),
     Option("truncation_psi", float, 0.7, "truncation of pictures, never of training or metrics", low=0, high=10),
@@ -96,7 +97,8 @@ LOGGING = (
     Option("eval_protocol", str, "full", "order and crop of the real images in metrics", choices=("full", "stylegan2")),
     Option("eval_resize", str, "tf1", "resizing for the metrics' feature networks: TensorFlow 1's bilinear, or antialiased bicubic",
            choices=("tf1", "clean")),
-    Option("images_dir", str, None, "with --eval: score this folder of images instead of a network; with --prepare: images to prepare"),
+    Option("images_dir", str, None, "with --eval: score this folder of images instead of a network; with --prepare: images to prepare",
+           of_the_call=True),
     Option("features_dir", str, None, "folder with the feature networks of the metrics (default: the cache)"),
 )
 

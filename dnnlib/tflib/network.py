@@ -8,7 +8,6 @@ import inspect
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from tqdm import tqdm
 
 from dnnlib.errors import UserError
 from dnnlib.tflib import registry, variables
@@ -70,7 +69,7 @@ class Network:
         """
         return self._build(self.arch.whole, inputs, options)
 
-    def run(self, *inputs, batch_size=8, seeds=None, progress=None, devices=(None,), **options):
+    def run(self, *inputs, batch_size=8, seeds=None, devices=(None,), **options):
         """Evaluate the network on NumPy arrays.
 
         Args:
@@ -78,7 +77,6 @@ class Network:
             batch_size: images at a time, on each device. It does not change the result: a network that compares the images of a batch
                 with each other (a discriminator with minibatch standard deviation) takes them all in one batch, whatever is given here.
             seeds: int array [n] for random numbers inside the network (noise); drawn afresh when None.
-            progress: label of a progress bar; no bar when None.
             devices: device strings that share the images; (None,) for where TensorFlow puts the network.
             options: options of the architecture, and `return_<output>=True` for outputs besides the first.
 
@@ -88,11 +86,11 @@ class Network:
         Raises:
             UserError: n images cannot be divided into the groups that such a network compares.
         """
-        return self._run(self.arch.whole, inputs, batch_size, seeds, progress, devices, options)
+        return self._run(self.arch.whole, inputs, batch_size, seeds, devices, options)
 
-    def run_part(self, part, *inputs, batch_size=8, seeds=None, progress=None, devices=(None,), **options):
+    def run_part(self, part, *inputs, batch_size=8, seeds=None, devices=(None,), **options):
         """As `run`, for one part of the network."""
-        return self._run(self.arch.parts[part], inputs, batch_size, seeds, progress, devices, options)
+        return self._run(self.arch.parts[part], inputs, batch_size, seeds, devices, options)
 
     def get_values(self):
         """Dict local name -> array of all variables."""
@@ -205,7 +203,7 @@ class Network:
                 self._calls[key] = inputs, fed, seeds, self._build(part, inputs, built, reuse)
         return self._calls[key]
 
-    def _run(self, part, inputs, batch_size, seeds, progress, devices, options):
+    def _run(self, part, inputs, batch_size, seeds, devices, options):
         wanted = [name for index, name in enumerate(part.outputs) if options.pop(f"return_{name}", index == 0)]
         replicas = [self._call(part, options, device=device) for device in devices]
         arrays = self._input_arrays(part, inputs)
@@ -217,8 +215,7 @@ class Network:
             seeds = np.random.randint(2**31, size=count)
         results = None
         together = batch_size * len(replicas)
-        starts = range(0, count, together)
-        for start in tqdm(starts, desc=progress) if progress else starts:
+        for start in range(0, count, together):
             stop = min(start + together, count)
             shares = [slice(first, min(first + batch_size, stop)) for first in range(start, stop, batch_size)]
             feed, fetches = {}, []

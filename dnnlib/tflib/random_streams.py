@@ -45,9 +45,9 @@ class RandomStreams:
         """N(0, 1) numbers, float32."""
         return self._draw(tf.random.stateless_normal, name, shape)
 
-    def uniform(self, name, shape, minval=0.0, maxval=1.0):
-        """Uniform numbers in [minval, maxval), float32."""
-        return minval + (maxval - minval) * self._draw(tf.random.stateless_uniform, name, shape)
+    def uniform(self, name, shape):
+        """Uniform numbers in [0, 1), float32."""
+        return self._draw(tf.random.stateless_uniform, name, shape)
 
 
 class PerImageStreams:
@@ -74,6 +74,6 @@ class PerImageStreams:
         """N(0, 1) numbers, float32, one independent row per image."""
         return self._draw(tf.random.stateless_normal, name, shape)
 
-    def uniform(self, name, shape, minval=0.0, maxval=1.0):
-        """Uniform numbers in [minval, maxval), float32, one independent row per image."""
-        return minval + (maxval - minval) * self._draw(tf.random.stateless_uniform, name, shape)
+    def uniform(self, name, shape):
+        """Uniform numbers in [0, 1), float32, one independent row per image."""
+        return self._draw(tf.random.stateless_uniform, name, shape)

@@ -1,4 +1,4 @@
-"""Bipartite attention between rows of features: simplex, duplex (k-means) and self-attention (GANformer, section 3.1; networks.md §2).
+"""Bipartite attention between rows of features: simplex, duplex (k-means) and self-attention (GANformer, section 3.1).
 
 Letters: N batch, F `from` rows (they are updated), T `to` rows (information comes from them), dim width of the `from` rows,
 h heads, s = dim / h.

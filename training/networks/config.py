@@ -1,4 +1,4 @@
-"""Typed configurations of the generator and the discriminator (names of networks.md's newer vocabulary)."""
+"""Typed configurations of the generator and the discriminator (names of the newer vocabulary of snapshots)."""
 
 from __future__ import annotations
 

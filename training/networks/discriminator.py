@@ -1,4 +1,4 @@
-"""The discriminator (Karras et al. 2020; GANformer, section 3.2; networks.md §5).
+"""The discriminator (Karras et al. 2020; GANformer, section 3.2).
 
 Letters: N batch, k aggregators, H W height and width, C channels.
 """

@@ -1,4 +1,4 @@
-"""The generator: mapping, mixing, truncation, synthesis (networks.md §4).
+"""The generator: mapping, mixing, truncation, synthesis (Karras et al. 2020; GANformer, section 3.2).
 
 Letters: N batch, k region latents, K all latents, L number of w, H W height and width, h heads.
 """

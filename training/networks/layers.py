@@ -90,11 +90,11 @@ def conv_weight(x, out, kernel):
     return weight([kernel, kernel, x.shape.as_list()[-1], out])
 
 
-def conv_bias_act(x, out, kernel, down=False, act="lrelu", taps=None):
-    """Convolution (with downsampling if asked), bias, activation: [N, H, W, C] -> [N, H', W', O]."""
+def conv_bias_act(x, out, kernel, down=False, taps=None):
+    """Convolution (with downsampling if asked), bias, lrelu: [N, H, W, C] -> [N, H', W', O]."""
     w = conv_weight(x, out, kernel)
     y = ops.conv_downsample_2d(x, w, taps) if down else ops.conv_2d(x, w)
-    return bias_act(y, act)
+    return bias_act(y, "lrelu")
 
 
 def bias_act(x, act, scale=None, noise=None):

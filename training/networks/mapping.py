@@ -1,4 +1,4 @@
-"""Mapping network: z -> w (Karras et al. 2019; GANformer, section 3.2; networks.md §4).
+"""Mapping network: z -> w (Karras et al. 2019; GANformer, section 3.2).
 
 Letters: N batch, k region latents, K all latents (k, and the global one with the transformer), L layers of the synthesis.
 """

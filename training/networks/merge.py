@@ -1,4 +1,4 @@
-"""k-GAN's merging of k generated images into one (GANformer, supplementary section on baselines; networks.md §4).
+"""k-GAN's merging of k generated images into one (GANformer, supplementary section on baselines).
 
 Letters: N batch, k images a sample, H W height and width, C channels.
 """

@@ -1,4 +1,4 @@
-"""Positional encodings of grids and of latents (GANformer, section 3.1; networks.md §3).
+"""Positional encodings of grids and of latents (GANformer, section 3.1).
 
 Letters: H W grid height and width, D directions, P width of the encoding.
 """

@@ -1,4 +1,4 @@
-"""Synthesis network: w -> images and attention maps (Karras et al. 2020; GANformer, section 3.2; networks.md §4).
+"""Synthesis network: w -> images and attention maps (Karras et al. 2020; GANformer, section 3.2).
 
 Letters: N batch (N·k in k-GAN below the merge), k region latents, K all latents, L number of w, H W height and width, C channels, h heads.
 """

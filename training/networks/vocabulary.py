@@ -1,4 +1,4 @@
-"""Arguments of networks in snapshot files: two vocabularies for the same configuration (networks.md §6)."""
+"""Arguments of networks in snapshot files: two vocabularies for the same configuration."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def parse(kwargs, config_class, first):
 
     Args:
         kwargs: dict of arguments.
-        config_class: GeneratorConfig or DiscriminatorConfig.
+        config_class: class of a network's configuration.
         first: translation of the first vocabulary's names when the file uses it, else None; for every argument the spelling of the
             file's own vocabulary counts.
 

@@ -42,7 +42,7 @@ def asked_kinds(options, config):
             sampling.require_attention(config, f"--vis-{kind.replace('_', '-')}")
     if asked:
         return asked
-    missing = {"maps": not config.has_attention, "noise_var": not getattr(config, "local_noise", False)}
+    missing = {"maps": not config.has_attention, "noise_var": not config.local_noise}
     return [kind for kind in DEFAULT_KINDS if not missing.get(kind)]
 
 

@@ -108,7 +108,7 @@ class _Search:
 
     def __init__(self, sampler, target, start, with_noise, perceptual):
         network = sampler.Gs
-        noisy = with_noise and getattr(network.config, "local_noise", False)
+        noisy = with_noise and network.config.local_noise
         names = [name for name in network.variables if name.rpartition("/")[2].startswith("noise") and not name.endswith("strength")]
         self._noises = {name: network.variables[name] for name in names} if noisy else {}
         self._w = tf.Variable(start[np.newaxis].astype(np.float32), trainable=False)  # [1, K, L, w_dim]

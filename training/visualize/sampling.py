@@ -38,7 +38,7 @@ def require_attention(config, flag):
 
 def picture_ratio(given, config, dataset_ratio=None):
     """Height / width of the picture inside its padding: the ratio given, else the snapshot's, else the dataset's, else 1."""
-    for ratio in (given, getattr(config, "crop_ratio", None), dataset_ratio):
+    for ratio in (given, config.crop_ratio, dataset_ratio):
         if ratio is not None:
             return ratio
     return 1.0

@@ -13,22 +13,21 @@ from training.networks.layers import weight
 from training.networks.vitgan.layers import dense, linear
 
 
-def dot_attention(x, heads, weights=weight):
+def dot_attention(x, heads):
     """softmax(Q·Kᵀ / √s)·V with Q, K, V = x·W (paper, eq. 4), heads joined, output layer; scope attn.
 
     Args:
         x: [N, T, D].
         heads: h.
-        weights: see `layers.dense`.
 
     Returns:
         (output [N, T, D], probabilities [N, h, T, T]).
     """
     width = x.shape.as_list()[-1]
     with tf.variable_scope("attn"):
-        q, k, v = [split_heads(linear(x, weights([width, width], name=f"{name}_weight")), heads) for name in "qkv"]  # [N, h, T, s]
+        q, k, v = [split_heads(linear(x, weight([width, width], name=f"{name}_weight")), heads) for name in "qkv"]  # [N, h, T, s]
         y, probs = attend(dot_logits(q, k), v)  # [N, h, T, s]
-        return dense(join_heads(y), width, "o_{}", weights), probs
+        return dense(join_heads(y), width, "o_{}"), probs
 
 
 def l2_attention(x, heads, mode, weights=weight):

@@ -37,6 +37,9 @@ class TransformerConfig:
     mlp_ratio: int = 4  # hidden width of the MLPs over D
     positions: str = "fourier"  # fourier: sin(coordinates·K + b); table: sin(free table)
 
+    # What the convolutional networks may have, for those who ask either: no argument of these.
+    crop_ratio, cropped, local_noise = None, False, False
+
     def __post_init__(self):
         check_at_least(self, 1, "resolution", "num_channels", "dim", "heads", "depth", "patch", "mlp_ratio")
         check_at_least(self, 0, "c_dim")
