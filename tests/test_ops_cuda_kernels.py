@@ -42,6 +42,7 @@ def run_grid(kernels, cases):
 
 @needs_gxx
 @pytest.mark.slow
+@conftest.on_one_stack
 @pytest.mark.parametrize("build", [cuda_harness.shim_library, cuda_harness.cpu_library])
 def test_kernels_on_host_agree_with_numpy(build):
     run_grid(cuda_kernels.Kernels(build(), cuda_harness.HostMemory()), CASES)
@@ -58,6 +59,7 @@ def run_more(kernels):
 
 @needs_gxx
 @pytest.mark.slow
+@conftest.on_one_stack
 @pytest.mark.parametrize("build", [cuda_harness.shim_library, cuda_harness.cpu_library])
 def test_kernels_on_host_with_planes_long_rows_and_over_their_input(build):
     run_more(cuda_kernels.Kernels(build(), cuda_harness.HostMemory()))
@@ -74,6 +76,7 @@ def test_factors_whose_product_wraps():
 
 @needs_gxx
 @pytest.mark.slow
+@conftest.on_one_stack
 @pytest.mark.parametrize("build", [cuda_harness.shim_library, cuda_harness.cpu_library])
 def test_kernels_on_host_stay_inside_their_arrays(build):
     runtime = cuda_harness.sanitizer_runtime("asan")
