@@ -13,8 +13,18 @@ _active = None  # the StopRequest whose context this process is in
 
 
 def stop_asked():
-    """Name of the signal that has asked this process to stop, or None: for long work inside a StopRequest's context."""
+    """What has asked this process to stop, a signal's name mostly, or None: for long work inside a StopRequest's context."""
     return _active and _active.asked
+
+
+def ask_to_stop(reason):
+    """Do what a first signal does, for one that came to another process; it has no effect outside a StopRequest's context.
+
+    Args:
+        reason: what `stop_asked` says from now on, if nothing has asked before.
+    """
+    if _active is not None:
+        _active.asked = _active.asked or reason
 
 
 @contextlib.contextmanager
@@ -78,7 +88,7 @@ class StopRequest:
     """Context in which the first SIGTERM or SIGINT sets `asked`, and a second one ends the process at once, whatever it is doing.
 
     Attributes:
-        asked: name of the signal that asked for the stop, or None.
+        asked: name of the signal that asked for the stop, the reason given to `ask_to_stop`, or None.
     """
 
     def __init__(self):

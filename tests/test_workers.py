@@ -202,6 +202,21 @@ def test_two_signals_end_a_worker_that_waits_for_a_frozen_one(flags, killed):
     assert code == 128 + signal.SIGTERM and output.count("SIGTERM: finishing this step") == 1, output
 
 
+def test_a_signal_to_any_worker_ends_an_evaluation(flags, tmp_path, killed):
+    """Neither those metrics that need images nor those that follow begin anew."""
+    flags = [*flags, "--features-dir", write_features_dir(tmp_path), "--expname", "scored", "--eval-images-num", "1000000"]
+    flags[flags.index("none")] = "fid,kid"
+    killed += start_both([*flags, "--total-kimg", "100", "--tick-kimg", "0.016"])
+    wait_for(killed[0], "saved")
+    time.sleep(2)
+    killed[1].send_signal(signal.SIGTERM)
+    (code, output), (other_code, _) = end(killed, timeout=60)
+    assert (code, other_code) == (0, 0), output
+    for metric in ("fid", "kid"):
+        assert re.search(rf"metric {metric} failed: EvaluationStopped: stopped by a signal to worker 1 \(127.0.0.1:\d+\)", output), output
+    assert "stopped at kimg 0.048" in output
+
+
 def test_only_what_answers_is_there(monkeypatch):
     """Of connections alone the system takes care, for a frozen process too."""
     module = importlib.import_module("dnnlib.tflib.workers")
