@@ -3,15 +3,28 @@
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 _active = None  # the StopRequest whose context this process is in
 
 
 def stop_asked():
-    """Name of the signal that has asked this process to stop, or None: for long work inside a StopRequest's context."""
+    """What has asked this process to stop, a signal's name mostly, or None: for long work inside a StopRequest's context."""
     return _active and _active.asked
+
+
+def ask_to_stop(reason):
+    """Do what a first signal does, for one that came to another process; it has no effect outside a StopRequest's context.
+
+    Args:
+        reason: what `stop_asked` says from now on, if nothing has asked before.
+    """
+    if _active is not None:
+        _active.asked = _active.asked or reason
 
 
 @contextlib.contextmanager
@@ -50,32 +63,59 @@ def _handled(handler, replaces, numbers):
             signal.signal(number, earlier)
 
 
+@contextlib.contextmanager
+def _heard(hear):
+    """Context in which a thread calls `hear` with the number of every signal that has a handler, at once: the handlers themselves, in
+    Python, wait while the main thread is inside TensorFlow."""
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+
+    def listen():
+        with receiver:
+            for byte in iter(lambda: receiver.recv(1), b""):
+                hear(byte[0])
+
+    threading.Thread(target=listen, name="signals", daemon=True).start()
+    with sender:
+        before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+
+
 class StopRequest:
-    """Context in which the first SIGTERM or SIGINT sets `asked`, and a second one ends the process at once.
+    """Context in which the first SIGTERM or SIGINT sets `asked`, and a second one ends the process at once, whatever it is doing.
 
     Attributes:
-        asked: name of the signal that asked for the stop, or None.
+        asked: name of the signal that asked for the stop, the reason given to `ask_to_stop`, or None.
     """
 
     def __init__(self):
         self.asked = None
-        self._before = {}
+        self._noticed = False
+        self._contexts = contextlib.ExitStack()
 
     def _handle(self, number, frame):
-        if self.asked is not None:
+        self.asked = self.asked or signal.Signals(number).name
+
+    def _notice(self, number):
+        if number not in STOPS:
+            return
+        if self._noticed:
             os._exit(128 + number)
-        self.asked = signal.Signals(number).name
-        os.write(2, f"\n{self.asked}: finishing this step, then saving (once more to stop at once)\n".encode())
+        self._noticed = True
+        with contextlib.suppress(OSError):
+            os.write(2, f"\n{signal.Signals(number).name}: finishing this step, then saving (once more to stop at once)\n".encode())
 
     def __enter__(self):
         global _active
         _active = self
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._handle)
+        self._contexts.enter_context(_heard(self._notice))
+        self._contexts.enter_context(_handled(self._handle, lambda handler: True, STOPS))
         return self
 
     def __exit__(self, *_):
         global _active
         _active = None
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._contexts.close()

@@ -1,4 +1,7 @@
-"""Generation shared by the workers of a training: worker 0 evaluates and says which images it wants, all make a part of them."""
+"""Generation shared by the workers of a training: worker 0 evaluates and says which images it wants, all make a part of them.
+
+A signal to any of the workers ends the evaluation in worker 0, with the next images that it wants.
+"""
 
 import contextlib
 import sys
@@ -6,6 +9,8 @@ import sys
 import numpy as np
 
 from dnnlib import tflib
+from dnnlib.signals import ask_to_stop, stop_asked
+from metrics.stopping import EvaluationStopped
 
 END = [-1, 0, 0]
 
@@ -31,7 +36,15 @@ class Shared:
         self.ahead = source.ahead
 
     def read(self, start, stop):
-        tflib.gather([self._number, start, stop])
+        """See the source's `read`.
+
+        Raises:
+            EvaluationStopped: a signal has asked a worker to stop.
+            PartFailed: a worker could not make its part.
+        """
+        _, stopped = _agree([self._number, start, stop])
+        if stopped:
+            raise EvaluationStopped(f"stopped by {stopped}")
         return _read_together(self._source, start, stop)
 
 
@@ -49,20 +62,32 @@ def shared(sources):
     try:
         yield {name: Shared(number, source, count) for number, (name, source) in enumerate(sources.items())}
     finally:
-        tflib.gather(END)
+        _agree(END)
 
 
 def assist(sources):
     """Make what worker 0 asks for of the sources (see `shared`), until it leaves `shared`."""
     sources = list(sources.values())
     while True:
-        number, start, stop = tflib.gather(np.zeros(3, np.int64))[0].tolist()
+        (number, start, stop), stopped = _agree([0, 0, 0])
         if number == END[0]:
             return
+        if stopped:
+            continue
         try:
             _read_together(sources[number], start, stop)
         except PartFailed as error:  # worker 0's metric fails with it; the training goes on
             print(f"warning: images {start} to {stop - 1} for the metrics: {error}", file=sys.stderr, flush=True)
+
+
+def _agree(request):
+    """What worker 0 asks for, and which signal asks to stop, or None: the same in all workers. A signal to one asks all of them."""
+    table = tflib.gather([*request, stop_asked() is not None])
+    asked, reason = np.flatnonzero(table[:, -1]), None
+    if len(asked):
+        reason = f"a signal to {tflib.workers().describe(int(asked[0]))}"
+        ask_to_stop(reason)
+    return table[0, :-1].tolist(), reason
 
 
 def _read_together(source, start, stop):

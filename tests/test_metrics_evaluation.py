@@ -6,7 +6,6 @@ import json
 import operator
 import os
 import signal
-import types
 
 import numpy as np
 import pytest
@@ -481,11 +480,12 @@ def test_a_signal_does_not_leave_other_workers_waiting(options, monkeypatch, met
         return np.array([values] * 2)
 
     monkeypatch.setattr(tflib, "gather", gather)
-    monkeypatch.setattr(tflib, "workers", lambda: types.SimpleNamespace(count=2, rank=0, leads=True))
+    monkeypatch.setattr(tflib, "workers", lambda: tflib.Workers(("a:1", "b:1"), rank=0))
     with signals.StopRequest():
         (result,) = metrics.evaluate(metric, BlobGenerator(), _dataset(), dataclasses.replace(options, images_num=300))
     assert result.error == "EvaluationStopped: stopped by SIGTERM"
-    assert [values for values in said if len(values) == len(sharing.END)][1:] == [sharing.END] == said[-1:]  # after one request
+    requests = [values for values in said if len(values) == len(sharing.END) + 1]
+    assert requests[1:] == [[*sharing.END, True]] == said[-1:]  # after one request
 
 
 def test_unlike_results_are_not_compared(options):

@@ -1,9 +1,11 @@
 """Run folders, logs and stop signals."""
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -72,30 +74,49 @@ def test_times(seconds, text):
 
 
 SCRIPT = """
-import signal, sys, time
+import ctypes, signal, sys, time
 from dnnlib.signals import StopRequest
+signal.signal(signal.SIGUSR1, lambda number, frame: None)
 with StopRequest() as stop:
     print("ready", flush=True)
-    for _ in range(200):
+    if sys.argv[1] == "waits":
+        mutex, lock = ctypes.create_string_buffer(256), ctypes.CDLL(None).pthread_mutex_lock
+        lock(mutex), lock(mutex)
+    for _ in range(600):
         time.sleep(0.05)
         if stop.asked and sys.argv[1] == "polite":
             break
+assert signal.set_wakeup_fd(-1) == -1 and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 print("saved after", stop.asked, flush=True)
 """
 
 
+def start_stoppable(mode):
+    """A process in a StopRequest that ends when asked ("polite"), computes on ("busy"), or is outside Python as in TensorFlow ("waits")."""
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, mode], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_one_signal_asks_two_end(number):
-    for mode, count in (("polite", 1), ("busy", 2)):
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, mode], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert process.stdout.readline() == b"ready\n"
-        for _ in range(count):
-            process.send_signal(number)
-            if count == 2:
-                process.stderr.readline()
-                process.stderr.readline()
-        out, _ = process.communicate(timeout=20)
-        if mode == "polite":
-            assert (process.returncode, out) == (0, f"saved after {signal.Signals(number).name}\n".encode())
-        else:
-            assert (process.returncode, out) == (128 + number, b"")
+def test_one_signal_asks(number):
+    process = start_stoppable("polite")
+    process.send_signal(signal.SIGUSR1)  # one of no concern
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, f"saved after {signal.Signals(number).name}\n".encode())
+
+
+@pytest.mark.parametrize("mode", ["busy", "waits"])
+@pytest.mark.parametrize("first, second", itertools.product([signal.SIGTERM, signal.SIGINT], repeat=2))
+def test_two_signals_end(mode, first, second):
+    process = start_stoppable(mode)
+    watchdog = threading.Timer(20, process.kill)
+    watchdog.start()
+    process.send_signal(first)
+    assert process.stderr.readline() == b"\n"
+    assert process.stderr.readline().decode() == f"{first.name}: finishing this step, then saving (once more to stop at once)\n"
+    process.send_signal(second)
+    out, _ = process.communicate()
+    watchdog.cancel()
+    assert (process.returncode, out) == (128 + second, b"")

@@ -37,6 +37,16 @@ sys.modules["dnnlib.tflib.workers"].LOOK_SECONDS = 0.2
 save, training_state.save = training_state.save, save_slowly
 sys.exit(run_main(run_network.main))
 """
+IMPATIENT = """
+import sys
+import run_network
+from dnnlib import run_main
+from training import training_state
+
+sys.modules["dnnlib.tflib.workers"].LOOK_SECONDS = 0.2
+sys.modules["dnnlib.tflib.workers"].ANSWER_SECONDS = 4
+sys.exit(run_main(run_network.main))
+"""
 STRANGER = """
 import json, os, sys
 import run_network
@@ -154,6 +164,72 @@ def test_the_others_stay_while_worker_0_writes(flags):
     assert "saved" in ended[0][1]
 
 
+@pytest.fixture
+def killed():
+    """List of processes that are killed at the end, where they are frozen too."""
+    processes = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def test_a_pause_is_waited_for_and_a_frozen_worker_named(flags, killed):
+    first, second = start_scripts(IMPATIENT, [*flags, "--total-kimg", "100", "--expname", "frozen"])
+    killed += [first, second]
+    wait_for(first, "tick")
+    second.send_signal(signal.SIGSTOP)
+    time.sleep(6)  # longer than one look, shorter than the three
+    second.send_signal(signal.SIGCONT)
+    for _ in range(3):  # two of which may be older
+        wait_for(first, "tick")
+    second.send_signal(signal.SIGSTOP)
+    ((code, output),) = end([first], timeout=60)
+    assert code == 1 and re.search(r"error: worker 1 \(127.0.0.1:\d+\) is gone \(its process is frozen\)", output), output
+    second.send_signal(signal.SIGCONT)
+    ((code, output),) = end([second], timeout=60)
+    assert code == 1 and "error: worker 0 (127.0.0.1:" in output, output
+
+
+def test_two_signals_end_a_worker_that_waits_for_a_frozen_one(flags, killed):
+    first, second = start_both([*flags, "--total-kimg", "100", "--expname", "waiting"])
+    killed += [first, second]
+    wait_for(first, "tick")
+    second.send_signal(signal.SIGSTOP)
+    for _ in range(2):
+        time.sleep(3)
+        first.send_signal(signal.SIGTERM)
+    ((code, output),) = end([first], timeout=20)
+    assert code == 128 + signal.SIGTERM and output.count("SIGTERM: finishing this step") == 1, output
+
+
+def test_a_signal_to_any_worker_ends_an_evaluation(flags, tmp_path, killed):
+    """Neither those metrics that need images nor those that follow begin anew."""
+    flags = [*flags, "--features-dir", write_features_dir(tmp_path), "--expname", "scored", "--eval-images-num", "1000000"]
+    flags[flags.index("none")] = "fid,kid"
+    killed += start_both([*flags, "--total-kimg", "100", "--tick-kimg", "0.016"])
+    wait_for(killed[0], "saved")
+    time.sleep(2)
+    killed[1].send_signal(signal.SIGTERM)
+    (code, output), (other_code, _) = end(killed, timeout=60)
+    assert (code, other_code) == (0, 0), output
+    for metric in ("fid", "kid"):
+        assert re.search(rf"metric {metric} failed: EvaluationStopped: stopped by a signal to worker 1 \(127.0.0.1:\d+\)", output), output
+    assert "stopped at kimg 0.048" in output
+
+
+def test_only_what_answers_is_there(monkeypatch):
+    """Of connections alone the system takes care, for a frozen process too."""
+    module = importlib.import_module("dnnlib.tflib.workers")
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.5)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        address = "127.0.0.1:%d" % listening.getsockname()[1]
+        assert module._absence(address) == "Connection refused"
+        listening.listen(1)
+        assert module._absence(address) == "its process is frozen"
+
+
 def test_workers_that_hold_different_weights_are_stopped(flags):
     ended = end(start_scripts(STRANGER, [*flags, "--total-kimg", "0.032", "--expname", "strange"]))
     assert [code for code, _ in ended] == [1, 1], ended
@@ -170,17 +246,16 @@ def test_silent_workers_are_looked_at_at_the_same_time(monkeypatch):
         at_once.wait(timeout=30)
         return "timed out"
 
-    def remember(rank, absence):
-        gone.append((rank, absence))
-        workers._watched.clear()
-
     workers = module.Workers(("a:1", "b:1", "c:1"), rank=0)
     monkeypatch.setattr(module, "_absence", time_out)
     monkeypatch.setattr(module, "LOOK_SECONDS", 0)
-    monkeypatch.setattr(workers, "_end", remember)
-    workers._watched.set()
-    workers._watch()
-    assert gone == [(1, "timed out")]
+    monkeypatch.setattr(module, "LEAVING_SECONDS", 0)
+    monkeypatch.setattr(workers, "_end", lambda *arguments: gone.append(arguments))
+    with workers.watched():
+        for thread in threading.enumerate():
+            if thread.name.startswith("watch over"):
+                thread.join(timeout=60)
+    assert sorted(gone) == [(1, "timed out"), (2, "timed out")]
 
 
 def test_workers_of_other_options_are_refused(flags):

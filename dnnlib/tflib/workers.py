@@ -12,7 +12,6 @@ import socket
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import tensorflow.compat.v1 as tf
 from tensorflow.python.ops import collective_ops
@@ -20,9 +19,11 @@ from tensorflow.python.ops import collective_ops
 from dnnlib.errors import UserError
 
 MEETING_SECONDS = 600.0     # the longest wait for the other workers to start
-LOOK_SECONDS = 5.0          # between two looks at the others
-CONNECT_SECONDS = 10.0      # a look takes at most this long
-MISSED_LOOKS = 3            # in a row, after which a worker counts as dead: at most 45 s
+LOOK_SECONDS = 5.0          # between two looks at another one
+CONNECT_SECONDS = 10.0      # a look waits for the connection at most this long
+ANSWER_SECONDS = 100.0      # and for the answer of a process that may only be paused
+MISSED_LOOKS = 3            # in a row, after which a worker counts as gone: at most 45 s, a frozen one 5 minutes
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # RFC 9113, 3.4: a client's, with empty SETTINGS
 LEAVING_SECONDS = 2.0       # a worker stays this long after the last sum: the others may still be receiving it
 EXAMPLE = '{"cluster": {"worker": ["host0:5000", "host1:5000"]}, "task": {"type": "worker", "index": 0}}'
 
@@ -116,8 +117,11 @@ class Workers:
         self.target = self._server.target
         self._meet()
 
+    def _others(self):
+        return [rank for rank in range(self.count) if rank != self.rank]
+
     def _meet(self):
-        begun, waiting = time.time(), [rank for rank in range(self.count) if rank != self.rank]
+        begun, waiting = time.time(), self._others()
         print(f"worker {self.rank} of {self.count}: waiting for {', '.join(self.describe(rank) for rank in waiting)}", flush=True)
         while waiting:
             waiting = [rank for rank in waiting if _absence(self.addresses[rank])]
@@ -132,7 +136,8 @@ class Workers:
             yield
             return
         self._watched.set()
-        threading.Thread(target=self._watch, name="workers", daemon=True).start()
+        for rank in self._others():  # at the same time: several hosts may be silent
+            threading.Thread(target=self._watch, args=[rank], name=f"watch over worker {rank}", daemon=True).start()
         try:
             yield
         except tf.errors.OpError:
@@ -142,16 +147,14 @@ class Workers:
             self._watched.clear()
         time.sleep(LEAVING_SECONDS)
 
-    def _watch(self):
-        others = [rank for rank in range(self.count) if rank != self.rank]
-        missed = [0] * self.count
-        with ThreadPoolExecutor(len(others)) as looking:  # at the same time: several hosts may be silent
-            while self._watched.is_set():
-                for rank, absence in zip(others, looking.map(_absence, [self.addresses[rank] for rank in others])):
-                    missed[rank] = missed[rank] + 1 if absence else 0
-                    if missed[rank] >= MISSED_LOOKS and self._watched.is_set():
-                        self._end(rank, absence)
-                time.sleep(LOOK_SECONDS)
+    def _watch(self, rank):
+        missed = 0
+        while self._watched.is_set() and missed < MISSED_LOOKS:
+            time.sleep(LOOK_SECONDS)
+            absence = _absence(self.addresses[rank])
+            missed = missed + 1 if absence else 0
+        if self._watched.is_set():
+            self._end(rank, absence)
 
     def _end(self, rank, absence):
         """End this process because another worker is gone; the main thread may be waiting inside a sum that will never come."""
@@ -201,9 +204,19 @@ def _host_and_port(address):
 
 
 def _absence(address):
-    """Why a worker's server cannot be reached, or None when it can."""
+    """Why a worker does not answer, or None when it does.
+
+    For a process that is frozen its system still accepts connections. TensorFlow's server, in threads of its own, answers a greeting of
+    HTTP/2 within milliseconds, whatever the rest of the process computes or waits for.
+    """
+    silence = "it cannot be reached"
     try:
-        socket.create_connection(_host_and_port(address), timeout=CONNECT_SECONDS).close()
+        with socket.create_connection(_host_and_port(address), timeout=CONNECT_SECONDS) as connection:
+            silence = "its process is frozen"
+            connection.settimeout(ANSWER_SECONDS)
+            connection.sendall(GREETING)
+            return None if connection.recv(1) else "it closes connections"
+    except socket.timeout:
+        return silence
     except OSError as error:
         return error.strerror or str(error)
-    return None
