@@ -71,6 +71,7 @@ class TrainingStep:
     Attributes:
         stages: list of Stage, in order.
         optimizers: dict "G" / "D" -> Optimizer.
+        fetches: dict label of a loss -> list of the tensors and operations that one of its rounds evaluates.
         path_length_mean: float, moving average of the path lengths.
         totals: dict of numbers that are no means over steps: updates skipped so far, loss scales.
     """
@@ -80,7 +81,7 @@ class TrainingStep:
         self.config = config
         self.devices = devices
         self.path_length_mean = 0.0
-        self.totals = {}
+        self.fetches, self.totals = {}, {}
         self._skipped_in_row = Counter()  # by the label of the loss
         self._half = {"half": tflib.half_type()} if config.precision == "mixed" else {}  # not every architecture knows it
         self.part_size = config.schedule.batch_gpu
@@ -166,6 +167,7 @@ class TrainingStep:
         accumulate, finish = optimizer.build(losses, self.devices)
         means, updates = self._means(statistics, pairs)
         phase = _Phase(network, label, means, updates, accumulate, finish)
+        self.fetches[label] = [*means.values(), *updates.values(), *(finish if accumulate is None else [accumulate])]
         return lambda batch: self._run_phase(phase, batch)
 
     def _means(self, statistics, pairs):
