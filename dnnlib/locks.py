@@ -14,10 +14,12 @@ def take(path):
 
     Raises:
         BlockingIOError: another process holds it (see `owner`).
-        OSError: the file cannot be opened, or its file system has no locks.
+        OSError: the file cannot be opened, or there are no locks: on some file systems, on Windows.
     """
-    import fcntl  # not on Windows, where the rest of what imports this module works
-
+    try:
+        import fcntl
+    except ImportError:
+        raise OSError("no lock files on Windows") from None
     file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held by the caller
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

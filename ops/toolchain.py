@@ -75,6 +75,7 @@ def find_host_compiler():
     path = shutil.which(name)
     if path is None:
         raise BuildError(f"no C++ compiler: {name} not found (install g++, or set CXX)")
+    path = os.path.abspath(path)  # it runs in another folder
     return HostCompiler(path, query([path, "--version"]).strip().splitlines()[0])
 
 
@@ -126,7 +127,7 @@ def _nvcc_paths():
     newest_first = sorted(glob.glob(CUDA_FOLDER + "-*"), key=lambda path: [int(part) for part in re.findall(r"\d+", path)], reverse=True)
     candidates = [os.path.join(home, "bin", "nvcc") for home in named] + [shutil.which("nvcc") or ""]
     candidates += [os.path.join(home, "bin", "nvcc") for home in (CUDA_FOLDER, *newest_first)]
-    return [path for path in candidates if os.access(path, os.X_OK)]
+    return [os.path.abspath(path) for path in candidates if os.access(path, os.X_OK)]
 
 
 def _describe_nvcc(path, host):

@@ -175,8 +175,8 @@ def test_a_lock_that_its_last_owner_removes_meanwhile(machine, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(not (shutil.which("nvcc") and shutil.which("g++")), reason="needs nvcc and g++")
 def test_real_compilers_in_folders_with_spaces(tmp_path, monkeypatch):
-    """TensorFlow's folder, the sources and the cache; and a g++ that only CXX names."""
-    for name in ("site packages", "our sources", "only here"):
+    """TensorFlow's folder, the sources, the cache and g++, by a path that is relative."""
+    for name in ("site packages", "our sources"):
         (tmp_path / name).mkdir()
     command = ["g++", "-shared", "-x", "c", os.devnull, "-o", str(tmp_path / "site packages" / "libframework.so.2")]
     subprocess.run(command, check=True)
@@ -187,7 +187,9 @@ def test_real_compilers_in_folders_with_spaces(tmp_path, monkeypatch):
         monkeypatch.setattr(builder, name, value)
     monkeypatch.setattr(toolchain, "tensorflow_flags", lambda: flags)
     monkeypatch.setenv("GANFORMER_CACHE", str(tmp_path / "the cache"))
-    monkeypatch.setenv("CXX", shutil.which("g++"))
+    (tmp_path / "our-g++").symlink_to(shutil.which("g++"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CXX", "./our-g++")
     nvcc = toolchain.find_nvcc(toolchain.find_host_compiler(), [])
     monkeypatch.setenv("GANFORMER_CUDA_ARCH", str(nvcc.capabilities[0] / 10))
     path = builder.build(builder.plan(on_gpu=False))
