@@ -19,6 +19,7 @@ import pytest
 from benchmarks.workers import free_ports, worker_environment
 from dnnlib import locks
 from tests.cli_helpers import SMALL, command, finish, start, wait_for, write_raw_dataset
+from tests.conftest import on_one_stack
 from tests.metrics_standins import write_features_dir
 from training import launch, training_state
 
@@ -130,6 +131,7 @@ def test_evaluation_reads_the_architecture_from_the_snapshot(folders):
     assert {"000000.png", "000001.png", "000002.png"} <= set(pictures)
 
 
+@on_one_stack
 def test_continuing_from_a_snapshot_of_another_architecture(folders):
     """--pretrained-pkl brings its architecture into the run's record, so that the same command continues the run."""
     flags, results = [*folders, *SMALL, "--train"], folders[-1]
@@ -166,6 +168,7 @@ def test_continuing_from_a_snapshot_of_another_architecture(folders):
     assert snapshot == "network-snapshot-000001.pkl"
 
 
+@on_one_stack
 def test_another_batch_size_trains_the_same_number_of_images(folders):
     flags, folder = [*folders, *SMALL, "--train", "--expname", "batches", "--baseline", "GAN"], folders[-1] / "batches-000"
     assert finish(*flags, "--total-kimg", "0.064")[0] == 0
@@ -178,6 +181,7 @@ def test_another_batch_size_trains_the_same_number_of_images(folders):
     assert progress["images"] == 1024 and progress["step"] == 4 + 30
 
 
+@on_one_stack
 def test_a_damaged_newest_state_costs_only_its_own_part(folders):
     results = folders[-1]
     flags = [*folders, *SMALL, "--train", "--baseline", "GAN", "--tick-kimg", "0.512"]
@@ -193,6 +197,7 @@ def test_a_damaged_newest_state_costs_only_its_own_part(folders):
     assert not [name for name in expected if not np.array_equal(arrays[name], expected[name])]
 
 
+@on_one_stack
 def test_a_full_disk_loses_nothing_that_was_there(folders):
     """Files may grow to 40 kB only (a limit of the process), and the log is on a full disk."""
     results = folders[-1]
@@ -222,6 +227,7 @@ def test_a_signal_ends_an_evaluation(folders, tmp_path):
     assert process.returncode == 0 and "metric fid failed: EvaluationStopped: stopped by SIGTERM" in rest, rest
 
 
+@on_one_stack
 def test_on_a_terminal_and_beside_a_run_of_a_longer_name(folders):
     """The bar is on the terminal and not in the log; of the files only the newest stay; "a" does not continue "a-b"."""
     results = folders[-1]

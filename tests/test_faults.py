@@ -1,6 +1,6 @@
 """A training that is killed and stopped, at random moments and in the middle of saving, arrives at the undisturbed weights.
 
-Six times on each TensorFlow, at other moments on each; twenty times with LONG_TESTS=1.
+Six times with TensorFlow 2; twenty times with each, at other moments, with LONG_TESTS=1.
 """
 
 import os
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.cli_helpers import SMALL, finish, start, write_raw_dataset
-from tests.conftest import LONG
+from tests.conftest import LONG, on_one_stack
 from tests.test_cli_training import load
 
 KILLS = 20 if LONG else 6
@@ -41,6 +41,7 @@ def wait_for_saving(folder, process, seconds=20):
 
 
 @pytest.mark.slow
+@on_one_stack
 def test_faults(tmp_path):
     write_raw_dataset(tmp_path)
     flags = [*FLAGS, "--data-dir", tmp_path, "--dataset", "blobs", "--result-dir", tmp_path / "results"]

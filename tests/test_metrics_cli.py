@@ -17,6 +17,7 @@ from PIL import Image
 import run_network
 from dnnlib import UserError
 from tests.cli_helpers import ROOT, SMALL, finish, start, write_raw_dataset
+from tests.conftest import on_one_stack
 from tests.metrics_standins import inception_standin, write_features_dir
 from training.dataset import Dataset
 
@@ -90,6 +91,7 @@ def test_a_trained_run_prints_all_metrics(place):
     assert printed(again) == {metric: numbers[metric] for metric in ("fid", "kid")}
 
 
+@on_one_stack
 def test_unlike_settings_are_recorded_and_not_compared(place):
     snapshot = place / "results" / "exp-000" / "network-snapshot-000000.pkl"
     for name, more in (("plain", []), ("clean", ["--eval-resize", "clean"]), ("older", ["--eval-protocol", "stylegan2"])):

@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 from dnnlib import tflib
 from tests import memory_run
-from tests.conftest import ROOT
+from tests.conftest import ROOT, on_one_stack
 from training import estimate
 from training.config import LossConfig, TrainingConfig
 from training.networks import DiscriminatorConfig, GeneratorConfig
@@ -56,6 +56,7 @@ def test_peak_of_a_chain_of_exponentials():
 
 
 @pytest.mark.slow
+@on_one_stack
 def test_memory_grows_with_the_batch_as_a_training_does():
     few, many = 8, 72
     measured = []
