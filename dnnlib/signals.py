@@ -43,10 +43,12 @@ def ended_by_exceptions():
 def postponed():
     """Context that no exception of a signal's handler interrupts: SIGINT, SIGTERM and SIGHUP take effect at its end."""
     came = []
-    with _handled(lambda number, frame: came.append(number), callable, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) as before:
-        yield
-    for number in came:
-        before[number](number, None)
+    try:
+        with _handled(lambda number, frame: came.append(number), callable, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) as before:
+            yield
+    finally:
+        for number in came:
+            before[number](number, None)
 
 
 @contextlib.contextmanager

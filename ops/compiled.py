@@ -82,6 +82,9 @@ def _has(tensor):
 
 def _noise_gradient(du, noise, channel):
     """Sum over the channels, and over the samples where the noise has one row for all; its rows may be known only when it runs."""
+    rows = noise.shape.as_list()[0]
+    if rows is not None:
+        return _sum(du, [0, channel] if rows == 1 else [channel], noise)
     total, rows = tf.reduce_sum(tf.cast(du, tf.float32), axis=channel, keepdims=True), tf.shape(noise)[0]
     parts = tf.concat([[tf.shape(total)[0] // tf.maximum(rows, 1), rows], tf.shape(total)[1:]], axis=0)
     return _sum(tf.reshape(total, parts), [0], noise)

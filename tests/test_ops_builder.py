@@ -276,6 +276,9 @@ def test_signals_wait_for_what_must_not_be_interrupted():
             done.append("inside")
         done.append("after")
     assert done == ["inside"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt), postponed():
+        os.kill(os.getpid(), signal.SIGINT)
+        raise BuildError("does not start")  # which is no reason to forget the signal
 
 
 def test_handlers_are_given_back_and_others_left_alone():
