@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from training.images import MODES
 from training.manifest import picture_box
@@ -15,7 +15,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")     # what Pillow
 ENCODINGS = ("png", "raw", "jpeg")
 RESIZE_FILTER = "lanczos"
 JPEG_QUALITY = 95
-_ORIENTATION = 0x0112     # the EXIF field
+_ORIENTATION = 0x0112     # the EXIF field, and what undoes its values; 1 is not turned at all
+_TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+          5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
 _SEVERAL_FRAMES = "several frames"     # our entry in a picture's `info`
 
 
@@ -82,8 +84,9 @@ def to_pixels(image, form):
     notes = []
     if image.info.get(_SEVERAL_FRAMES):
         notes.append("only the first of several frames")
-    if _is_turned(image):
-        image = ImageOps.exif_transpose(image)
+    turn = _turn(image)
+    if turn is not None:
+        image = image.transpose(turn)     # ImageOps.exif_transpose writes the metadata anew, which fails for odd ones
         notes.append("turned as EXIF says")
     image = _convert(image, MODES[form.channels], notes)
     return np.atleast_3d(_fit(image, form, Image.Resampling.LANCZOS, notes)), notes               # [H, W, C]
@@ -108,12 +111,12 @@ def _fit(image, form, resample, notes):
     return pixels
 
 
-def _is_turned(image):
-    """Whether EXIF says how the picture is to be turned (1 is not at all); metadata that cannot be read says nothing."""
+def _turn(image):
+    """How EXIF says that the picture is to be turned, or None; metadata that cannot be read says nothing."""
     try:
-        return image.getexif().get(_ORIENTATION) in range(2, 9)
+        return _TURNS.get(image.getexif().get(_ORIENTATION))
     except Exception:  # Pillow raises SyntaxError, struct.error and others
-        return False
+        return None
 
 
 def _convert(image, mode, notes):
@@ -129,6 +132,8 @@ def _convert(image, mode, notes):
     if image.mode == "RGBA" and mode != "RGBA":
         # The colour below transparent pixels is arbitrary: what is not there becomes black, like the padding.
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    if image.mode == "LAB":     # Pillow converts it to RGB alone
+        image = image.convert("RGB")
     return image.convert(mode)
 
 

@@ -1,5 +1,7 @@
 """Pictures of every mode and form: conversion, crop, resize, padding, what is reported, what is refused; --check."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,7 +58,9 @@ def test_a_transparent_palette_is_put_over_black(tmp_path):
 
 def test_exif_rotation_is_applied_and_reported(tmp_path):
     pixels = smooth_picture(8, 8)
-    for orientation, turned in ((3, pixels[::-1, ::-1]), (6, np.rot90(pixels, -1)), (1, pixels), (0, pixels)):
+    swapped = pixels.transpose(1, 0, 2)
+    for orientation, turned in enumerate((pixels, pixels, pixels[:, ::-1], pixels[::-1, ::-1], pixels[::-1], swapped, np.rot90(pixels, -1),
+                                          swapped[::-1, ::-1], np.rot90(pixels))):
         exif = Image.Exif()
         exif[0x0112] = orientation
         path = str(tmp_path / f"{orientation}.png")
@@ -104,6 +108,23 @@ def test_damaged_exif_says_nothing(tmp_path):
     stored, notes = _stored(pictures.open_picture(str(tmp_path / "a.png")))
     np.testing.assert_array_equal(stored, pixels)
     assert not notes
+
+
+def test_a_picture_is_turned_past_metadata_that_make_no_sense(tmp_path):
+    """The width of the picture, given as text: it can be read, but not be written again."""
+    entries = struct.pack("<HHI4s", 0x0100, 2, 4, b"abc") + struct.pack("<HHII", 0x0112, 3, 1, 3)
+    pixels = smooth_picture(8, 8)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+    Image.fromarray(pixels).save(str(tmp_path / "a.png"), exif=exif)
+    stored, notes = _stored(pictures.open_picture(str(tmp_path / "a.png")))
+    np.testing.assert_array_equal(stored, pixels[::-1, ::-1])
+    assert notes == ["turned as EXIF says"]
+
+
+def test_lab_pictures_become_gray():
+    lab = Image.merge("LAB", [Image.new("L", (8, 8), value) for value in (255, 128, 128)])     # white
+    for channels in (1, 3, 4):
+        assert _stored(lab, channels=channels)[0].min() >= 254
 
 
 def test_floating_point_and_32_bit_pixels_are_refused():
