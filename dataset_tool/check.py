@@ -8,7 +8,7 @@ from collections import Counter
 from tqdm import tqdm
 
 from dataset_tool import pictures
-from dataset_tool.sources import EXTENSIONS, base_folder, find_files
+from dataset_tool.sources import EXTENSIONS, base_folder, find_files, relative_name
 from dnnlib import UserError
 from training.dataset import Dataset
 
@@ -36,7 +36,7 @@ def report(folder, form):
             modes[image.mode] += 1
             done.update(pictures.to_pixels(image, form)[1])
         except pictures.PictureError as error:
-            rejected.append((os.path.relpath(path, base_folder(folder)), str(error)))
+            rejected.append((relative_name(path, base_folder(folder)), str(error)))
     print(f"{folder}: {len(paths):,} image files, {len(rejected):,} would be rejected")
     for note in notes:
         print(f"  {note}")

@@ -73,8 +73,18 @@ class Source:
     def name(self, entry):
         """What to call an entry in messages and label files."""
         if isinstance(entry, bytes):
-            return entry.decode(errors="replace")
-        return os.path.relpath(entry, self.root).replace(os.sep, "/") if isinstance(entry, str) else str(entry)
+            return entry.decode(errors="backslashreplace")
+        return relative_name(entry, self.root) if isinstance(entry, str) else str(entry)
+
+
+def printable(path):
+    """A path as text that can be written and printed: bytes that are no UTF-8 become \\udcXX."""
+    return path.encode(errors="backslashreplace").decode()
+
+
+def relative_name(path, folder):
+    """What to call a file below a folder."""
+    return printable(os.path.relpath(path, folder).replace(os.sep, "/"))
 
 
 def width_of(pixels):
@@ -91,8 +101,8 @@ def digest(parts):
 
 
 def file_facts(path):
-    """(name, size, time of change) of a file: what identities are made of."""
-    stat = os.stat(path)
+    """(name, size, time of change) of a file: what identities are made of. A link to nowhere has facts too: whoever loads it, says so."""
+    stat = os.stat(path) if os.path.exists(path) else os.lstat(path)
     return os.path.basename(path), stat.st_size, stat.st_mtime_ns
 
 
@@ -122,7 +132,7 @@ def find_files(root, extensions, flag="--images-dir"):
         raise UserError(f"{flag} {root}: no {' or '.join(extensions)} file among the {foreign} files below it ({hidden} hidden)")
     found.sort(key=lambda path: os.path.relpath(path, root).split(os.sep))
     left_out = ((hidden, "hidden files or folders"), (foreign, "other files"))
-    return found, [*sorted(notes), *(f"left out {count} {kind}" for count, kind in left_out if count)]
+    return found, [*map(printable, sorted(notes)), *(f"left out {count} {kind}" for count, kind in left_out if count)]
 
 
 def _walk(root, notes):

@@ -206,6 +206,22 @@ def test_too_little_space_is_seen_before_starting(tmp_path, capsys, monkeypatch)
     assert not (tmp_path / "scenes.partial").exists()
 
 
+def test_names_that_are_no_utf_8_and_links_to_nowhere_are_listed(tmp_path, capsys):
+    folder = tmp_path / "in" / "a\udcff"
+    write_pngs(folder, noise(3, 8))
+    write_pngs(tmp_path / "in" / "b", noise(1, 8))
+    (folder / "bad\udcfe.png").write_bytes(b"")
+    (folder / "link.png").symlink_to("nowhere")
+    (folder / "loop").symlink_to(".")
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8, "--labels", "folders"]
+    code, out, err = prepare(capsys, *arguments, "--allow-skips")
+    assert code == 0, err
+    assert "labels: [4, 2] one-hot (a\\udcff, b)" in out and "a\\udcff/loop: it is a link" in out
+    expected = "a\\udcff/bad\\udcfe.png\tnot an image\na\\udcff/link.png\tnot found\n"
+    assert (tmp_path / "own" / "skipped.txt").read_text() == expected
+    assert expected.splitlines()[0].replace("\t", ": ") in prepare(capsys, "--check", tmp_path / "in")[1]
+
+
 def test_neighbouring_shards_are_read_in_one_go():
     """A source that starts again for every range would be read as often as there are shards."""
     bounds = [0, 10, 20, 30, 40]
