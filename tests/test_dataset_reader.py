@@ -36,6 +36,11 @@ def test_an_older_dataset_reads_unchanged(old):
     assert dataset.read([]).shape == (0, 3, 16, 16)
 
 
+def test_labels_by_another_name_are_read_too(old):
+    os.rename(os.path.join(old[0], "old-rxx.labels"), os.path.join(old[0], "classes.labels"))
+    np.testing.assert_array_equal(Dataset(old[0]).labels, old[2])
+
+
 def test_unpacked_shapes_and_the_largest_of_several_resolutions(tmp_path):
     small, large = noise(3, 8).transpose(0, 3, 1, 2), noise(4, 16).transpose(0, 3, 1, 2)
     write_old_dataset(tmp_path, "old", small)
@@ -177,6 +182,8 @@ def test_records_of_another_shape_or_kind_are_refused_when_read(tmp_path):
         (lambda folder: open(os.path.join(folder, "dataset.json"), "w").close(), "not a dataset manifest"),
         (lambda folder: open(os.path.join(folder, "old-rxx.labels"), "w").close(), "old-rxx.labels"),
         (lambda folder: shutil.copy(os.path.join(folder, "old-rxx.labels"), os.path.join(folder, "b-rxx.labels")), "one label file"),
+        (lambda folder: write_old_dataset(folder, "old", noise(4).transpose(0, 3, 1, 2)), "one set .* found old-r04 in 1, old-r04 in 3;"),
+        (lambda folder: write_old_dataset(folder, "new", noise(4).transpose(0, 3, 1, 2)), "one set .* found new-r04 in 1, old-r04 in 3;"),
     ],
 )
 def test_wrong_folders_are_named(old, change, message):

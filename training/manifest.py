@@ -190,6 +190,9 @@ def _find_shards(folder):
         others = len(os.listdir(folder))
         raise UserError(f"dataset folder {folder}: no <name>-r<RR>.tfrecords<i>of<n> among its {others} files (prepare_data.py makes them)")
     log2, name, total = max(found)
+    sets = [f"{other}-r{log2:02d} in {shards}" for size, other, shards in sorted(found) if size == log2]
+    if len(sets) > 1:
+        raise UserError(f"dataset {folder}: one set of record files is accepted, found {', '.join(sets)}; move the others away")
     missing = sorted(set(range(1, total + 1)) - set(found[max(found)]))
     if missing:
         first = shard_name(name, 1 << log2, missing[0], total)
@@ -214,7 +217,8 @@ def load_labels(folder, manifest):
         UserError: more than one label file, none where the manifest has labels, one that is no such array, or one of another size.
     """
     count, names = manifest.count, manifest.label_names
-    paths = sorted(glob.glob(os.path.join(glob.escape(folder), "*-rxx.labels")))
+    named = [sorted(glob.glob(os.path.join(glob.escape(folder), pattern))) for pattern in ("*-rxx.labels", "*.labels")]
+    paths = named[0] or named[1]     # older readers take any .labels
     if not paths:
         if manifest.label_kind != "none":
             missing = f"{manifest.name}-rxx.labels of the manifest is missing"
