@@ -11,6 +11,7 @@ from dataset_tool import pictures
 from dataset_tool.sources import EXTENSIONS, base_folder, find_files, relative_name
 from dnnlib import UserError
 from training.dataset import Dataset
+from training.picture_files import PictureError, open_picture
 
 SHOWN = 20
 
@@ -31,11 +32,11 @@ def report(folder, form):
     sizes, modes, done, rejected = Counter(), Counter(), Counter(), []
     for path in tqdm(paths, unit=" images", disable=None):
         try:
-            image = pictures.open_picture(path)
+            image = open_picture(path)
             sizes[image.size] += 1
             modes[image.mode] += 1
             done.update(pictures.to_pixels(image, form)[1])
-        except pictures.PictureError as error:
+        except PictureError as error:
             rejected.append((relative_name(path, base_folder(folder)), str(error)))
     print(f"{folder}: {len(paths):,} image files, {len(rejected):,} would be rejected")
     for note in notes:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from dataset_tool import labels
-from dataset_tool.pictures import PictureError
 from dataset_tool.sources import Source, base_folder, digest, file_facts, find_files, width_of
 from dnnlib import UserError
+from training.picture_files import PictureError
 
 _LABEL_KEYS = ("labels", "label", "y")
 _WITHOUT_THEM = "--labels none does without, --labels FILE takes others"

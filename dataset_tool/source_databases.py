@@ -11,6 +11,7 @@ from dataset_tool import pictures
 from dataset_tool.sources import Loaded, Source, SourceLabels, digest, file_facts, width_of
 from dnnlib import UserError
 from training.dataset import Dataset
+from training.picture_files import PictureError, open_picture
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class LmdbLoader:
         with _open_lmdb(self.path).begin(buffers=False) as transaction:
             value = transaction.get(entry)
         if value is None:
-            raise pictures.PictureError("not in the database")
-        return pictures.open_picture(io.BytesIO(value))
+            raise PictureError("not in the database")
+        return open_picture(io.BytesIO(value))
 
 
 @functools.lru_cache(maxsize=1)
@@ -66,7 +67,7 @@ class RecordsLoader:
         try:
             squares = dataset.read([entry])
         except UserError as error:
-            raise pictures.PictureError(str(error)) from error
+            raise PictureError(str(error)) from error
         left, top, right, bottom = pictures.picture_box(dataset.resolution, self.ratio)
         return squares[0, :, top:bottom, left:right].transpose(1, 2, 0)
 

@@ -11,8 +11,9 @@ import itertools
 import os
 from dataclasses import dataclass, field
 
-from dataset_tool import pictures, scenes
+from dataset_tool import scenes
 from dnnlib import UserError
+from training.picture_files import open_picture
 
 EXTENSIONS = {"png": (".png",), "jpg": (".jpg", ".jpeg")}
 
@@ -177,7 +178,7 @@ def folder_source(root, format):
     identity = digest(itertools.chain([format], ((path, *file_facts(path)) for path in paths)))
     folder = base_folder(root)
     parents = {os.path.dirname(os.path.relpath(path, folder)) for path in paths}
-    return Source(f"{format} files", pictures.open_picture, paths, len(paths), identity, notes=notes, root=folder,
+    return Source(f"{format} files", open_picture, paths, len(paths), identity, notes=notes, root=folder,
                   subfolders=0 if "" in parents else len(parents))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from dataset_tool import pictures
 from dataset_tool.sources import Loaded
 from dnnlib import UserError, records
+from training.picture_files import PictureError
 
 CHUNK = 16              # pictures a task: large enough to hide its cost, small enough to share evenly
 TASKS_AHEAD = 4         # tasks a worker: bounds the memory
@@ -42,7 +43,7 @@ def convert(loader, form, entry):
         loaded = loaded if isinstance(loaded, Loaded) else Loaded(loaded)
         image = pictures.from_array(loaded.picture) if isinstance(loaded.picture, np.ndarray) else loaded.picture
         pixels, notes = pictures.to_pixels(image, form)
-    except pictures.PictureError as error:
+    except PictureError as error:
         return Converted(entry, reason=str(error))
     height, width, channels = pixels.shape
     features = {"shape": [channels, height, width], "data": pictures.encode(pixels, form.encoding)}

@@ -10,13 +10,13 @@ import math
 import os
 
 import numpy as np
-from PIL import Image
 
 from dnnlib import UserError
 from metrics.stopping import stop_if_asked
 from metrics.streams import image_stream
-from training.images import MODES, to_uint8
+from training.images import to_uint8
 from training.manifest import picture_box
+from training.picture_files import PictureError, open_picture, to_channels
 
 CLEAN = "clean"
 HISTORIC = "historic"
@@ -206,7 +206,6 @@ class ImageFolder:
             raise UserError(f"--images-dir {folder}: no images found, looked for *{', *'.join(IMAGE_SUFFIXES)}")
         channels, height, width = dataset.shape
         self._paths = [os.path.join(folder, name) for name in names]
-        self._mode = MODES[channels]
         self._square = (channels, height, width)
         self._rows = crop_rows(width, dataset.ratio, rule)
         self.count = len(names)
@@ -217,10 +216,10 @@ class ImageFolder:
 
     def _load(self, path):
         try:
-            with Image.open(path) as image:
-                pixels = np.asarray(image.convert(self._mode))
-        except (OSError, ValueError) as error:
+            image, _ = to_channels(open_picture(path), self._square[0])
+        except PictureError as error:
             raise UserError(f"{path}: not a readable image ({error})") from None
+        pixels = np.asarray(image)
         pixels = pixels.reshape(pixels.shape[:2] + (-1,)).transpose(2, 0, 1)  # [C, H, W]
         if pixels.shape == self._square:
             return pixels[:, self._rows]

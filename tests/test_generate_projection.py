@@ -120,6 +120,10 @@ def test_targets_are_cropped_and_scaled(tmp_path):
     assert target.shape == (3, 6, 8) and (target == 200).all()
     gray = projection.read_target(str(tmp_path / "wide.png"), GeneratorConfig(resolution=8, num_channels=1), 1.0)
     assert gray.shape == (1, 8, 8) and (gray == 200).all()
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # as a telephone that was held upright stores it
+    PIL.Image.fromarray(pixels.transpose(1, 0, 2)).save(str(tmp_path / "turned.png"), exif=exif)
+    np.testing.assert_array_equal(projection.read_target(str(tmp_path / "turned.png"), GeneratorConfig(resolution=8), 0.75), target)
     (tmp_path / "text.png").write_text("no picture")
     with pytest.raises(UserError, match="--project .*text.png: not a readable picture"):
         projection.read_target(str(tmp_path / "text.png"), GeneratorConfig(resolution=8), 1.0)

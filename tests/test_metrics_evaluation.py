@@ -322,6 +322,23 @@ def test_folder_of_images_equals_the_network(options, tmp_path):
         metrics.resolve("swd", of_folder, dataset)
 
 
+def test_pictures_of_other_kinds_are_taken_as_the_preparation_takes_them(tmp_path):
+    stream = np.random.RandomState(0)
+    colour, alpha = stream.randint(256, size=[32, 32, 3]).astype(np.uint8), stream.randint(256, size=[32, 32, 1]).astype(np.uint8)
+    wide = stream.randint(65536, size=[32, 32]).astype(np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.dstack([colour, alpha])).save(str(tmp_path / "0.png"))
+    Image.fromarray(wide).save(str(tmp_path / "1.png"))
+    Image.fromarray(colour).save(str(tmp_path / "2.png"), exif=exif)
+    expected = colour * (alpha / 255.0), np.repeat(wide[..., None] / 257.0, 3, axis=2), np.rot90(colour, -1)
+    read = images.ImageFolder(str(tmp_path), _dataset(), "clean").read(0, 3)
+    assert np.abs(read.transpose(0, 2, 3, 1) - np.stack(expected)).max() <= 1
+    Image.fromarray(colour[..., 0] / np.float32(255)).save(str(tmp_path / "0.png"), "TIFF")
+    with pytest.raises(UserError, match=r"0\.png: not a readable image \(floating-point pixels"):
+        images.ImageFolder(str(tmp_path), _dataset(), "clean")
+
+
 def test_pictures_with_alpha(options, tmp_path):
     pixels = np.random.RandomState(0).randint(256, size=[12, 4, 32, 32]).astype(np.uint8)
     for index, picture in enumerate(pixels):

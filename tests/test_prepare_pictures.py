@@ -9,6 +9,7 @@ from PIL import Image
 from dataset_tool import pictures
 from tests.dataset_helpers import error_line, image_bytes, noise, prepare, prepare_process, smooth_picture, write_pngs
 from training.dataset import Dataset
+from training.picture_files import PictureError, open_picture
 
 
 def _stored(image, resolution=8, channels=3, ratio=1.0):
@@ -50,7 +51,7 @@ def test_a_transparent_palette_is_put_over_black(tmp_path):
     image = Image.fromarray(noise(1, 8)[0]).quantize(16)
     image.info["transparency"] = 3
     image.save(str(tmp_path / "a.png"), transparency=3)
-    stored, _ = _stored(pictures.open_picture(str(tmp_path / "a.png")))
+    stored, _ = _stored(open_picture(str(tmp_path / "a.png")))
     numbers = np.asarray(image)
     assert (numbers == 3).any() and not stored[numbers == 3].any()
     np.testing.assert_array_equal(stored[numbers != 3], np.asarray(image.convert("RGB"))[numbers != 3])
@@ -65,7 +66,7 @@ def test_exif_rotation_is_applied_and_reported(tmp_path):
         exif[0x0112] = orientation
         path = str(tmp_path / f"{orientation}.png")
         Image.fromarray(pixels).save(path, exif=exif)
-        stored, notes = _stored(pictures.open_picture(path))
+        stored, notes = _stored(open_picture(path))
         np.testing.assert_array_equal(stored, turned)
         assert notes == (["turned as EXIF says"] if orientation > 1 else [])
 
@@ -82,16 +83,16 @@ def test_of_an_animation_the_first_frame_is_taken_and_it_is_said(tmp_path, forma
     frames = [Image.fromarray(np.full([8, 8, 3], value, np.uint8)) for value in (0, 255)]
     path = str(tmp_path / "a.png")
     frames[0].save(path, format, save_all=True, append_images=frames[1:])
-    stored, notes = _stored(pictures.open_picture(path))
+    stored, notes = _stored(open_picture(path))
     assert not stored.any() and "only the first of several frames" in notes
     frames[0].save(path, format)
-    assert "only the first of several frames" not in _stored(pictures.open_picture(path))[1]
+    assert "only the first of several frames" not in _stored(open_picture(path))[1]
 
 
 def test_a_tiff_of_32_bit_numbers_is_named_so(tmp_path):
     for kind, note in ((np.int32, "32-bit gray to RGB"), (np.uint16, "16-bit gray to RGB")):
         Image.fromarray(np.full([8, 8], 300, kind)).save(str(tmp_path / "a.tif"))
-        assert _stored(pictures.open_picture(str(tmp_path / "a.tif")))[1] == [note]
+        assert _stored(open_picture(str(tmp_path / "a.tif")))[1] == [note]
 
 
 def test_a_single_file_has_its_name_in_messages(tmp_path, capsys):
@@ -105,7 +106,7 @@ def test_a_single_file_has_its_name_in_messages(tmp_path, capsys):
 def test_damaged_exif_says_nothing(tmp_path):
     pixels = smooth_picture(8, 8)
     Image.fromarray(pixels).save(str(tmp_path / "a.png"), exif=b"no TIFF structure")
-    stored, notes = _stored(pictures.open_picture(str(tmp_path / "a.png")))
+    stored, notes = _stored(open_picture(str(tmp_path / "a.png")))
     np.testing.assert_array_equal(stored, pixels)
     assert not notes
 
@@ -116,7 +117,7 @@ def test_a_picture_is_turned_past_metadata_that_make_no_sense(tmp_path):
     pixels = smooth_picture(8, 8)
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
     Image.fromarray(pixels).save(str(tmp_path / "a.png"), exif=exif)
-    stored, notes = _stored(pictures.open_picture(str(tmp_path / "a.png")))
+    stored, notes = _stored(open_picture(str(tmp_path / "a.png")))
     np.testing.assert_array_equal(stored, pixels[::-1, ::-1])
     assert notes == ["turned as EXIF says"]
 
@@ -129,7 +130,7 @@ def test_lab_pictures_become_gray():
 
 def test_floating_point_and_32_bit_pixels_are_refused():
     for image in (Image.fromarray(np.zeros([8, 8], np.float32)), Image.fromarray(np.full([8, 8], 70000, np.int32))):
-        with pytest.raises(pictures.PictureError, match="accepted: 1, 8 or 16 bits"):
+        with pytest.raises(PictureError, match="accepted: 1, 8 or 16 bits"):
             _stored(image)
 
 

@@ -17,6 +17,7 @@ import tensorflow.compat.v1 as tf
 from dnnlib import UserError, atomic_output, tflib
 from dnnlib.tflib import numpy_stream
 from training import images
+from training.picture_files import PictureError, open_picture, to_channels
 from training.visualize import sampling
 
 AVERAGED = 256              # latents that the start and the spread of w are taken from
@@ -57,9 +58,8 @@ def read_target(path, config, ratio):
         UserError: it cannot be read.
     """
     try:
-        with PIL.Image.open(path) as picture:
-            picture = picture.convert(images.MODES[config.num_channels])
-    except (OSError, ValueError) as error:
+        picture, _ = to_channels(open_picture(path), config.num_channels)
+    except PictureError as error:
         raise UserError(f"--project {path}: not a readable picture ({error})") from None
     width = min(picture.width, max(int(round(picture.height / ratio)), 1))
     height = min(picture.height, max(int(round(width * ratio)), 1))
