@@ -71,7 +71,8 @@ def _download(published, folder, mirror):
             if given != published.md5:
                 raise UserError(f"{path}: md5 {given}, expected {published.md5}; delete it to download it again")
     else:
-        check_space(folder, published.gigabytes * 1e9, f"the download of {published.file}")
+        missing = published.gigabytes * 1e9 - download.size_so_far(f"{path}{download.PART}")
+        check_space(folder, missing, f"the download of {published.file}")
         url = f"{mirror.rstrip('/')}/{published.file}" if mirror else published.url
         download.download(url, path, published.size, published.md5)
     with open(checked, "w") as file:

@@ -94,7 +94,7 @@ def write_dataset(data_dir, plan, source, num_workers=1, allow_skips=False):
             ready = _find_ready(final, plan)
             if ready is not None:
                 return ready, True
-            check_space(data_dir, free_space_needed(plan.form, plan.count), f"dataset {plan.name}")
+            check_space(data_dir, free_space_needed(plan.form, plan.count) - _bytes_there(partial, plan), f"dataset {plan.name}")
             _start_or_continue(partial, plan)
             finished = _write_shards(partial, plan, source, num_workers, allow_skips)
             manifest = _finish(partial, plan, source, finished)
@@ -131,11 +131,20 @@ def _find_ready(final, plan):
     raise UserError(f"{final}: there already, from other input or with other options; delete it or choose another --data-dir or --task")
 
 
-def _start_or_continue(partial, plan):
-    stored = None
+def _is_continued(partial, plan):
+    """Whether the folder is that of an unfinished preparation with the same plan."""
     with contextlib.suppress(OSError, ValueError), open(os.path.join(partial, _PLAN), encoding="utf-8") as file:
-        stored = json.load(file)
-    if stored is not None and stored.get("key") == plan.key:
+        return json.load(file).get("key") == plan.key
+    return False
+
+
+def _bytes_there(partial, plan):
+    """Bytes that need no more space."""
+    return sum(os.path.getsize(os.path.join(partial, file)) for file in os.listdir(partial)) if _is_continued(partial, plan) else 0
+
+
+def _start_or_continue(partial, plan):
+    if _is_continued(partial, plan):
         for unfinished in glob.glob(os.path.join(glob.escape(partial), ".*.partial")):
             os.remove(unfinished)
         return

@@ -17,6 +17,7 @@ DRIVE_PAGE = "https://drive.google.com/file/d/{}/view"
 TIMEOUT = (20, 60)          # seconds to connect, seconds without a byte
 ATTEMPTS = 5                # in a row that bring nothing
 FIRST_WAIT = 0.2            # seconds, doubled with every one of them
+PART = ".part"              # ends the name of a file that is not there as a whole
 _BLOCK = 1 << 20
 _NETWORK_BLOCK = 1 << 14     # at most this much is lost with a connection
 
@@ -89,7 +90,7 @@ def file_digest(path, algorithm="md5"):
 
 
 def download(url, path, size=None, md5=None):
-    """Download a file to `path`; what an earlier attempt left in `path`.part is continued.
+    """Download a file to `path`; what an earlier attempt left in `path` + PART is continued.
 
     Args:
         url: http(s) URL, or gdrive:ID.
@@ -102,7 +103,7 @@ def download(url, path, size=None, md5=None):
     """
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        part = f"{path}.part"
+        part = f"{path}{PART}"
         _Transfer(url, part, os.path.basename(path), size).run()
         check_file(part, size, md5)
         os.replace(part, path)
@@ -111,6 +112,11 @@ def download(url, path, size=None, md5=None):
         raise UserError(f"download of {where}: {error}; the file may be put by hand at {os.path.abspath(path)}") from error
     except OSError as error:
         raise UserError(f"download to {path}: {error.strerror or error}") from error
+
+
+def size_so_far(path):
+    """Bytes of a file, 0 when it is not there."""
+    return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 def check_file(path, size=None, md5=None):
@@ -160,7 +166,7 @@ class _Transfer:
                     time.sleep(min(FIRST_WAIT * 2 ** failures, 10))
 
     def _arrived(self):
-        return os.path.getsize(self.part) if os.path.exists(self.part) else 0
+        return size_so_far(self.part)
 
     def _continue(self, progress):
         """One request from where the file ends. Returns whether the file is complete."""

@@ -67,6 +67,17 @@ def _folder_members(root):
     return members
 
 
+def test_what_has_arrived_of_a_download_needs_no_space(tmp_path, capsys, monkeypatch, publish):
+    write_old_dataset(tmp_path / "made", "ffhq", noise(4, 256).transpose(0, 3, 1, 2))
+    content = (tmp_path / "made" / "ffhq-r08.tfrecords1of1").read_bytes()
+    url = publish("ffhq", content, 4, gigabytes=2e-3)
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "ffhq-r08.tfrecords1of1.part").write_bytes(content[:100000])
+    for free, code in ((1.85e6, 1), (1.95e6, 0)):
+        monkeypatch.setattr("shutil.disk_usage", lambda path, free=free: type("Usage", (), {"free": free})())
+        assert prepare(capsys, "--data-dir", tmp_path, "--ffhq", "--mirror", url)[0] == code
+
+
 def test_the_catalog_is_that_of_the_specification():
     facts = {name: (entry.images, entry.published.md5, entry.shards, round(entry.ratio, 4)) for name, entry in catalog.CATALOG.items()}
     assert facts == {

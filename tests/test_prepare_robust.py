@@ -206,6 +206,16 @@ def test_too_little_space_is_seen_before_starting(tmp_path, capsys, monkeypatch)
     assert not (tmp_path / "scenes.partial").exists()
 
 
+def test_what_is_written_already_needs_no_space(tmp_path, capsys, monkeypatch):
+    write_pngs(tmp_path / "in", noise(20, 16))
+    (tmp_path / "in" / "0003.png").write_bytes(b"")
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 16, "--encoding", "raw"]
+    assert prepare(capsys, *arguments)[0] == 1     # of its 20 pictures one cannot be used
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 25000})())
+    assert prepare(capsys, *arguments, "--allow-skips")[0] == 0
+    assert "needs about" in prepare(capsys, *arguments, "--task", "other")[2]
+
+
 def test_names_that_are_no_utf_8_and_links_to_nowhere_are_listed(tmp_path, capsys):
     folder = tmp_path / "in" / "a\udcff"
     write_pngs(folder, noise(3, 8))
