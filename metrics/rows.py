@@ -34,10 +34,12 @@ class Rows:
                 self._data = np.memmap(file, np.float32, "w+", shape=(count, width))
 
     def add(self, rows):
-        """Append rows [n, width]."""
+        """Append rows [n, width]. ValueError when one is not finite: comparisons with NaN are false, and so would be what is counted."""
         end = self._filled + len(rows)
         if end > len(self._data):
             raise ValueError(f"too many rows: got {end}, expected at most {len(self._data)}")
+        if not np.isfinite(rows).all():
+            raise ValueError("features: got NaN or infinity, expected finite numbers")
         self._data[self._filled : end] = rows
         self._filled = end
 

@@ -415,6 +415,10 @@ def test_broken_generator_and_broken_feature_network_are_recorded(options, featu
     fid, pr = metrics.evaluate("fid,pr", BlobGenerator(), _dataset(), options)
     assert fid.error is None
     assert "ZeroDivisionError" in pr.error
+    for path, name in (("metrics.vgg16.Vgg16", "pr"), ("metrics.inception.Inception", "kid")):  # damaged weights
+        monkeypatch.setattr(f"{path}.__call__", lambda self, batch: {"features": np.full((len(batch), *self.shapes["features"]), np.nan)})
+        (result,) = metrics.evaluate(name, BlobGenerator(), _dataset(), options)
+        assert result.value is None and "features: got NaN or infinity" in result.error
 
 
 @pytest.mark.parametrize(
