@@ -50,8 +50,13 @@ class Plan:
 
     @property
     def key(self):
-        """Hash of the plan."""
+        """Hash of the plan: a dataset is continued by the versions that began it."""
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def request(self):
+        """Hash of what is asked for: a dataset that is there remains what it is when Pillow is updated."""
+        return dataclasses.replace(self, versions=()).key
 
 
 @dataclass
@@ -126,7 +131,7 @@ def _find_ready(final, plan):
         return None
     with contextlib.suppress(UserError):
         manifest = manifests.load(final)
-        if manifest is not None and manifest.plan == plan.key:
+        if manifest is not None and manifest.plan == plan.request:
             return manifest
     raise UserError(f"{final}: there already, from other input or with other options; delete it or choose another --data-dir or --task")
 
@@ -258,7 +263,7 @@ def _finish(partial, plan, source, finished):
         name=plan.name, count=len(kept), resolution=form.resolution, channels=form.channels, ratio=form.ratio,
         box=manifests.picture_box(form.resolution, form.ratio), shards=[done.shard for done in finished], encoding=form.encoding,
         label_names=labels.names if labels else [], label_kind=labels.kind if labels else "none", masks=source.masks, source=plan.source,
-        resize_filter=pictures.RESIZE_FILTER, converted=dict(sorted(notes.items())), skipped=len(skipped), plan=plan.key,
+        resize_filter=pictures.RESIZE_FILTER, converted=dict(sorted(notes.items())), skipped=len(skipped), plan=plan.request,
         tool_version=TOOL_VERSION)
     manifests.save(partial, manifest, _positions(finished))
     for done in finished:

@@ -1,5 +1,6 @@
 """The writing: workers, interruptions, what is there already; mistakes on the command line."""
 
+import functools
 import os
 import random
 import signal
@@ -10,7 +11,7 @@ import time
 import numpy as np
 import pytest
 
-from dataset_tool import cli
+from dataset_tool import cli, writer
 from dataset_tool.writer import ranges_of
 from tests.conftest import ROOT
 from tests.dataset_helpers import error_line, folder_bytes, noise, prepare, prepare_process, write_pngs
@@ -27,13 +28,15 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path):
     assert len(one) == 8 + 3 and one == folder_bytes(tmp_path / "2" / "scenes")
 
 
-def test_a_second_run_finds_the_dataset_and_other_options_are_refused(tmp_path, capsys):
+def test_a_second_run_finds_the_dataset_and_other_options_are_refused(tmp_path, capsys, monkeypatch):
     write_pngs(tmp_path / "in", noise(5, 8))
     arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8]
     assert prepare(capsys, *arguments)[0] == 0
     before = folder_bytes(tmp_path / "own")
-    code, out, _ = prepare(capsys, *arguments)
-    assert code == 0 and "there already" in out
+    for _ in range(2):
+        code, out, _ = prepare(capsys, *arguments)
+        assert code == 0 and "there already" in out
+        monkeypatch.setattr(writer, "Plan", functools.partial(writer.Plan, versions=("1", "another Pillow")))
     for change in (["--encoding", "raw"], ["--max-images", 3], ["--labels", "folders"]):
         code, _, err = prepare(capsys, *arguments, *change)
         assert code == 1
