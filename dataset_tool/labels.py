@@ -55,7 +55,7 @@ def _read(source, spec):
             return from_array(np.load(spec, allow_pickle=False), source.count)
         table, columns = readers[extension](spec, paths)
         return _from_rows(_match(names, paths, table), columns)
-    except (ValueError, KeyError, TypeError, IndexError, EOFError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, EOFError, RecursionError, csv.Error) as error:
         raise UserError(f"--labels {spec}: {error}") from error
 
 

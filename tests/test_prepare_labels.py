@@ -109,6 +109,8 @@ def test_npy(run, tmp_path, values, names):
         ("a.csv", "1,-1\n2,1\n1b,2\n2b,4\n", "class numbers -1 to 4"),
         ("a.json", "{", "Expecting property name"),
         ("a.json", "[1, 2]", 'accepted: {"file": label'),
+        ("a.json", "[" * 100000, "recursion"),
+        ("a.csv", f"1,{'x' * 200000}\n", "field larger than field limit"),
         ("a.npy", "", "No data left"),
         ("a.txt", "", "accepted: none, folders, source, FILE.csv"),
         ("missing.csv", None, "no such file"),
