@@ -23,6 +23,9 @@ class Rows:
             count: rows that will come at most.
             width: numbers in a row.
             folder: where the temporary file is made, created when missing; the system's folder for them when None.
+
+        Raises:
+            OSError: there is no space for them.
         """
         self._filled = 0
         if 4 * count * width <= IN_MEMORY_BYTES:
@@ -31,7 +34,8 @@ class Rows:
             if folder:
                 os.makedirs(folder, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder) as file:
-                self._data = np.memmap(file, np.float32, "w+", shape=(count, width))
+                _allocate(file, 4 * count * width, folder)
+                self._data = np.memmap(file, np.float32, "r+", shape=(count, width))
 
     def add(self, rows):
         """Append rows [n, width]. ValueError when one is not finite: comparisons with NaN are false, and so would be what is counted."""
@@ -58,6 +62,14 @@ class Rows:
     def array(self):
         """The rows so far, [n, width]; a view."""
         return self._data[: self._filled]
+
+
+def _allocate(file, size, folder):
+    """Give a file its space on the disk. Where a map of it is written to and the disk is full, the process would be killed (SIGBUS)."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror} for {size / 1e6:,.0f} MB of features", folder or tempfile.gettempdir()) from None
 
 
 def batches_of(array):

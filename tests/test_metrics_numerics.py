@@ -1,5 +1,6 @@
 """The metrics' numerics against golden files, SciPy and naive float64 loops."""
 
+import errno
 import glob
 import os
 import shutil
@@ -292,6 +293,21 @@ def test_rows_in_a_file_equal_rows_in_memory(monkeypatch, tmp_path):
     np.testing.assert_array_equal(np.concatenate(list(batches_of(stored.array))), rows)
     with pytest.raises(ValueError, match="at most 60"):
         stored.add(rows)
+
+
+def test_rows_in_a_file_have_their_space_from_the_start(monkeypatch, tmp_path):
+    """A hole that a full disk cannot fill kills the process that writes there."""
+    monkeypatch.setattr("metrics.rows.IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: open(os.path.join(dir, "seen"), "w+b"))
+    assert Rows(1000, 100, str(tmp_path)).array.shape == (0, 100)
+    assert os.stat(str(tmp_path / "seen")).st_blocks * 512 >= 400000
+
+    def full(file, start, size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match=f"No space left on device for 4 MB of features: '{tmp_path}'"):
+        Rows(10000, 100, str(tmp_path))
 
 
 @pytest.mark.parametrize("reals,fakes,blocks", [(50, 40, False), (40, 40, False), (2100, 1500, True), (2100, 4, False)])
