@@ -1,9 +1,11 @@
 """The metrics' numerics against golden files, SciPy and naive float64 loops."""
 
 import errno
+import functools
 import glob
 import os
 import shutil
+import tempfile
 import types
 
 import numpy as np
@@ -298,9 +300,9 @@ def test_rows_in_a_file_equal_rows_in_memory(monkeypatch, tmp_path):
 def test_rows_in_a_file_have_their_space_from_the_start(monkeypatch, tmp_path):
     """A hole that a full disk cannot fill kills the process that writes there."""
     monkeypatch.setattr("metrics.rows.IN_MEMORY_BYTES", 100)
-    monkeypatch.setattr("tempfile.TemporaryFile", lambda dir: open(os.path.join(dir, "seen"), "w+b"))
+    monkeypatch.setattr("tempfile.TemporaryFile", functools.partial(tempfile.NamedTemporaryFile, delete=False))
     assert Rows(1000, 100, str(tmp_path)).array.shape == (0, 100)
-    assert os.stat(str(tmp_path / "seen")).st_blocks * 512 >= 400000
+    assert [path.stat().st_blocks * 512 >= 400000 for path in tmp_path.iterdir()] == [True]
 
     def full(file, start, size):
         raise OSError(errno.ENOSPC, "No space left on device")
