@@ -21,8 +21,13 @@ class LmdbLoader:
     path: str
 
     def __call__(self, entry):
-        with _open_lmdb(self.path).begin(buffers=False) as transaction:
-            value = transaction.get(entry)
+        import lmdb
+
+        try:
+            with _open_lmdb(self.path).begin(buffers=False) as transaction:
+                value = transaction.get(entry)
+        except lmdb.Error as error:
+            raise PictureError(str(error)) from error
         if value is None:
             raise PictureError("not in the database")
         return open_picture(io.BytesIO(value))
@@ -43,15 +48,21 @@ def lmdb_source(root):
     if not os.path.isfile(data):
         raise UserError(f"--images-dir {root}: accepted for lmdb: a folder with data.mdb, or the file")
     try:
-        count = _open_lmdb(root).stat()["entries"]
+        facts, last = _open_lmdb(root).stat(), _open_lmdb(root).info()["last_pgno"]
     except lmdb.Error as error:
         raise UserError(f"--images-dir {root}: not a readable lmdb database ({error})") from error
+    count, size = facts["entries"], (last + 1) * facts["psize"]
     if not count:
         raise UserError(f"--images-dir {root}: the database is empty")
+    if os.path.getsize(data) < size:     # to read what is not there would kill the process
+        raise UserError(f"--images-dir {root}: cut off, {data} has {os.path.getsize(data):,} of {size:,} bytes")
 
     def keys():
-        with _open_lmdb(root).begin() as transaction:
-            yield from transaction.cursor().iternext(keys=True, values=False)
+        try:
+            with _open_lmdb(root).begin() as transaction:
+                yield from transaction.cursor().iternext(keys=True, values=False)
+        except lmdb.Error as error:
+            raise UserError(f"--images-dir {root}: the database is damaged ({error})") from error
 
     return Source("lmdb database", LmdbLoader(root), keys, count, digest(["lmdb", file_facts(data)]), root=root)
 

@@ -214,6 +214,22 @@ def test_lmdb_with_webp_jpg_and_png_values(tmp_path):
         assert np.abs(images[number, :, 4:27].astype(int) - expected).max() <= (16 if number == 2 else 0)
 
 
+def test_damaged_databases_are_one_line(tmp_path, capsys):
+    lmdb = pytest.importorskip("lmdb")
+    with lmdb.open(str(tmp_path / "whole")) as database, database.begin(write=True) as transaction:
+        transaction.put(b"key", image_bytes(noise(1)[0], "PNG"))
+    content = (tmp_path / "whole" / "data.mdb").read_bytes()[:3 * 4096]
+    kind = 2 * 4096 + 10     # of the page after the two of the header, that of the key
+    for name, damaged, message in (
+        ("cut", content[:-4096], f"cut off, {tmp_path / 'cut' / 'data.mdb'} has 8,192 of 12,288 bytes"),
+        ("wrong", content[:kind] + b"\4" + content[kind + 1:], "the database is damaged (mdb_"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.mdb").write_bytes(damaged)
+        code, _, err = prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / name, "--format", "lmdb")
+        assert code == 1 and message in error_line(err)
+
+
 class _Text:
     """A stand-in for the parts of tensorflow_datasets that are used."""
 
