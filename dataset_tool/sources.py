@@ -175,9 +175,10 @@ def base_folder(path):
 def folder_source(root, format):
     """Image files below a folder, recursively. Args: root, the folder; format, png or jpg."""
     paths, notes = find_files(root, EXTENSIONS[format])
-    identity = digest(itertools.chain([format], ((path, *file_facts(path)) for path in paths)))
     folder = base_folder(root)
-    parents = {os.path.dirname(os.path.relpath(path, folder)) for path in paths}
+    names = [os.path.relpath(path, folder) for path in paths]
+    identity = digest(itertools.chain([format], zip(names, map(file_facts, paths))))
+    parents = {os.path.dirname(name) for name in names}
     return Source(f"{format} files", open_picture, paths, len(paths), identity, notes=notes, root=folder,
                   subfolders=0 if "" in parents else len(parents))
 

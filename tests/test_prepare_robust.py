@@ -35,6 +35,8 @@ def test_a_second_run_finds_the_dataset_and_other_options_are_refused(tmp_path, 
     before = folder_bytes(tmp_path / "own")
     for _ in range(2):
         code, out, _ = prepare(capsys, *arguments)
+        monkeypatch.chdir(tmp_path)
+        arguments[arguments.index("--images-dir") + 1] = "in/"
         assert code == 0 and "there already" in out
         monkeypatch.setattr(writer, "Plan", functools.partial(writer.Plan, versions=("1", "another Pillow")))
     for change in (["--encoding", "raw"], ["--max-images", 3], ["--labels", "folders"]):
