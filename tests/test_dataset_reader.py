@@ -208,7 +208,14 @@ def test_a_manifest_that_does_not_fit_its_shards_is_an_error(tmp_path, capsys):
     assert prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", "16")[0] == 0
     folder = str(tmp_path / "own")
     expected = Dataset(folder).read(range(6))
-    os.remove(os.path.join(folder, "index.npy"))
+    index = os.path.join(folder, "index.npy")
+    with open(index, "rb") as file:
+        whole = file.read()
+    for damaged in (b"", whole.replace(b"}", b" "), whole.replace(b"(6, 2)", b"(999999999999999, 2)")):
+        with open(index, "wb") as file:
+            file.write(damaged)
+        np.testing.assert_array_equal(Dataset(folder).read(range(6)), expected)
+    os.remove(index)
     np.testing.assert_array_equal(Dataset(folder).read(range(6)), expected)
     with open(os.path.join(folder, "own-r04.tfrecords1of1"), "ab") as file:
         file.write(b"more")

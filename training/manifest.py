@@ -160,7 +160,7 @@ def _mtimes(folder, files):
 
 
 def _load_index(folder, manifest):
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(Exception):     # a damaged header makes NumPy raise MemoryError, tokenize.TokenError and others
         index = np.load(os.path.join(folder, INDEX), allow_pickle=False)
         if index.shape == (manifest.count, 2) and index.dtype == np.int64:
             return index
