@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import time
-import zipfile
 
 import numpy as np
 
@@ -36,8 +35,8 @@ class ReferenceCache:
             return False
         try:
             read(self._path(name))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            warn(f"{self._path(name)}: unreadable reference statistics, computed again ({str(error).splitlines()[0]})")
+        except Exception as error:  # damaged .npy and .npz files make NumPy raise nearly anything
+            warn(f"{self._path(name)}: unreadable reference statistics, computed again ({type(error).__name__}: {error})".splitlines()[0])
             return False
         return True
 

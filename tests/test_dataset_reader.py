@@ -249,6 +249,9 @@ def test_labels_of_the_manifest_must_be_there(tmp_path, capsys):
         np.save(file, np.zeros([4, 2], np.float32))
     with pytest.raises(UserError, match=r"labels \[4, 2\], the manifest names 3 classes"):
         Dataset(str(tmp_path / "scenes"))
+    path.write_bytes(path.read_bytes().replace(b"}", b" "))
+    with pytest.raises(UserError, match="scenes-rxx.labels: not a .npy array of numbers"):
+        Dataset(str(tmp_path / "scenes"))
     path.unlink()
     code, out, err = prepare(capsys, "--check", tmp_path / "scenes")
     assert code == 1 and "scenes-rxx.labels of the manifest is missing; prepare it again" in err and not out

@@ -147,6 +147,14 @@ def test_damaged_cache_is_computed_again(options, capsys):
     second = metrics.evaluate("fid,pr,kid", Gs, dataset, options)
     assert [result.values for result in second] == [result.values for result in first]
     assert capsys.readouterr().err.count("unreadable reference statistics") == 4
+    for name in (name for name in names if name.endswith(".npy")):
+        with open(os.path.join(folder, name), "r+b") as file:
+            header = file.read(128)
+            file.seek(0)
+            file.write(header.replace(b"}", b" "))
+    again = metrics.evaluate("pr,kid", Gs, dataset, options)
+    assert [result.values for result in again] == [result.values for result in first[1:]]
+    assert capsys.readouterr().err.count("unreadable reference statistics") == 3
 
 
 def test_same_fakes_at_any_batch_size_and_count(options):

@@ -242,8 +242,8 @@ def load_labels(folder, manifest):
         raise UserError(f"dataset {folder}: one label file is accepted, found {', '.join(map(os.path.basename, paths))}")
     try:
         labels = np.load(paths[0], allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{paths[0]}: not a .npy array of numbers") from error
+    except Exception as error:     # see _load_index
+        raise UserError(f"{paths[0]}: not a .npy array of numbers ({error})") from error
     if labels.ndim == 1:
         labels = labels[:, None]
     if labels.ndim != 2 or len(labels) != count or labels.dtype.kind not in "fiub":
