@@ -16,6 +16,7 @@ from dnnlib import UserError
 from training.picture_files import PictureError
 
 _LABEL_KEYS = ("labels", "label", "y")
+_DAMAGED_HDF5 = (OSError, KeyError, RuntimeError)     # what h5py raises
 _WITHOUT_THEM = "--labels none does without, --labels FILE takes others"
 
 
@@ -69,7 +70,7 @@ def npy_source(root):
     for path in paths:
         try:
             array = np.lib.format.open_memmap(path, mode="r")     # np.load opens other kinds of files too
-        except (ValueError, OSError) as error:
+        except Exception as error:     # a damaged header makes NumPy raise nearly anything
             raise UserError(f"--images-dir {path}: not a .npy array of numbers ({error})") from error
         kind = layout(array.shape, path)
         if kind == "CHW" and array.shape[0] == 2:     # 3 and 4 are RGB and RGBA
@@ -109,7 +110,7 @@ class Hdf5Loader:
     def __call__(self, entry):
         try:
             pixels = _open_hdf5(self.path)[self.key][entry]
-        except OSError as error:
+        except _DAMAGED_HDF5 as error:
             raise PictureError(str(error)) from error
         return _channels_last(pixels, layout(pixels.shape, self.path))
 
@@ -136,7 +137,7 @@ def hdf5_source(root, key=None, own_labels=True):
             key = _choose_key(path, shapes, key)
             found = _find_labels(path, shapes, key) if own_labels else None
             values = None if found is None else file[found][()]
-    except OSError as error:
+    except _DAMAGED_HDF5 as error:
         raise UserError(f"--images-dir {path}: not a readable hdf5 file ({error})") from error
     if found is not None:
         notes.append(f"the labels are the array {found}")

@@ -6,6 +6,7 @@ import pickle
 import sys
 import types
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -99,7 +100,6 @@ def test_an_array_that_might_be_gray_pictures_is_one_and_it_is_said(tmp_path, ca
 
 
 def test_hdf5(tmp_path, capsys):
-    h5py = pytest.importorskip("h5py")
     pictures = noise(6)
     with h5py.File(str(tmp_path / "in.h5"), "w") as file:
         file["group/pictures"] = pictures
@@ -118,7 +118,6 @@ def test_hdf5(tmp_path, capsys):
 
 
 def test_hdf5_labels_are_those_beside_the_pictures(tmp_path, capsys):
-    h5py = pytest.importorskip("h5py")
     with h5py.File(str(tmp_path / "in.h5"), "w") as file:
         for number, group in enumerate(("train", "test")):
             file[f"{group}/images"] = noise(6)
@@ -137,7 +136,6 @@ def test_hdf5_labels_are_those_beside_the_pictures(tmp_path, capsys):
 @pytest.mark.parametrize("kind", ["texts", "fixed texts", "column", "shape", "nan"])
 def test_hdf5_labels_of_other_kinds(tmp_path, capsys, kind):
     """Texts are class names; what cannot be a label does not matter when it is not asked for."""
-    h5py = pytest.importorskip("h5py")
     texts = ["dog", "cat", "katze \N{CAT FACE}", "dog"]
     labels = {"texts": np.array(texts, object), "fixed texts": np.array([name.encode() for name in texts]),
               "column": np.array(texts, object)[:, None], "shape": np.zeros([4, 1, 2]), "nan": np.array([0, 1, np.nan, 1])}  # fmt: skip
@@ -291,6 +289,19 @@ def write_cifar(folder, per_batch=3):
     return pictures, numbers
 
 
+def npy_bytes():
+    output = io.BytesIO()
+    np.save(output, noise(1))
+    return output.getvalue()
+
+
+def hdf5_bytes():
+    output = io.BytesIO()
+    with h5py.File(output, "w") as file:
+        file["images"] = noise(1)
+    return output.getvalue()
+
+
 def zip_archive():
     """A file of np.savez."""
     output = io.BytesIO()
@@ -324,6 +335,8 @@ def test_raw_encoding_is_the_older_layout_to_the_byte(tmp_path, capsys):
         ("npy", {"a.npy": b"no array"}, "not a .npy array of numbers"),
         ("npy", {"a.npy": zip_archive()}, "not a .npy array of numbers"),
         ("npy", {"a.npy": b""}, "not a .npy array of numbers"),
+        ("npy", {"a.npy": npy_bytes().replace(b"}", b" ")}, "not a .npy array of numbers"),
+        ("hdf5", {"a.h5": hdf5_bytes().replace(b"TREE", b"TEAR")}, "not a readable hdf5 file (Object visitation failed"),
         ("hdf5", {"a.h5": b"no hdf5"}, "not a readable hdf5 file"),
         ("hdf5", {"a.h5": b"", "b.h5": b""}, "2 hdf5 files; accepted: one"),
         ("lmdb", {"a.mdb": b""}, "a folder with data.mdb"),
