@@ -1,5 +1,6 @@
 """Rows of features by the million: in memory while small, in an unnamed temporary file when not, so that memory does not grow with N."""
 
+import errno
 import os
 import tempfile
 
@@ -7,6 +8,7 @@ import numpy as np
 
 IN_MEMORY_BYTES = 1 << 27
 BLOCK_BYTES = 1 << 26
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Rows:
@@ -69,6 +71,8 @@ def _allocate(file, size, folder):
     try:
         os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
+        if error.errno not in _FULL:  # some file systems cannot promise space
+            return
         raise OSError(error.errno, f"{error.strerror} for {size / 1e6:,.0f} MB of features", folder or tempfile.gettempdir()) from None
 
 
