@@ -135,7 +135,7 @@ def hdf5_source(root, key=None, own_labels=True):
             shapes = {}
             file.visititems(lambda name, node: shapes.update({name: node.shape}) if getattr(node, "shape", None) is not None else None)
             key = _choose_key(path, shapes, key)
-            found = _find_labels(path, shapes, key) if own_labels else None
+            found = _find_labels(path, shapes, key, notes) if own_labels else None
             values = None if found is None else file[found][()]
     except _DAMAGED_HDF5 as error:
         raise UserError(f"--images-dir {path}: not a readable hdf5 file ({error})") from error
@@ -147,11 +147,17 @@ def hdf5_source(root, key=None, own_labels=True):
                   default_resolution=width_of(shapes[key][kind.index("W")]))
 
 
-def _find_labels(path, shapes, key):
-    """The name of the array of labels that belongs to the pictures: one beside them, else the only one there is; or None."""
-    named = [name for name in shapes if posixpath.basename(name) in _LABEL_KEYS and shapes[name][:1] == shapes[key][:1]]
+def _find_labels(path, shapes, key, notes):
+    """The name of the array of labels that belongs to the pictures: one beside them, else the only one there is; or None.
+
+    One beside them that is of another length goes to the notes.
+    """
+    called = [name for name in shapes if posixpath.basename(name) in _LABEL_KEYS]
+    named = [name for name in called if shapes[name][:1] == shapes[key][:1]]
     beside = [name for name in named if posixpath.dirname(name) == posixpath.dirname(key)]
     found = beside or named
+    notes += [f"the array {name} {list(shapes[name])} is not used as labels: {key} holds {shapes[key][0]} pictures"
+              for name in called if name not in named and posixpath.dirname(name) == posixpath.dirname(key)]
     if len(found) > 1:
         raise UserError(f"{path}: {', '.join(found)} may be the labels of {key}; {_WITHOUT_THEM}")
     return found[0] if found else None

@@ -131,6 +131,10 @@ def test_hdf5_labels_are_those_beside_the_pictures(tmp_path, capsys):
     assert code == 1 and "test/labels, train/labels may be the labels of loose/images; --labels none" in error_line(err)
     code, out, _ = prepare(capsys, *arguments, "loose", "--key", "loose/images", "--labels", "none")
     assert code == 0 and "labels: none" in out and "the labels are" not in out
+    with h5py.File(str(tmp_path / "short.h5"), "w") as file:
+        file["images"], file["labels"] = noise(6), np.arange(5)
+    code, out, _ = prepare(capsys, *arguments, "short", "--images-dir", tmp_path / "short.h5")
+    assert code == 0 and "the array labels [5] is not used as labels: images holds 6 pictures" in out and "labels: none" in out
 
 
 @pytest.mark.parametrize("kind", ["texts", "fixed texts", "column", "shape", "nan"])
