@@ -314,6 +314,8 @@ def test_rows_in_a_file_have_their_space_from_the_start(monkeypatch, tmp_path):
     monkeypatch.setattr("os.posix_fallocate", lambda *arguments: fail(errno.ENOSPC))
     with pytest.raises(OSError, match=f"No space left on device for 4 MB of features: '{tmp_path}'"):
         Rows(10000, 100, str(tmp_path))
+    monkeypatch.delattr("os.posix_fallocate")
+    assert Rows(1000, 100, str(tmp_path)).array.shape == (0, 100)
 
 
 @pytest.mark.parametrize("reals,fakes,blocks", [(50, 40, False), (40, 40, False), (2100, 1500, True), (2100, 4, False)])
