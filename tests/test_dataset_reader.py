@@ -223,25 +223,6 @@ def test_a_manifest_that_does_not_fit_its_shards_is_an_error(tmp_path, capsys):
         Dataset(folder)
 
 
-def test_a_replaced_shard_of_the_same_size_is_an_error(tmp_path, capsys, monkeypatch):
-    """Its fingerprint would be that of the pictures before, and with it the statistics that the metrics keep."""
-    for name, seed in (("one", 0), ("other", 1)):
-        write_pngs(tmp_path / name / "in", noise(6, seed=seed))
-        arguments = ["--data-dir", tmp_path / name, "--task", "own", "--images-dir", tmp_path / name / "in", "--resolution", "16"]
-        assert prepare(capsys, *arguments, "--encoding", "raw")[0] == 0
-    folder, file = tmp_path / "one" / "own", "own-r04.tfrecords1of1"
-    before = Dataset(str(folder)).fingerprint
-    os.utime(str(folder / "dataset.json"), (1, 1))
-    assert Dataset(str(folder)).fingerprint == before     # the shard is newer, but the same
-    with monkeypatch.context() as patched:
-        patched.setattr(records, "scan", lambda path: pytest.fail(f"{path} was scanned again"))
-        assert Dataset(str(folder)).fingerprint == before
-    shutil.copyfile(str(tmp_path / "other" / "own" / file), str(folder / file))
-    os.utime(str(folder / "dataset.json"), (1, 1))
-    with pytest.raises(UserError, match=f"{file} was replaced, its records are not those of the manifest; prepare it again"):
-        Dataset(str(folder))
-
-
 def test_labels_of_the_manifest_must_be_there(tmp_path, capsys):
     assert prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 4, "--resolution", 8)[0] == 0
     path = tmp_path / "scenes" / "scenes-rxx.labels"

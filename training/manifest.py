@@ -137,20 +137,6 @@ def _changed_shard(folder, manifest):
             return f"shard {shard.file} has {os.path.getsize(path)} bytes, the manifest says {shard.bytes}"
     if manifest.scanned_mtimes not in ([], _mtimes(folder, [shard.file for shard in manifest.shards])):
         return "shards were changed after they were scanned"  # raw pictures of another dataset have the same size
-    return None if manifest.scanned else _changed_since(folder, manifest)
-
-
-def _changed_since(folder, manifest):
-    """Which shard is newer than the manifest and holds other records; where none does, the manifest becomes the newest file again."""
-    path = os.path.join(folder, MANIFEST)
-    files = [shard.file for shard in manifest.shards]
-    newer = [shard for shard, mtime in zip(manifest.shards, _mtimes(folder, files)) if mtime > os.stat(path).st_mtime_ns]
-    for shard in newer:
-        if records.scan(os.path.join(folder, shard.file))[1] != shard.crc:
-            return f"shard {shard.file} was replaced, its records are not those of the manifest"
-    if newer:
-        with contextlib.suppress(OSError):
-            os.utime(path)
     return None
 
 
