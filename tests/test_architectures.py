@@ -196,6 +196,11 @@ def test_random_combination(tmp_path, index):
         ({"merge": True, "components_num": 2, "merge_type": "mean"}, "softmax"),
         ({"mapping_resnet": True, "mapping_num_layers": 1}, "2 or more"),
         ({"mapping_resnet": True, "z_dim": 16}, "mapping_dim"),
+        ({"mapping_lrmul": 0}, "mapping_lrmul: got 0, accepted: 1e-08 or more"),
+        ({"resample_kernel": [1, -1]}, "resample_kernel: got .*, accepted: numbers with a sum other than 0"),
+        ({"resample_kernel": []}, "resample_kernel"),
+        ({"attention_dropout": 2.5}, "attention_dropout: got 2.5, accepted: 0 to 1"),
+        ({"style_mixing": float("nan")}, "style_mixing: got nan"),
     ],
 )
 def test_impossible_combinations_are_refused(options, message):

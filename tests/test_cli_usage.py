@@ -98,6 +98,7 @@ def test_preset_layers_beyond_the_resolution_are_lowered_and_said():
     ("--d-img2img 2", "--d-img2img 2 has no effect"),
     ("--ema-warmup --pretrained-pkl a.pkl", "--ema-warmup has no effect with --pretrained-pkl"),
     ("--augment-p 0.5", "--augment-p has no effect without --augment"),
+    ("--component-dropout 0.1 --baseline kGAN", "--component-dropout has no effect without --transformer"),
     ("--num-heads 2", "--num-heads has no effect without --transformer or --d-transformer or --g-img2img or"),
 ])  # fmt: skip
 def test_a_flag_without_effect_is_said(text, note):

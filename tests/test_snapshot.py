@@ -268,9 +268,10 @@ def test_arguments_of_the_other_network_are_no_news(config_class, first, other):
     assert not notes and config == config_class(resolution=32)
 
 
-def test_local_attention_is_reported_where_it_is_on():
-    notes = [vocabulary.parse({"resolution": 32, "local_attention": value}, GeneratorConfig, None)[1] for value in (0, 4)]
-    assert not notes[0] and len(notes[1]) == 1 and "local_attention = 4" in notes[1][0]
+@pytest.mark.parametrize("name, usual, other", [("local_attention", 0, 4), ("nonlinearity", "lrelu", "relu")])
+def test_what_networks_do_not_do_here_is_reported(name, usual, other):
+    notes = [vocabulary.parse({"resolution": 32, name: value}, GeneratorConfig, None)[1] for value in (usual, other)]
+    assert not notes[0] and len(notes[1]) == 1 and f"{name} = {other!r}" in notes[1][0]
 
 
 def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch):

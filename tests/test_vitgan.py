@@ -328,3 +328,9 @@ def test_truncation_labels_and_other_readings():
 def test_impossible_configurations(options, message):
     with pytest.raises(UserError, match=message):
         ViTGANDiscriminatorConfig(**dict(SMALL, **options))
+
+
+@pytest.mark.parametrize("name", ["siren_w0", "mapping_lrmul"])
+def test_factors_that_weights_are_divided_by_are_not_0(name):
+    with pytest.raises(UserError, match=f"{name}: got 0, accepted: 1e-08 or more"):
+        ViTGANGeneratorConfig(**dict(SMALL, **{name: 0}))

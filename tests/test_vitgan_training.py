@@ -244,7 +244,7 @@ def test_flags_are_typed():
 @pytest.mark.parametrize("argv, message", [
     (["--bcr-real", "1"], "--augment diffaug"), (["--l2-mode", "cosine"], "--l2-mode: got 'cosine', expected one of paper"),
     (["--g-model", "ViTGAN", "--transformer"], "--g-model StyleGAN2"), (["--d-model", "ViTGAN", "--d-transformer"], "--d-model StyleGAN2"),
-    (["--augment-p", "1.5"], "--augment-p: got 1.5"),
+    (["--augment-p", "1.5"], "--augment-p: got 1.5"), (["--baseline", "ViTGAN", "--mapping-lrmul", "0"], "--mapping-lrmul: got 0"),
     (["--baseline", "ViTGAN", "--vit-dim", "100"], "--vit-heads 6: expected a divisor of --vit-dim 100"),
 ])  # fmt: skip
 def test_impossible_options(argv, message):

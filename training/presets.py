@@ -128,7 +128,7 @@ ARCHITECTURE = (
     Option("d_arch", str, "resnet", "architecture of the discriminator", choices=("orig", "skip", "resnet")),
     Option("tanh", bool, False, "tanh at the generator's output"),
     Option("mapping_layersnum", int, 8, "layers of the mapping network", low=1),
-    Option("mapping_lrmul", float, 0.01, "learning-rate multiplier of the mapping network", low=0),
+    Option("mapping_lrmul", float, 0.01, "learning-rate multiplier of the mapping network", low=1e-8),
     Option("mapping_dim", int, None, "width of the mapping network (default: that of a component)", low=1),
     Option("mapping_resnet", bool, False, "residual blocks in the mapping network"),
     Option("mapping_shared_dim", int, None, "map all components together at this width (default: each on its own)", low=1),
@@ -263,6 +263,7 @@ NEEDS = {
     **dict.fromkeys(("merge_layer", "merge_type", "merge_same"), ("kgan",)),
     **dict.fromkeys(("num_heads", "attention_dropout", "ltnt_gate", "img_gate", "use_pos", "pos_dim", "pos_type", "pos_init",
                      "pos_directions_num"), ATTENTION),
+    "component_dropout": ("transformer",), "component_mixing": ("transformer", "kgan"),
     "iterative": ("kmeans",), "mapping_ltnt2ltnt": ("mapping_resnet",), "g_reg_weight": ("pathreg",),
     **dict.fromkeys(("augment_p", "augment_translation", "augment_cutout"), ("augment",)),
 }  # fmt: skip

@@ -12,6 +12,7 @@ from training.schedule import STATISTICS_GROUP
 
 CROP_RATIO = 0.5  # pictures of at most this height/width ratio ...
 CROP_ABOVE = 256  # ... and of a larger width are computed without their padding
+SMALLEST_FACTOR = 1e-8  # of what weights are divided by
 
 
 def check_one_of(config, **accepted):
@@ -25,8 +26,15 @@ def check_one_of(config, **accepted):
 def check_at_least(config, low, *names):
     """Raise UserError unless every named field is `low` or more."""
     for name in names:
-        if getattr(config, name) < low:
+        if not getattr(config, name) >= low:  # NaN neither
             raise UserError(f"{name}: got {getattr(config, name)}, accepted: {low} or more")
+
+
+def check_probabilities(config, *names):
+    """Raise UserError unless every named field is from 0 to 1."""
+    for name in names:
+        if not 0 <= getattr(config, name) <= 1:
+            raise UserError(f"{name}: got {getattr(config, name)}, accepted: 0 to 1")
 
 
 @dataclass
@@ -64,11 +72,19 @@ class PictureConfig:
             pos_init=("uniform", "normal"),
         )
         check_at_least(self, 1, "components_num", "num_heads", "pos_directions_num", "channel_base", "channel_max", "num_channels")
-        check_at_least(self, 0, "c_dim", "attention_dropout")
-        self.resample_kernel = tuple(self.resample_kernel) if self.resample_kernel is not None else None
+        check_at_least(self, 0, "c_dim")
+        check_probabilities(self, "attention_dropout")
+        self._check_resample_kernel()
         if not self.channels(self.resolution_log2):
             raise UserError(f"channel_base: got {self.channel_base}, accepted: {self.resolution // 2} or more at {self.resolution} pixels")
         self._check_positions()
+
+    def _check_resample_kernel(self):
+        if self.resample_kernel is None:
+            return
+        self.resample_kernel = tuple(self.resample_kernel)
+        if not 0 < abs(sum(self.resample_kernel)) < float("inf"):
+            raise UserError(f"resample_kernel: got {list(self.resample_kernel)}, accepted: numbers with a sum other than 0, or None")
 
     def _check_positions(self):
         if not (self.transformer or self.img2img):
@@ -164,7 +180,8 @@ class GeneratorConfig(PictureConfig):
             merge_type=("sum", "softmax", "max", "leaves"),
         )
         check_at_least(self, 1, "z_dim", "w_dim", "mapping_num_layers", "kmeans_iters")
-        check_at_least(self, 0, "style_mixing", "component_mixing", "component_dropout")
+        check_at_least(self, SMALLEST_FACTOR, "mapping_lrmul")
+        check_probabilities(self, "style_mixing", "component_mixing", "component_dropout")
         self._check_attention()
         self._check_merge()
         self._check_mapping()

@@ -21,10 +21,13 @@ FIRST_DISCRIMINATOR = {"latent_size": "a_dim", "label_size": "c_dim", "fmap_base
 # Call options and leftovers that say nothing about the variables, and what only the other network of the two takes.
 IGNORED = {
     "randomize_noise", "noise_mode", "return_dlatents", "return_ws", "dlatent_broadcast", "num_broadcast", "verbose",
-    "truncation_cutoff", "dtype", "is_training", "is_validation", "structure", "nonlinearity",
+    "truncation_cutoff", "dtype", "is_training", "is_validation", "structure",
     *FIRST_GENERATOR, *FIRST_DISCRIMINATOR,
     *(field.name for config_class in (GeneratorConfig, DiscriminatorConfig) for field in dataclasses.fields(config_class)),
 }  # fmt: skip
+
+# What networks do here in any case: only other values are news.
+USUAL = (("local_attention", 0), ("nonlinearity", "lrelu"))
 
 TYPES = {  # by the annotation of a field
     "bool": bool,
@@ -60,7 +63,7 @@ def parse(kwargs, config_class, first):
             continue
         if target in known:
             chosen[target] = _typed(name, value, known[target])
-        elif name not in IGNORED and (name, value) != ("local_attention", 0):
+        elif name not in IGNORED and (name, value) not in USUAL:
             notes.append(f"argument {name} = {reprlib.repr(value)} is not known here; the variables decide")
     if "resolution" not in chosen:
         raise UserError("network arguments: resolution is missing")

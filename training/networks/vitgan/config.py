@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from dnnlib.errors import UserError
-from training.networks.config import check_at_least, check_one_of
+from training.networks.config import SMALLEST_FACTOR, check_at_least, check_one_of
 
 POSITIONS = ("fourier", "table")
 STYLES = ("affine", "direct")
@@ -75,6 +75,7 @@ class ViTGANGeneratorConfig(TransformerConfig):
     def __post_init__(self):
         super().__post_init__()
         check_at_least(self, 1, "z_dim", "mapping_num_layers", "siren_layers")
+        check_at_least(self, SMALLEST_FACTOR, "mapping_lrmul", "siren_w0")
         check_one_of(self, style=STYLES)
 
     @property
