@@ -117,6 +117,9 @@ def test_results_of_unlike_settings_or_of_another_network_are_not_one_curve(tmp_
         {"name": "swd, fakes 50, protocol None", "points": [[1, 10], [2, 20]]},
         {"name": "swd, fakes 6, protocol stylegan2", "points": [[2, 7]]},
     ]
+    assert chart["latest"] == 7  # the page's head names the newest result for the last snapshot
+    record(1, 3, fakes=6, protocol="stylegan2")
+    assert stats.metric_charts(str(tmp_path))[0]["latest"] == 7
 
 
 def test_damaged_pictures_are_left_out(tmp_path, capsys):
@@ -251,6 +254,27 @@ def test_maps_of_other_pictures_are_not_shown(tmp_path):
     for change in ({"network": "f" * 16}, {"seed": 1}, {"truncation_psi": 1.0}):
         report_run.write_about(tmp_path, "visuals/snapshot", {**report_run.MADE, **change})
         assert data.gather(str(tmp_path))["explorers"] == []
+
+
+def test_long_names_and_long_trainings_keep_to_the_page(browser, tmp_path):
+    report.append_stats(str(tmp_path), 24_984_000, {"Loss/G": 1.0})
+    with open(tmp_path / "config.json", "w") as file:
+        json.dump({"dataset": {"name": "d" * 200, "count": 3, "resolution": 8}}, file)
+    with open(tmp_path / "metrics.jsonl", "w") as file:
+        for name in "ab":
+            settings = {"snapshot": "network-snapshot-024984.pkl", "dataset": name * 200}
+            file.write(json.dumps({"metric": "fid", "values": {"fid": 5.0}, "settings": settings}) + "\n")
+    report.write(str(tmp_path))
+    with webdriver.browser(width=500) as session:
+        session.open(tmp_path / "report.html")
+        session.wait("document.querySelectorAll('.curve').length === 3")
+        assert "24984 kimg" in session.run("return document.querySelector('#summary').textContent")
+        session.run("document.querySelector('#metrics svg').focus()")
+        session.press("End")
+        assert session.run("return document.querySelector('#metrics .reading').textContent").startswith("24984 kimg")
+        assert session.run("return document.documentElement.scrollWidth <= innerWidth")
+        over = "[...document.querySelectorAll('button, .reading span')].filter((found) => found.getBoundingClientRect().right > innerWidth).length"
+        assert session.run(f"return {over}") == 0
 
 
 def test_touch_on_a_phone(run_dir, browser):

@@ -150,7 +150,7 @@ class Chart {
     if (index === null) return;
     const value = this.xs[index];
     this.mark.append(make("line", { class: "cursor", x1: this.x(value), x2: this.x(value), y1: MARGIN.top, y2: CHART_HEIGHT - MARGIN.bottom }));
-    this.reading.append(make("span", {}, `${brief(value)} kimg`));
+    this.reading.append(make("span", {}, `${value} kimg`));
     for (const series of this.series.filter((candidate) => candidate.shown)) {
       const point = series.points.find((candidate) => candidate[0] === value);
       if (!point) continue;
