@@ -53,8 +53,8 @@ def write_run(folder):
     with open(os.path.join(str(folder), "config.json"), "w") as file:
         json.dump(record, file)
     with open(os.path.join(str(folder), "log.txt"), "w") as file:
-        file.write("command: run_network.py --train --dataset scenes\ntick 1\ncommand: run_network.py --train --dataset scenes\n")
-        file.write("command: run_network.py --vis --note '</script><b>'\n")
+        file.write("command: python run_network.py --train --dataset scenes\ntick 1\n" * 2)
+        file.write("command: python run_network.py --vis --note '</script><b>'\n")
     _write_pictures(folder)
 
 

@@ -88,7 +88,7 @@ def test_kill_stop_and_continue(folders):
     assert arrays.keys() == expected.keys()
     assert not [name for name in arrays if not np.array_equal(arrays[name], expected[name])]
     log = (results / "parts-000" / "log.txt").read_text()
-    assert log.count("command: run_network.py") == 4 and log.count("\ncontinuing ") == 3
+    assert log.count("command: python run_network.py") == 4 and log.count("\ncontinuing ") == 3
     assert not os.path.exists(str(results / "parts-001"))
 
 

@@ -43,7 +43,7 @@ def test_page_holds_the_run_and_nothing_from_elsewhere(run_dir):
     assert len(losses["G"]) == 60 and losses["D"][9] == [40, 0.1]
     assert content["metrics"][0]["series"][0]["points"] == [[kimg, 300 - kimg] for kimg in report_run.KIMG[1:]]
     assert [len(sample["layers"]) for sample in content["explorers"][0]["samples"]] == [5, 5]
-    assert content["commands"] == ["run_network.py --train --dataset scenes", "run_network.py --vis --note '</script><b>'"]
+    assert content["commands"] == ["python run_network.py --train --dataset scenes", "python run_network.py --vis --note '</script><b>'"]
     assert content["sections"]["options"]["gamma"] == 10
     assert len(text) < 15e6
 
