@@ -248,6 +248,12 @@ def test_tables_get_a_row_of_their_own(browser):
     assert len(widths) == 3 and widths[2] > 900 > 600 > max(widths[:2])
 
 
+def test_strips_number_the_latents_as_the_explorer_does(tmp_path):
+    report_run.save(tmp_path, "visuals/interpolations-z/000002/component_00.png", np.zeros([8, 8, 3]))
+    (strips,) = data.gather(str(tmp_path))["strips"]
+    assert [row["label"] for row in strips["rows"]] == ["sample 2 to 3, latent 1 alone"]
+
+
 def test_maps_of_other_pictures_are_not_shown(tmp_path):
     report_run.write_run(tmp_path)
     assert len(data.gather(str(tmp_path))["explorers"]) == 1

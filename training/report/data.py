@@ -130,8 +130,9 @@ def _strips(folder, title):
 
 
 def _strip_label(number, name):
+    """What a strip shows; latents are counted as in the explorer, from 1."""
     component = re.fullmatch(r"component_(\d+)\.png", name)
-    return f"sample {number} to {number + 1}" + (f", component {int(component.group(1))} alone" if component else "")
+    return f"sample {number} to {number + 1}" + (f", latent {int(component.group(1)) + 1} alone" if component else "")
 
 
 def _note(about):
