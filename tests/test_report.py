@@ -238,6 +238,8 @@ def test_ticks_are_round_and_enough(browser):
     assert browser.run("return logTicks(-1, 1).map((level) => brief(10 ** level))") == ["0.1", "0.2", "0.5", "1", "2", "5", "10"]
     assert browser.run("return logTicks(-4.5, 0.2).map((level) => brief(10 ** level))") == ["1.00e-4", "0.001", "0.01", "0.1", "1"]
     assert len(browser.run("return logTicks(0.31, 0.6)")) >= 2
+    assert browser.run("return told(ticks(8.12342, 8.1235, 2))") == ["8.12345", "8.1235"]
+    assert browser.run("return told([0, 20, 40])") == ["0", "20", "40"]
     browser.run("document.querySelector('#curves .chart:nth-child(2) button:last-child').click()")
     labels = browser.run("return [...document.querySelectorAll('#curves .chart:nth-child(2) text')].map((text) => text.textContent)")
     assert {"0.1", "0.05", "0.02", "0.01"} <= set(labels)
@@ -301,12 +303,14 @@ def test_touch_on_a_phone(run_dir, browser):
         assert [message for message in session.messages() if message["level"] == "SEVERE"] == []
 
 
-@pytest.mark.parametrize("width, dark", [(500, False), (1200, True)])
+@pytest.mark.parametrize("width, dark", [(500, False), (840, False), (1200, True)])
 def test_phone_and_dark_mode(run_dir, browser, tmp_path, width, dark):
     with webdriver.browser(width=width, dark=dark) as session:
         session.open(run_dir / "report.html")
         session.wait("document.querySelectorAll('.curve').length === 8")
         assert session.run("return document.documentElement.scrollWidth <= innerWidth")
+        rows = session.run("return [...document.querySelectorAll('input')].map((input) => input.parentElement.clientHeight)")
+        assert max(rows) < 60  # label, slider and reading stand on one line
         session.screenshot(tmp_path / "page.png")
         with PIL.Image.open(str(tmp_path / "page.png")) as picture:
             corner = picture.convert("RGB").getpixel((2, 2))

@@ -97,10 +97,12 @@ class Chart {
   axes(low, high, first, last, width) {
     const bottom = CHART_HEIGHT - MARGIN.bottom;
     const parts = [];
-    for (const level of this.log ? logTicks(low, high) : ticks(low, high, 5)) {
+    const levels = this.log ? logTicks(low, high) : ticks(low, high, 5);
+    const texts = told(levels.map((level) => (this.log ? Math.pow(10, level) : level)));
+    for (const [index, level] of levels.entries()) {
       const y = MARGIN.top + (1 - (level - low) / (high - low)) * (bottom - MARGIN.top);
       parts.push(make("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y, y2: y }));
-      parts.push(make("text", { x: MARGIN.left - 6, y: y + 4, "text-anchor": "end" }, brief(this.log ? Math.pow(10, level) : level)));
+      parts.push(make("text", { x: MARGIN.left - 6, y: y + 4, "text-anchor": "end" }, texts[index]));
     }
     for (const value of ticks(first, last, Math.max(Math.floor(width / 110), 2))) {
       parts.push(make("line", { class: "grid", x1: this.x(value), x2: this.x(value), y1: bottom, y2: bottom + 4 }));
