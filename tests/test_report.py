@@ -264,6 +264,34 @@ def test_maps_of_other_pictures_are_not_shown(tmp_path):
         assert data.gather(str(tmp_path))["explorers"] == []
 
 
+def test_a_map_lies_on_its_picture_beside_many_latents(browser, tmp_path):
+    report_run.write_run(tmp_path)
+    for number in range(2):
+        report_run.save(tmp_path, f"visuals/snapshot/images/{number:06d}.png", report_run.scene(0)[:16])
+    path = tmp_path / "visuals" / "snapshot" / "about.json"
+    about = json.loads(path.read_text())
+    about["layer_maps"]["colours"] = [[shade, 0, 0] for shade in range(64)]
+    path.write_text(json.dumps(about))
+    report.write(str(tmp_path))
+    with webdriver.browser() as session:
+        session.open(tmp_path / "report.html")
+        session.wait("document.querySelector('#attention canvas').width === 32")
+        session.wait("document.querySelector('#attention .stage img').complete")
+        heights = session.run("return [...document.querySelector('#attention .stage').children].map((part) => part.clientHeight)")
+        assert heights[0] == heights[1] > 100
+        assert session.run("return document.querySelector('#attention .explorer').clientHeight") > 2 * heights[0]
+
+
+def test_curves_of_one_value_and_of_one_point(browser, tmp_path):
+    report.append_stats(str(tmp_path), 0, {"Rates/G": 0.002})
+    report.write(str(tmp_path))
+    with webdriver.browser() as session:
+        session.open(tmp_path / "report.html")
+        session.wait("document.querySelectorAll('.curve').length === 1")
+        labels = set(session.run("return [...document.querySelectorAll('#curves text')].map((text) => text.textContent)"))
+        assert {"0.002", "0.0015", "0", "0.5", "kimg"} <= labels and not any(label.startswith("-") for label in labels)
+
+
 def test_long_names_and_long_trainings_keep_to_the_page(browser, tmp_path):
     report.append_stats(str(tmp_path), 24_984_000, {"Loss/G": 1.0})
     with open(tmp_path / "config.json", "w") as file:

@@ -73,10 +73,10 @@ class Chart {
     const points = this.series.filter((series) => series.shown).flatMap((series) => series.points);
     const levels = points.map((point) => this.level(point[1]));
     let [low, high] = levels.length ? [Math.min(...levels), Math.max(...levels)] : [0, 1];
-    if (high - low < 1e-9 * Math.max(Math.abs(low), 1)) [low, high] = [low - Math.max(Math.abs(low), 1) * 0.5, high + Math.max(Math.abs(high), 1) * 0.5];
+    if (high - low <= 1e-9 * Math.abs(low)) [low, high] = [low - (Math.abs(low) || 1) * 0.5, high + (Math.abs(high) || 1) * 0.5];
     const space = (high - low) * 0.05;
     let [first, last] = [this.xs[0], this.xs[this.xs.length - 1]];
-    if (last - first < 1e-9) [first, last] = [first - 0.5, last + 0.5];
+    if (last - first < 1e-9) [first, last] = [Math.max(first - 0.5, 0), last + 0.5];
     return { low: low - space, high: high + space, first, last };
   }
 

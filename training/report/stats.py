@@ -18,7 +18,7 @@ MOST_POINTS = 500
 # Charts of the report: prefix of the numbers' names -> title. Numbers of other prefixes get a chart of their prefix's name.
 TITLES = OrderedDict([
     ("Loss", "Losses"), ("Scores", "Scores of the discriminator"), ("Regularizer", "Regularizers"), ("Gradients", "Gradient norms"),
-    ("Path", "Path lengths"), ("Timing", "Speed"), ("Resources", "Memory"), ("Rates", "Learning rates"),
+    ("Path", "Path lengths"), ("Timing", "Speed"), ("Resources", "Memory"), ("Rates", "Learning rates"), ("Skipped", "Skipped updates"),
 ])  # fmt: skip
 LEFT_OUT = ("Progress/", "Timing/seconds_per_kimg", "Timing/total_hours")
 
