@@ -151,7 +151,8 @@ def check_source(flag, source):
     if is_remote(source):
         check_remote(source)
     elif not os.path.isfile(source):
-        raise UserError(f"{flag} {source}: there is no such file")
+        found = "this is a folder, expected a file" if os.path.isdir(source) else "there is no such file"
+        raise UserError(f"{flag} {source}: {found}")
 
 
 def preset_values(given):
