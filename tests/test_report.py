@@ -256,18 +256,10 @@ def test_strips_number_the_latents_as_the_explorer_does(tmp_path):
     assert [row["label"] for row in strips["rows"]] == ["sample 2 to 3, latent 1 alone"]
 
 
-def test_maps_of_other_pictures_are_not_shown(tmp_path):
-    report_run.write_run(tmp_path)
-    assert len(data.gather(str(tmp_path))["explorers"]) == 1
-    for change in ({"network": "f" * 16}, {"seed": 1}, {"truncation_psi": 1.0}):
-        report_run.write_about(tmp_path, "visuals/snapshot", {**report_run.MADE, **change})
-        assert data.gather(str(tmp_path))["explorers"] == []
-
-
 def test_a_map_lies_on_its_picture_beside_many_latents(browser, tmp_path):
     report_run.write_run(tmp_path)
     for number in range(2):
-        report_run.save(tmp_path, f"visuals/snapshot/images/{number:06d}.png", report_run.scene(0)[:16])
+        report_run.save(tmp_path, f"visuals/snapshot/layer_maps/{number:06d}/image.png", report_run.scene(0)[:16])
     path = tmp_path / "visuals" / "snapshot" / "about.json"
     about = json.loads(path.read_text())
     about["layer_maps"]["colours"] = [[shade, 0, 0] for shade in range(64)]
