@@ -168,6 +168,8 @@ def test_sections_and_console(browser):
     browser.wait(f"{broken} === 0")
     assert [message for message in browser.messages() if message["level"] in ("SEVERE", "WARNING")] == []
     assert browser.run("return document.body.textContent.includes(\"--note '</script><b>'\")")
+    untrained = "{dataset: {}, grids: [], charts: [], metrics: [], updated: 'today'}"
+    assert browser.run(f"return summary({untrained})") == "as of today"
 
 
 def test_slider_moves_by_keyboard(browser):

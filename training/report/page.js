@@ -51,7 +51,8 @@ function summary(data) {
   const last = Math.max(0, ...data.grids.map((grid) => grid.kimg), ...data.charts.flatMap((chart) => chart.series.flatMap((series) => series.points.map((point) => point[0]))));
   const dataset = data.dataset.name ? `${data.dataset.name}: ${data.dataset.count.toLocaleString("en")} images of ${data.dataset.resolution} pixels` : "";
   const results = data.metrics.map((chart) => `${chart.title} ${brief(chart.latest)}`);
-  return [dataset, `${last} kimg`, ...results, `as of ${data.updated}`].filter(Boolean).join(" · ");
+  const trained = data.grids.length + data.charts.length ? `${last} kimg` : "";
+  return [dataset, trained, ...results, `as of ${data.updated}`].filter(Boolean).join(" · ");
 }
 
 /** One more picture. A table or strip, much wider than high, gets a whole row and scrolls where that is too narrow. */
