@@ -258,6 +258,17 @@ def test_strips_number_the_latents_as_the_explorer_does(tmp_path):
     assert [row["label"] for row in strips["rows"]] == ["sample 2 to 3, latent 1 alone"]
 
 
+def test_more_curves_than_colours_can_be_told_apart(browser, tmp_path):
+    for tick in (1, 2, 3):
+        report.append_stats(str(tmp_path), 1000 * tick, {f"Loss/{name}": tick for name in "abcdefgh"})
+    report.write(str(tmp_path))
+    with webdriver.browser() as session:
+        session.open(tmp_path / "report.html")
+        session.wait("document.querySelectorAll('.curve').length === 8")
+        for looks in ("'.curve')].map((curve) => curve.style.cssText", "'#curves button .chip')].map((chip) => chip.style.cssText"):
+            assert len(set(session.run(f"return [...document.querySelectorAll({looks})"))) == 8
+
+
 def test_a_map_lies_on_its_picture_beside_many_latents(browser, tmp_path):
     report_run.write_run(tmp_path)
     for number in range(2):
