@@ -44,7 +44,7 @@ def main(argv):
     if not (options.train or options.eval or options.vis):
         launch.print_networks(options, dataset)
         return 0
-    command = "command: " + " ".join(shlex.quote(word) for word in ["run_network.py", *argv])
+    command = "command: " + " ".join(shlex.quote(word) for word in ["python", "run_network.py", *argv])
     if options.train:
         with launch.together():
             plan = launch.plan_training(options, dataset, devices)

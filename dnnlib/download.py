@@ -61,6 +61,11 @@ def fetch(source):
     return path
 
 
+def check_remote(source):
+    """Raise UserError for a source of `fetch` that is a gdrive:NAME of nothing published; nothing is downloaded."""
+    _place(source)
+
+
 def cached(source):
     """The local file of what `fetch` has downloaded earlier, or None; nothing is downloaded."""
     path = _place(source)[1]
@@ -161,7 +166,7 @@ class _Transfer:
                 except (_Broken, self.requests.RequestException) as error:
                     failures = 0 if self._arrived() > before else failures + 1
                     if failures >= ATTEMPTS:
-                        given = f"{self._arrived()} bytes ({' '.join(str(error).split())[:200]})"
+                        given = f"{self._arrived()} bytes ({_reason(error)})"
                         raise UserError(f"{ATTEMPTS} attempts brought no more than {given}") from error
                     time.sleep(min(FIRST_WAIT * 2 ** failures, 10))
 
@@ -231,6 +236,12 @@ class _Transfer:
         self.url = urllib.parse.urljoin(self.url, form.action or self.url)
         self.parameters = form.fields
         return False
+
+
+def _reason(error):
+    """What broke a connection, in a few words: the innermost cause, without the objects it is wrapped in."""
+    cause = getattr(next(iter(error.args), None), "reason", error)
+    return " ".join(str(cause).split()).rpartition(": ")[2][:200]
 
 
 def _is_page(answer, first, name):

@@ -70,8 +70,8 @@ def strips(run, name, spaces="zw"):
 
 def layer_rows(run):
     """Samples, each with its maps in a row."""
-    heads = [run.pictures("visuals", "layer_maps", f"{index:06d}", "l*_h0.png") for index in range(4)]
-    return sheet([[picture, *row] for picture, row in zip(run.pictures("visuals", "images", "*[0-9].png"), heads)])
+    folders = [("visuals", "layer_maps", f"{index:06d}") for index in range(4)]
+    return sheet([run.pictures(*folder, "image.png") + run.pictures(*folder, "l*_h0.png") for folder in folders])
 
 
 def rows(run, *names):
@@ -100,7 +100,7 @@ SECTIONS = (
     Section(
         "layer-maps", "Attention maps of all layers",
         "An image a row, and in each layer, from the first and coarsest to the last, the strongest latents (`layer_maps`).",
-        ("samples", "layer-maps"), layer_rows,
+        ("layer-maps",), layer_rows,
     ),
     Section(
         "interpolations-per-component", "Interpolations, one component at a time",

@@ -9,7 +9,7 @@ import PIL.Image
 KIMG = tuple(range(0, 240, 24))
 COLOURS = ((242, 13, 13), (13, 242, 13), (13, 13, 242))
 LAYERS, HEADS, SIZE = 5, 2, 32
-MADE = {"seed": 0, "truncation_psi": 0.7, "ratio": 1.0, "images": 216000, "network": "1234567890abcdef"}
+MADE = {"seed": 0, "truncation_psi": 0.7, "ratio": 1.0, "images": 216000}
 
 
 def save(folder, name, pixels):
@@ -53,8 +53,8 @@ def write_run(folder):
     with open(os.path.join(str(folder), "config.json"), "w") as file:
         json.dump(record, file)
     with open(os.path.join(str(folder), "log.txt"), "w") as file:
-        file.write("command: run_network.py --train --dataset scenes\ntick 1\ncommand: run_network.py --train --dataset scenes\n")
-        file.write("command: run_network.py --vis --note '</script><b>'\n")
+        file.write("command: python run_network.py --train --dataset scenes\ntick 1\n" * 2)
+        file.write("command: python run_network.py --vis --note '</script><b>'\n")
     _write_pictures(folder)
 
 
@@ -65,18 +65,12 @@ def _write_pictures(folder):
     save(folder, "visuals/noise-variance.png", np.tile(np.arange(SIZE), [SIZE, 1]))
     save(folder, "visuals/layer-mixing.png", np.tile(scene(30), [3, 20, 1]))
     for number in range(2):
-        save(folder, f"visuals/snapshot/images/{number:06d}.png", scene(60 * number))
+        save(folder, f"visuals/snapshot/layer_maps/{number:06d}/image.png", scene(60 * number))
         for layer in range(LAYERS):
             for head in range(HEADS):
                 pixels = np.asarray(COLOURS)[np.roll(owners(layer), 8 * head, axis=1)]
                 save(folder, f"visuals/snapshot/layer_maps/{number:06d}/l{layer}_h{head}.png", pixels)
         for space in "zw":
             save(folder, f"visuals/snapshot/interpolations-{space}/{number:06d}/all.png", np.tile(scene(20), [1, 9, 1]))
-    write_about(folder, "visuals/snapshot", MADE)
-
-
-def write_about(folder, name, layer_maps):
-    """Write about.json of a folder of visualizations: images and interpolations as in MADE, layer maps as given."""
-    about = {"images": MADE, "interpolations": MADE, "layer_maps": {**layer_maps, "grids": [4, 8, 8, 16, 16], "colours": COLOURS}}
-    with open(os.path.join(str(folder), *name.split("/"), "about.json"), "w") as file:
-        json.dump(about, file)
+    with open(os.path.join(str(folder), "visuals", "snapshot", "about.json"), "w") as file:
+        json.dump({"interpolations": MADE, "layer_maps": {**MADE, "grids": [4, 8, 8, 16, 16], "colours": COLOURS}}, file)

@@ -88,7 +88,7 @@ def test_kill_stop_and_continue(folders):
     assert arrays.keys() == expected.keys()
     assert not [name for name in arrays if not np.array_equal(arrays[name], expected[name])]
     log = (results / "parts-000" / "log.txt").read_text()
-    assert log.count("command: run_network.py") == 4 and log.count("\ncontinuing ") == 3
+    assert log.count("command: python run_network.py") == 4 and log.count("\ncontinuing ") == 3
     assert not os.path.exists(str(results / "parts-001"))
 
 
@@ -104,8 +104,9 @@ def test_options_of_a_run(folders):
     assert config["versions"]["numpy"] == np.__version__
     assert (run / "metric-swd.txt").read_text().count("\n") == 1
 
-    code, _, err = finish(*flags, "--total-kimg", "0.1")  # without the preset: other networks
+    code, out, err = finish(*flags, "--total-kimg", "0.1")  # without the preset: other networks
     assert code == 2 and re.search(r"error: this run was trained with another generator.*--reload", err)
+    assert "another generator.latent_stem: False, before True" in out and "continuing" not in out
     code, out, err = finish(*flags, "--total-kimg", "0.1", "--reload", "--g-lr", "0.001", "--batch-size", "16")
     assert code == 0, err
     assert "continuing with another training.g_adam.learning_rate: 0.001, before 0.002" in out

@@ -19,5 +19,5 @@ def test_an_older_labelled_dataset_trains(tmp_path):
     command += ["--batch-size", "8", "--batch-gpu", "8", "--latent-size", "16", "--channel-base", "32", "--channel-max", "8"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "dataset old: 40 images of 16 pixels" in done.stdout
+    assert "dataset old: 40 images of 16 pixels, labels [40, 3]" in done.stdout
     assert any(name.endswith(".pkl") for name in os.listdir(str(tmp_path / "results" / "exp-000")))

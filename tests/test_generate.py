@@ -132,6 +132,8 @@ def test_kgan_and_ratio(picture_models, tmp_path):
 BAD_LINES = [
     ([], 2, "--model"),
     (["--model", "MISSING"], 1, "MISSING: there is no such file"),
+    (["--model", "gdrive:fhq", "--output-dir", "FILE"], 1, "gdrive:fhq: no published snapshot"),  # before the folder is looked at
+    (["--model", "."], 1, "--model .: this is a folder, expected a file"),
     (["--model", "ganformer", "--seeds", "1,x"], 2, "--seeds: got '1,x'"),
     (["--model", "ganformer", "--seeds", "9-2"], 2, "--seeds: got the range 9-2"),
     (["--model", "ganformer", "--seeds", "1", "--images-num", "3"], 2, "--seeds and --images-num"),

@@ -2,6 +2,8 @@
 
 import ast
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -76,3 +78,11 @@ def test_no_private_tensorflow_modules():
             private = {name for name in imported(path) if name.startswith(("tensorflow.python", "tensorflow.contrib", "tensorflow.keras"))}
             names = {name for name in private if name not in allowed and not name.startswith("tensorflow.python.ops.collective_ops")}
             assert not names, f"{os.path.relpath(path, ROOT)} imports {sorted(names)}"
+
+
+@pytest.mark.parametrize("name", sorted(ENTRY_POINTS))
+def test_tensorflow_is_told_to_be_quiet_before_it_is_loaded(name):
+    code = f"import os, sys, {name}; print('tensorflow' in sys.modules, os.environ.get('TF_CPP_MIN_LOG_LEVEL'))"
+    environment = {variable: value for variable, value in os.environ.items() if variable != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout == "False 3\n", done.stderr

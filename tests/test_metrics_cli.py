@@ -134,7 +134,7 @@ def test_folder_of_the_datasets_own_pictures_after_a_kill(place):
     run = place / "results" / "pictures-000"
     assert stored(run)["fid"]["settings"]["images_dir"] == str(place / "pictures")
     assert stored(run)["fid"]["settings"]["fakes"] == COUNT
-    assert (run / "log.txt").read_text().count("command: run_network.py") == 2
+    assert (run / "log.txt").read_text().count("command: python run_network.py") == 2
     assert not (place / "results" / "pictures-001").exists()
 
 

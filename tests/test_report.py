@@ -43,7 +43,7 @@ def test_page_holds_the_run_and_nothing_from_elsewhere(run_dir):
     assert len(losses["G"]) == 60 and losses["D"][9] == [40, 0.1]
     assert content["metrics"][0]["series"][0]["points"] == [[kimg, 300 - kimg] for kimg in report_run.KIMG[1:]]
     assert [len(sample["layers"]) for sample in content["explorers"][0]["samples"]] == [5, 5]
-    assert content["commands"] == ["run_network.py --train --dataset scenes", "run_network.py --vis --note '</script><b>'"]
+    assert content["commands"] == ["python run_network.py --train --dataset scenes", "python run_network.py --vis --note '</script><b>'"]
     assert content["sections"]["options"]["gamma"] == 10
     assert len(text) < 15e6
 
@@ -117,6 +117,9 @@ def test_results_of_unlike_settings_or_of_another_network_are_not_one_curve(tmp_
         {"name": "swd, fakes 50, protocol None", "points": [[1, 10], [2, 20]]},
         {"name": "swd, fakes 6, protocol stylegan2", "points": [[2, 7]]},
     ]
+    assert chart["latest"] == 7  # the page's head names the newest result for the last snapshot
+    record(1, 3, fakes=6, protocol="stylegan2")
+    assert stats.metric_charts(str(tmp_path))[0]["latest"] == 7
 
 
 def test_damaged_pictures_are_left_out(tmp_path, capsys):
@@ -165,6 +168,8 @@ def test_sections_and_console(browser):
     browser.wait(f"{broken} === 0")
     assert [message for message in browser.messages() if message["level"] in ("SEVERE", "WARNING")] == []
     assert browser.run("return document.body.textContent.includes(\"--note '</script><b>'\")")
+    untrained = "{dataset: {}, grids: [], charts: [], metrics: [], updated: 'today'}"
+    assert browser.run(f"return summary({untrained})") == "as of today"
 
 
 def test_slider_moves_by_keyboard(browser):
@@ -235,6 +240,8 @@ def test_ticks_are_round_and_enough(browser):
     assert browser.run("return logTicks(-1, 1).map((level) => brief(10 ** level))") == ["0.1", "0.2", "0.5", "1", "2", "5", "10"]
     assert browser.run("return logTicks(-4.5, 0.2).map((level) => brief(10 ** level))") == ["1.00e-4", "0.001", "0.01", "0.1", "1"]
     assert len(browser.run("return logTicks(0.31, 0.6)")) >= 2
+    assert browser.run("return told(ticks(8.12342, 8.1235, 2))") == ["8.12345", "8.1235"]
+    assert browser.run("return told([0, 20, 40])") == ["0", "20", "40"]
     browser.run("document.querySelector('#curves .chart:nth-child(2) button:last-child').click()")
     labels = browser.run("return [...document.querySelectorAll('#curves .chart:nth-child(2) text')].map((text) => text.textContent)")
     assert {"0.1", "0.05", "0.02", "0.01"} <= set(labels)
@@ -245,12 +252,70 @@ def test_tables_get_a_row_of_their_own(browser):
     assert len(widths) == 3 and widths[2] > 900 > 600 > max(widths[:2])
 
 
-def test_maps_of_other_pictures_are_not_shown(tmp_path):
+def test_strips_number_the_latents_as_the_explorer_does(tmp_path):
+    report_run.save(tmp_path, "visuals/interpolations-z/000002/component_00.png", np.zeros([8, 8, 3]))
+    (strips,) = data.gather(str(tmp_path))["strips"]
+    assert [row["label"] for row in strips["rows"]] == ["sample 2 to 3, latent 1 alone"]
+
+
+def test_more_curves_than_colours_can_be_told_apart(browser, tmp_path):
+    for tick in (1, 2, 3):
+        report.append_stats(str(tmp_path), 1000 * tick, {f"Loss/{name}": tick for name in "abcdefgh"})
+    report.write(str(tmp_path))
+    with webdriver.browser() as session:
+        session.open(tmp_path / "report.html")
+        session.wait("document.querySelectorAll('.curve').length === 8")
+        for looks in ("'.curve')].map((curve) => curve.style.cssText", "'#curves button .chip')].map((chip) => chip.style.cssText"):
+            assert len(set(session.run(f"return [...document.querySelectorAll({looks})"))) == 8
+
+
+def test_a_map_lies_on_its_picture_beside_many_latents(browser, tmp_path):
     report_run.write_run(tmp_path)
-    assert len(data.gather(str(tmp_path))["explorers"]) == 1
-    for change in ({"network": "f" * 16}, {"seed": 1}, {"truncation_psi": 1.0}):
-        report_run.write_about(tmp_path, "visuals/snapshot", {**report_run.MADE, **change})
-        assert data.gather(str(tmp_path))["explorers"] == []
+    for number in range(2):
+        report_run.save(tmp_path, f"visuals/snapshot/layer_maps/{number:06d}/image.png", report_run.scene(0)[:16])
+    path = tmp_path / "visuals" / "snapshot" / "about.json"
+    about = json.loads(path.read_text())
+    about["layer_maps"]["colours"] = [[shade, 0, 0] for shade in range(64)]
+    path.write_text(json.dumps(about))
+    report.write(str(tmp_path))
+    with webdriver.browser() as session:
+        session.open(tmp_path / "report.html")
+        session.wait("document.querySelector('#attention canvas').width === 32")
+        session.wait("document.querySelector('#attention .stage img').complete")
+        heights = session.run("return [...document.querySelector('#attention .stage').children].map((part) => part.clientHeight)")
+        assert heights[0] == heights[1] > 100
+        assert session.run("return document.querySelector('#attention .explorer').clientHeight") > 2 * heights[0]
+
+
+def test_curves_of_one_value_and_of_one_point(browser, tmp_path):
+    report.append_stats(str(tmp_path), 0, {"Rates/G": 0.002})
+    report.write(str(tmp_path))
+    with webdriver.browser() as session:
+        session.open(tmp_path / "report.html")
+        session.wait("document.querySelectorAll('.curve').length === 1")
+        labels = set(session.run("return [...document.querySelectorAll('#curves text')].map((text) => text.textContent)"))
+        assert {"0.002", "0.0015", "0", "0.5", "kimg"} <= labels and not any(label.startswith("-") for label in labels)
+
+
+def test_long_names_and_long_trainings_keep_to_the_page(browser, tmp_path):
+    report.append_stats(str(tmp_path), 24_984_000, {"Loss/G": 1.0})
+    with open(tmp_path / "config.json", "w") as file:
+        json.dump({"dataset": {"name": "d" * 200, "count": 3, "resolution": 8}}, file)
+    with open(tmp_path / "metrics.jsonl", "w") as file:
+        for name in "ab":
+            settings = {"snapshot": "network-snapshot-024984.pkl", "dataset": name * 200}
+            file.write(json.dumps({"metric": "fid", "values": {"fid": 5.0}, "settings": settings}) + "\n")
+    report.write(str(tmp_path))
+    with webdriver.browser(width=500) as session:
+        session.open(tmp_path / "report.html")
+        session.wait("document.querySelectorAll('.curve').length === 3")
+        assert "24984 kimg" in session.run("return document.querySelector('#summary').textContent")
+        session.run("document.querySelector('#metrics svg').focus()")
+        session.press("End")
+        assert session.run("return document.querySelector('#metrics .reading').textContent").startswith("24984 kimg")
+        assert session.run("return document.documentElement.scrollWidth <= innerWidth")
+        ends = "[...document.querySelectorAll('button, .reading span')].map((found) => found.getBoundingClientRect().right)"
+        assert max(session.run(f"return {ends}")) <= 500
 
 
 def test_touch_on_a_phone(run_dir, browser):
@@ -271,12 +336,14 @@ def test_touch_on_a_phone(run_dir, browser):
         assert [message for message in session.messages() if message["level"] == "SEVERE"] == []
 
 
-@pytest.mark.parametrize("width, dark", [(500, False), (1200, True)])
+@pytest.mark.parametrize("width, dark", [(500, False), (840, False), (1200, True)])
 def test_phone_and_dark_mode(run_dir, browser, tmp_path, width, dark):
     with webdriver.browser(width=width, dark=dark) as session:
         session.open(run_dir / "report.html")
         session.wait("document.querySelectorAll('.curve').length === 8")
         assert session.run("return document.documentElement.scrollWidth <= innerWidth")
+        rows = session.run("return [...document.querySelectorAll('input')].map((input) => input.parentElement.clientHeight)")
+        assert max(rows) < 60  # label, slider and reading stand on one line
         session.screenshot(tmp_path / "page.png")
         with PIL.Image.open(str(tmp_path / "page.png")) as picture:
             corner = picture.convert("RGB").getpixel((2, 2))

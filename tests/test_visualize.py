@@ -166,7 +166,10 @@ def test_layer_maps_grid_and_components(picture_models, tmp_path, reference):
     assert (layers, heads) == (5, 2)
     assert files(tmp_path, "layer_maps") == ["000000", "000001"]
     for index in range(2):
-        assert files(tmp_path, "layer_maps", f"{index:06d}") == sorted(f"l{i}_h{j}.png" for i in range(layers) for j in range(heads))
+        maps_names = sorted(f"l{i}_h{j}.png" for i in range(layers) for j in range(heads))
+        assert files(tmp_path, "layer_maps", f"{index:06d}") == ["image.png", *maps_names]
+        shown = read_png(tmp_path, "layer_maps", f"{index:06d}", "image.png")
+        assert_same_picture(shown, expected_bytes(reference[1].images, ratio=0.75)[index])
     pictures = {read_png(tmp_path, "layer_maps", "000000", f"l{i}_h{j}.png").tobytes() for i in range(layers) for j in range(heads)}
     assert len(pictures) > layers
 
@@ -209,7 +212,7 @@ def test_vitgan(picture_models, tmp_path):
     owners = outputs.maps[0, :, -1, 0].argmax(axis=0)  # [8, 8]: the token that each of the 4 patches attends to most
     shown = read_png(tmp_path, "maps", "000001.png")
     assert len({tuple(shown[owners == owner][0]) for owner in np.unique(owners)}) == len(np.unique(owners))
-    assert files(tmp_path, "layer_maps", "000000") == ["l0_h0.png", "l0_h1.png", "l1_h0.png", "l1_h1.png"]
+    assert files(tmp_path, "layer_maps", "000000") == ["image.png", "l0_h0.png", "l0_h1.png", "l1_h0.png", "l1_h1.png"]
     assert "layer-mixing.png" in files(tmp_path) and "component-mixing.png" not in files(tmp_path)
 
 
@@ -229,11 +232,10 @@ def test_a_snapshot_of_a_training_feeds_the_report(picture_models, tmp_path, cap
 
 def test_the_report_pairs_maps_with_their_own_pictures_only(picture_models, tmp_path):
     folder, few = tmp_path / "visuals", ["--vis-num", "1", "--vis-rich-num", "1"]
-    visualized(picture_models, "ganformer", folder, "--vis-images", *few)
     visualized(picture_models, "ganformer", folder, "--vis-layer-maps", *few)
-    assert len(data.gather(str(tmp_path))["explorers"]) == 1
-    visualized(picture_models, "ganformer", folder, "--vis-images", "--truncation-psi", "0.5", *few)  # new pictures, old maps
-    assert data.gather(str(tmp_path))["explorers"] == []
+    (explorer,) = data.gather(str(tmp_path))["explorers"]
+    visualized(picture_models, "ganformer", folder, "--vis-images", "--truncation-psi", "0.5", *few)  # other pictures
+    assert data.gather(str(tmp_path))["explorers"] == [explorer]
 
 
 def test_the_report_does_not_take_what_an_earlier_call_left_for_new(picture_models, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import os
 import re
 
 from dnnlib import UsageError, UserError
-from dnnlib.download import is_remote
+from dnnlib.download import check_remote, is_remote
 from dnnlib.errors import FALSE_WORDS, TRUE_WORDS
 from training import schedule
 from training.presets import BASELINES, GANFORMER_DEFAULT, GANFORMER_TASKS, MODEL_VALUES, NEEDS, OPTION_GROUPS, OPTIONS, PRESET_LAYERS
@@ -147,9 +147,12 @@ def check_gpus(text):
 
 
 def check_source(flag, source):
-    """A flag's file to read: raises UserError where it is a path, not a URL or gdrive:NAME, and nothing is there."""
-    if not is_remote(source) and not os.path.isfile(source):
-        raise UserError(f"{flag} {source}: there is no such file")
+    """A flag's file to read: raises UserError for a path where nothing is, and for a gdrive:NAME that is not published."""
+    if is_remote(source):
+        check_remote(source)
+    elif not os.path.isfile(source):
+        found = "this is a folder, expected a file" if os.path.isdir(source) else "there is no such file"
+        raise UserError(f"{flag} {source}: {found}")
 
 
 def preset_values(given):

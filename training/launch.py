@@ -260,7 +260,9 @@ def train(plan, options, dataset, devices, evaluate):
         if plan.config.precision == "mixed":
             print(f"mixed precision: {tflib.half_type().name} at the four highest resolutions")
         counts = "  ".join(f"{name} {networks[name].parameter_count()[0]:,}" for name in ("G", "D"))
-        print(f"run {plan.run_dir}  parameters {counts}  dataset {dataset.name}: {dataset.count:,} images of {dataset.resolution} pixels")
+        labels = f", labels {list(dataset.labels.shape)}" if dataset.labels.shape[1] else ""
+        images = f"{dataset.count:,} images of {dataset.resolution} pixels{labels}"
+        print(f"run {plan.run_dir}  parameters {counts}  dataset {dataset.name}: {images}")
         loop = TrainingLoop(
             run_dir=plan.run_dir,
             networks=networks,

@@ -106,23 +106,23 @@ def check_continuation(old, new, accept_changes):
         list of notes, one a difference.
 
     Raises:
-        UsageError: dataset, networks or batch differ and that was not accepted; the notes are printed then.
+        UsageError: dataset, networks or batch differ and that was not accepted; the differences are printed then.
     """
-    notes, dangerous = [], []
+    others, dangerous = [], []
     for name, before, after in compare(old, new):
-        notes.append(f"continuing with another {name}: {after}, before {before}")
+        others.append(f"another {name}: {after}, before {before}")
         section, _, field = name.partition(".")
         harmless = HARMLESS_NETWORK_FIELDS if section in ("generator", "discriminator") else ()
         if field == "schedule.batch_size" or section != "training" and field not in harmless:
             dangerous.append(name)
     if dangerous and not accept_changes:
-        print("\n".join(notes))
+        print("\n".join(others))
         listed = ", ".join(dangerous[:4]) + (f" and {len(dangerous) - 4} more" if len(dangerous) > 4 else "")
         raise UsageError(
             f"this run was trained with another {listed}: give --reload to use its own options, --restart for a new run, "
             "or --accept-changes"
         )
-    return notes
+    return [f"continuing with {other}" for other in others]
 
 
 def compare(old, new):

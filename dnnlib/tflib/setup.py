@@ -7,7 +7,6 @@ import warnings
 from dnnlib.errors import UserError
 from dnnlib.gpus import driver
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what matters arrives as a Python exception
 warnings.filterwarnings("ignore", category=FutureWarning, module="tensor")  # TensorFlow 1.15 under NumPy 1.18
 
 import tensorflow.compat.v1 as tf  # noqa: E402

@@ -2,6 +2,7 @@
 
 const MARGIN = { left: 56, right: 12, top: 8, bottom: 36 };
 const CHART_HEIGHT = 240;
+const COLOURS = 6; // further curves have them again, dashed
 
 /** Round numbers in [low, high], about `count` intervals apart: of the steps 1, 2, 5, 10, ... the one that comes nearest to that. */
 function ticks(low, high, count) {
@@ -30,7 +31,7 @@ function logTicks(low, high) {
 /** A line chart over kimg: axes, curves, a legend that switches curves, and a cursor for pointer and arrow keys. */
 class Chart {
   constructor(chart) {
-    this.series = chart.series.map((series, index) => ({ ...series, colour: `var(--series-${index % 6})`, shown: true }));
+    this.series = chart.series.map((series, index) => ({ ...series, colour: `var(--series-${index % COLOURS})`, again: index >= COLOURS, shown: true }));
     this.xs = [...new Set(this.series.flatMap((series) => series.points.map((point) => point[0])))].sort((a, b) => a - b);
     this.cursor = null;
     this.log = false;
@@ -47,13 +48,12 @@ class Chart {
 
   legend() {
     const buttons = this.series.map((series) => {
-      const chip = make("span", { class: "chip", style: `background: ${series.colour}` });
       return make("button", { type: "button", "aria-pressed": "true", onclick: (event) => {
         series.shown = !series.shown;
         event.currentTarget.setAttribute("aria-pressed", String(series.shown));
         event.currentTarget.classList.toggle("off", !series.shown);
         this.draw();
-      } }, chip, series.name);
+      } }, this.chip(series), series.name);
     });
     const positive = this.series.every((series) => series.points.every((point) => point[1] > 0));
     const log = make("button", { type: "button", "aria-pressed": "false", onclick: (event) => {
@@ -62,6 +62,11 @@ class Chart {
       this.draw();
     } }, "log scale");
     return make("div", { class: "row" }, ...buttons, positive ? log : null);
+  }
+
+  /** What stands for a series beside its name: hollow where its curve is dashed. */
+  chip(series) {
+    return make("span", { class: "chip", style: `background: ${series.again ? "none" : series.colour}; border: 2px solid ${series.colour}` });
   }
 
   /** Value to vertical position before scaling. */
@@ -73,10 +78,10 @@ class Chart {
     const points = this.series.filter((series) => series.shown).flatMap((series) => series.points);
     const levels = points.map((point) => this.level(point[1]));
     let [low, high] = levels.length ? [Math.min(...levels), Math.max(...levels)] : [0, 1];
-    if (high - low < 1e-9 * Math.max(Math.abs(low), 1)) [low, high] = [low - Math.max(Math.abs(low), 1) * 0.5, high + Math.max(Math.abs(high), 1) * 0.5];
+    if (high - low <= 1e-9 * Math.abs(low)) [low, high] = [low - (Math.abs(low) || 1) * 0.5, high + (Math.abs(high) || 1) * 0.5];
     const space = (high - low) * 0.05;
     let [first, last] = [this.xs[0], this.xs[this.xs.length - 1]];
-    if (last - first < 1e-9) [first, last] = [first - 0.5, last + 0.5];
+    if (last - first < 1e-9) [first, last] = [Math.max(first - 0.5, 0), last + 0.5];
     return { low: low - space, high: high + space, first, last };
   }
 
@@ -97,10 +102,12 @@ class Chart {
   axes(low, high, first, last, width) {
     const bottom = CHART_HEIGHT - MARGIN.bottom;
     const parts = [];
-    for (const level of this.log ? logTicks(low, high) : ticks(low, high, 5)) {
+    const levels = this.log ? logTicks(low, high) : ticks(low, high, 5);
+    const texts = told(levels.map((level) => (this.log ? Math.pow(10, level) : level)));
+    for (const [index, level] of levels.entries()) {
       const y = MARGIN.top + (1 - (level - low) / (high - low)) * (bottom - MARGIN.top);
       parts.push(make("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y, y2: y }));
-      parts.push(make("text", { x: MARGIN.left - 6, y: y + 4, "text-anchor": "end" }, brief(this.log ? Math.pow(10, level) : level)));
+      parts.push(make("text", { x: MARGIN.left - 6, y: y + 4, "text-anchor": "end" }, texts[index]));
     }
     for (const value of ticks(first, last, Math.max(Math.floor(width / 110), 2))) {
       parts.push(make("line", { class: "grid", x1: this.x(value), x2: this.x(value), y1: bottom, y2: bottom + 4 }));
@@ -114,14 +121,14 @@ class Chart {
     const parts = [];
     for (const series of this.series.filter((candidate) => candidate.shown)) {
       const places = series.points.map((point) => `${this.x(point[0]).toFixed(1)},${this.y(point[1]).toFixed(1)}`);
-      parts.push(make("path", { class: "curve", d: "M" + places.join("L"), style: `stroke: ${series.colour}` }));
+      parts.push(make("path", { class: "curve", d: "M" + places.join("L"), style: `stroke: ${series.colour}; stroke-dasharray: ${series.again ? "6 4" : "none"}` }));
       if (places.length < 3) parts.push(...series.points.map((point) => this.dot(series, point)));
     }
     return parts;
   }
 
   dot(series, point) {
-    return make("circle", { cx: this.x(point[0]), cy: this.y(point[1]), r: 4, style: `fill: ${series.colour}` });
+    return make("circle", { cx: this.x(point[0]), cy: this.y(point[1]), r: 4, style: `fill: ${series.again ? "var(--card)" : series.colour}; stroke: ${series.colour}; stroke-width: 2` });
   }
 
   point(event) {
@@ -150,12 +157,12 @@ class Chart {
     if (index === null) return;
     const value = this.xs[index];
     this.mark.append(make("line", { class: "cursor", x1: this.x(value), x2: this.x(value), y1: MARGIN.top, y2: CHART_HEIGHT - MARGIN.bottom }));
-    this.reading.append(make("span", {}, `${brief(value)} kimg`));
+    this.reading.append(make("span", {}, `${value} kimg`));
     for (const series of this.series.filter((candidate) => candidate.shown)) {
       const point = series.points.find((candidate) => candidate[0] === value);
       if (!point) continue;
       this.mark.append(this.dot(series, point));
-      this.reading.append(make("span", {}, make("span", { class: "chip", style: `background: ${series.colour}; margin-right: 4px` }), `${series.name} ${brief(point[1])}`));
+      this.reading.append(make("span", {}, this.chip(series), `${series.name} ${brief(point[1])}`));
     }
   }
 }

@@ -85,13 +85,13 @@ def _grids(folder):
 
 
 def _explorer(folder, title):
-    """Samples with their maps: [] or [dict]. Maps of other pictures than those that are there (an earlier snapshot's, say) do not count."""
-    about, pictures = _made(folder, "layer_maps"), _made(folder, "images")
-    if "colours" not in about or not pictures or any(about.get(key) != value for key, value in pictures.items()):
+    """Samples with their maps: [] or [dict]."""
+    about = _made(folder, "layer_maps")
+    if "colours" not in about:
         return []
     samples, size = [], 0
     for number, maps_folder in numbered_files(os.path.join(folder, "layer_maps"), "", ""):
-        picture = os.path.join(folder, "images", f"{number:06d}.png")
+        picture = os.path.join(maps_folder, "image.png")
         layers = _layers(maps_folder)
         if os.path.isfile(picture) and layers and size < EXPLORER_LIMIT:
             sample = {"number": number, "src": photograph(picture, 512), "layers": layers}
@@ -130,8 +130,9 @@ def _strips(folder, title):
 
 
 def _strip_label(number, name):
+    """What a strip shows; latents are counted as in the explorer, from 1."""
     component = re.fullmatch(r"component_(\d+)\.png", name)
-    return f"sample {number} to {number + 1}" + (f", component {int(component.group(1))} alone" if component else "")
+    return f"sample {number} to {number + 1}" + (f", latent {int(component.group(1)) + 1} alone" if component else "")
 
 
 def _note(about):

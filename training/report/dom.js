@@ -13,11 +13,18 @@ function make(tag, attributes, ...children) {
 }
 
 /** A number in few characters. */
-function brief(value) {
+function brief(value, digits = 4) {
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e5 || size < 1e-3) return value.toExponential(2).replace("e+", "e");
-  return String(Number(value.toPrecision(4)));
+  if (size >= 1e5 || size < 1e-3) return value.toExponential(digits - 2).replace("e+", "e");
+  return String(Number(value.toPrecision(digits)));
+}
+
+/** Different numbers in few characters, but in as many as tell them apart. */
+function told(values) {
+  let digits = 4;
+  while (digits < 12 && new Set(values.map((value) => brief(value, digits))).size < values.length) digits++;
+  return values.map((value) => brief(value, digits));
 }
 
 let labels = 0;

@@ -50,8 +50,9 @@ function table(values) {
 function summary(data) {
   const last = Math.max(0, ...data.grids.map((grid) => grid.kimg), ...data.charts.flatMap((chart) => chart.series.flatMap((series) => series.points.map((point) => point[0]))));
   const dataset = data.dataset.name ? `${data.dataset.name}: ${data.dataset.count.toLocaleString("en")} images of ${data.dataset.resolution} pixels` : "";
-  const results = data.metrics.map((chart) => `${chart.title} ${brief(chart.series[0].points[chart.series[0].points.length - 1][1])}`);
-  return [dataset, `${brief(last)} kimg`, ...results, `as of ${data.updated}`].filter(Boolean).join(" · ");
+  const results = data.metrics.map((chart) => `${chart.title} ${brief(chart.latest)}`);
+  const trained = data.grids.length + data.charts.length ? `${last} kimg` : "";
+  return [dataset, trained, ...results, `as of ${data.updated}`].filter(Boolean).join(" · ");
 }
 
 /** One more picture. A table or strip, much wider than high, gets a whole row and scrolls where that is too narrow. */

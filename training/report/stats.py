@@ -18,7 +18,7 @@ MOST_POINTS = 500
 # Charts of the report: prefix of the numbers' names -> title. Numbers of other prefixes get a chart of their prefix's name.
 TITLES = OrderedDict([
     ("Loss", "Losses"), ("Scores", "Scores of the discriminator"), ("Regularizer", "Regularizers"), ("Gradients", "Gradient norms"),
-    ("Path", "Path lengths"), ("Timing", "Speed"), ("Resources", "Memory"), ("Rates", "Learning rates"),
+    ("Path", "Path lengths"), ("Timing", "Speed"), ("Resources", "Memory"), ("Rates", "Learning rates"), ("Skipped", "Skipped updates"),
 ])  # fmt: skip
 LEFT_OUT = ("Progress/", "Timing/seconds_per_kimg", "Timing/total_hours")
 
@@ -57,9 +57,12 @@ def training_charts(run_dir):
 
 
 def metric_charts(run_dir):
-    """Charts of the metrics, one each, over the snapshots of this run. Form as of `training_charts`.
+    """Charts of the metrics, one each, over the snapshots of this run.
 
     Results of unlike settings are series of their own, which name what differs.
+
+    Returns:
+        as of `training_charts`; in each dict also latest: the newest result for the last snapshot.
     """
     lines = OrderedDict()
     for line in read_lines(os.path.join(run_dir, METRICS_FILE), ["metric", "settings", "values"]):
@@ -67,7 +70,13 @@ def metric_charts(run_dir):
         if number and line["values"]:
             settings = {name: value for name, value in line["settings"].items() if name not in IDENTITY_SETTINGS}
             lines.setdefault(line["metric"], []).append((int(number.group(1)), settings, line["values"]))
-    return [_chart(metric, _metric_series(found)) for metric, found in lines.items()]
+    return [{**_chart(metric, _metric_series(found)), "latest": _latest(found)} for metric, found in lines.items()]
+
+
+def _latest(lines):
+    """The metric's own number, the first of its values, in the newest of the results for the last snapshot."""
+    _, _, values = sorted(lines, key=lambda line: line[0])[-1]
+    return next(iter(values.values()))
 
 
 def _metric_series(lines):

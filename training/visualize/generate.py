@@ -159,7 +159,7 @@ def _record(options, snapshot, ratio, argv):
     with open(snapshot, "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()
     return {
-        "command": " ".join(shlex.quote(word) for word in ["generate.py", *argv]),
+        "command": " ".join(shlex.quote(word) for word in ["python", "generate.py", *argv]),
         "model": options.model,
         "model_sha256": digest,
         "truncation_psi": options.truncation_psi,

@@ -16,7 +16,6 @@ from dnnlib import UserError, atomic_output
 from dnnlib.files import read_object
 from dnnlib.tflib import numpy_stream
 from training import images
-from training.training_state import digest
 from training.visualize import colours, mixing, movies, sampling
 
 KINDS = ("images", "latents", "maps", "layer_maps", "interpolations", "noise_var", "style_mix")
@@ -102,9 +101,8 @@ def run(Gs, dataset, options, folder, quiet=False, with_movies=True, shown=None)
 
 
 def _write_about(Gs, options, ratio, kinds, folder, shown):
-    """Say in about.json what was made: for the report, and how it tells whether two visualizations belong together."""
-    network = digest(Gs.get_values()).hex()[:16]
-    made = {"seed": options.seed, "truncation_psi": options.truncation_psi, "ratio": ratio, "images": shown, "network": network}
+    """Say in about.json what was made, for the report."""
+    made = {"seed": options.seed, "truncation_psi": options.truncation_psi, "ratio": ratio, "images": shown}
     about = dict.fromkeys(kinds, made)
     if "layer_maps" in kinds:
         about["layer_maps"] = {**made, "grids": Gs.config.attention_grids, "colours": colours.palette(Gs.config.components_num).tolist()}
@@ -156,7 +154,7 @@ class _Samples:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(self.folder, "images-grid.png"))
         if "layer_maps" in self.kinds:
-            empty_folder(os.path.join(self.folder, "layer_maps"), r"\d{6,}/l\d+_h\d+\.png")
+            empty_folder(os.path.join(self.folder, "layer_maps"), r"\d{6,}/(image|l\d+_h\d+)\.png")
         count = options.vis_num if set(self.kinds) != {"layer_maps"} else min(options.vis_num, options.vis_rich_num)
         with self.sampler.bar(count, "samples", "img") as progress:
             for start in range(0, count, options.vis_section_size):
@@ -193,7 +191,7 @@ class _Samples:
             if "maps" in self.kinds:
                 self._save_maps(index, picture, own_maps[:, -1, 0])
             if "layer_maps" in self.kinds and index < self.options.vis_rich_num:
-                self._save_layer_maps(index, own_maps)
+                self._save_layer_maps(index, picture, own_maps)
 
     def _save_maps(self, index, picture, maps):
         """Maps [k, H, W] of the last layer and first head."""
@@ -203,9 +201,10 @@ class _Samples:
             self._save(name, index, coloured)
             self._save(blended, index, colours.blend(picture, coloured, alpha))
 
-    def _save_layer_maps(self, index, maps):
-        """Maps [k, layers, h, H, W] of one sample."""
+    def _save_layer_maps(self, index, picture, maps):
+        """Maps [k, layers, h, H, W] of one sample, and the picture that they belong to."""
         folder = os.path.join(self.folder, "layer_maps", f"{index:06d}")
+        images.save_png(picture, os.path.join(folder, "image.png"))
         for layer in range(maps.shape[1]):
             for head in range(maps.shape[2]):
                 images.save_png(colours.segmentation(maps[:, layer, head]), os.path.join(folder, f"l{layer}_h{head}.png"))
