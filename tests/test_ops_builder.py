@@ -235,8 +235,7 @@ def build_until(machine, monkeypatch, number):
     what = builder.plan(on_gpu=False)
 
     def signalled():
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's jobs ignore it
         builder.build(what)
 
     child = in_child(signalled)
