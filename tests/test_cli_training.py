@@ -269,6 +269,9 @@ def test_vitgan_trains_continues_evaluates_and_samples_like_the_others(folders, 
             assert code == 0 and "metric ppl: ppl " in out, err
     (_, expected), (_, arrays) = [load(results / f"{name}-000" / "training-state-000002.npz") for name in ("vit-whole", "vit-parts")]
     assert expected.keys() == arrays.keys() and not [name for name in expected if not np.array_equal(arrays[name], expected[name])]
+    pairs = [(array, arrays["D" + name[1:]]) for name, array in arrays.items() if name.startswith("G/") and "D" + name[1:] in arrays]
+    alike = [np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairs if one.shape == other.shape and one.size > 100]
+    assert len(alike) > 3 and np.max(np.abs(alike)) < 0.5  # they started from other values
     code, out, err = finish(*folders, "--gpus", "cpu", "--expname", "vit-parts", "--eval", *scored)
     assert code == 0 and re.search(r"metric swd: swd \d", out) and "metric ppl: ppl " in out, err
     snapshot = results / "vit-parts-000" / "network-snapshot-000002.pkl"
