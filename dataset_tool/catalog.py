@@ -50,15 +50,26 @@ class Entry:
         """One line for --help."""
         return f"{self.images:,} images, a download of {self.published.gigabytes:g} GB"
 
+    def is_downloaded(self, options):
+        """Whether `fetch` would find its file."""
+        return os.path.isfile(os.path.join(_downloads(options), self._chosen(options)[0].file))
+
     def fetch(self, options):
         """Download and unpack what is missing. Returns the Source. Raises UserError."""
-        originals = self.originals is not None and options.originals
-        published, folder = (self.originals, self.originals_folder) if originals else (self.published, self.folder)
-        path = _download(published, os.path.join(options.data_dir, "downloads"), options.mirror)
-        source = _open(path, folder, self)
+        published, folder = self._chosen(options)
+        source = _open(_download(published, _downloads(options), options.mirror), folder, self)
         if source.count != self.images:
             source.notes.append(f"{self.name}: {source.count:,} images, {self.images:,} were expected")
         return source
+
+    def _chosen(self, options):
+        """The Published file that the options mean, and the folder in it."""
+        originals = self.originals is not None and options.originals
+        return (self.originals, self.originals_folder) if originals else (self.published, self.folder)
+
+
+def _downloads(options):
+    return os.path.join(options.data_dir, "downloads")
 
 
 def _download(published, folder, mirror):

@@ -9,7 +9,7 @@ from dataset_tool.catalog import CATALOG
 from dataset_tool.formats import FORMATS
 from dnnlib import UsageError
 from training import command_line, images
-from training.manifest import load_labels
+from training.manifest import load_labels, open_folder
 from training.presets import Option
 
 SCENES_COUNT, SCENES_RESOLUTION = 10000, 64
@@ -130,9 +130,13 @@ def _check_usage(options):
 
 
 def _prepare_from_catalog(name, options):
-    entry = CATALOG[name]
-    source = entry.fetch(options)
-    return _write(name, source, options, entry.ratio, entry.shards)
+    entry, folder = CATALOG[name], os.path.join(options.data_dir, name)
+    if os.path.isdir(folder) and os.listdir(folder) and not entry.is_downloaded(options):
+        manifest, _ = open_folder(folder)
+        _print_summary(folder, manifest, was_there=True)
+        print("  taken as it is: what it was made from is not there any more, and is not downloaded again")
+        return manifest
+    return _write(name, entry.fetch(options), options, entry.ratio, entry.shards)
 
 
 def _write(name, source, options, ratio=1.0, shards=None):
@@ -152,14 +156,13 @@ def _write(name, source, options, ratio=1.0, shards=None):
         print(note)
     manifest, was_there = writer.write_dataset(options.data_dir, plan, source, options.num_workers or os.cpu_count() or 1,
                                                options.allow_skips)
-    _print_summary(options.data_dir, manifest, was_there)
+    _print_summary(os.path.join(options.data_dir, manifest.name), manifest, was_there)
     if attached is None and source.subfolders > 1:
         print(f"  the names of the {source.subfolders} sub-folders are not used; --labels folders makes them labels")
     return manifest
 
 
-def _print_summary(data_dir, manifest, was_there):
-    folder = os.path.join(data_dir, manifest.name)
+def _print_summary(folder, manifest, was_there):
     size = sum(shard.bytes for shard in manifest.shards)
     width, state = manifest.resolution, "there already, " if was_there else ""
     print(f"{folder}: {state}{manifest.count:,} images of {width} x {width} pixels, {manifest.channels} channels, "

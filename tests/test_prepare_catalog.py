@@ -78,6 +78,15 @@ def test_what_has_arrived_of_a_download_needs_no_space(tmp_path, capsys, monkeyp
         assert prepare(capsys, "--data-dir", tmp_path, "--ffhq", "--mirror", url)[0] == code
 
 
+def test_a_dataset_that_is_there_is_not_downloaded_again(tmp_path, capsys, publish):
+    """13 GB that were deleted after the preparation, or an older dataset of that name."""
+    publish("ffhq", b"", 4)     # without a server: a download would fail
+    write_old_dataset(tmp_path / "data" / "ffhq", "other", noise(4, 16).transpose(0, 3, 1, 2))
+    code, out, err = prepare(capsys, "--data-dir", tmp_path / "data", "--ffhq")
+    assert code == 0, err
+    assert f"{tmp_path / 'data' / 'ffhq'}: there already, 4 images of 16 x 16 pixels" in out and "is not downloaded again" in out
+
+
 def test_the_catalog_is_that_of_the_specification():
     facts = {name: (entry.images, entry.published.md5, entry.shards, round(entry.ratio, 4)) for name, entry in catalog.CATALOG.items()}
     assert facts == {

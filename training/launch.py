@@ -226,7 +226,8 @@ def _build_networks(plan, options):
     """G, D and Gs, with the values of the snapshot to start from if there is one."""
     if plan.pretrained is None:
         G = tflib.Network("G", registry.find_for(plan.generator).name, plan.generator, seed=options.seed)
-        D = tflib.Network("D", registry.find_for(plan.discriminator).name, plan.discriminator, seed=options.seed + 1)  # ViTGAN's share names
+        # A seed of its own: ViTGAN's networks share names of variables, which choose their values.
+        D = tflib.Network("D", registry.find_for(plan.discriminator).name, plan.discriminator, seed=options.seed + 1)
         return {"G": G, "D": D, "Gs": G.clone("Gs")}
     networks = {name: build_network(record, name) for name, record in zip(("G", "D", "Gs"), plan.pretrained)}
     for name, network in networks.items():
