@@ -235,4 +235,4 @@ def read_records(path):
         return [_as_record(network, path, len(data)) for network in networks]
     except Exception as error:  # a damaged pickle raises almost anything
         reason = repr(str(error) or type(error).__name__)[1:-1][:300]  # one line, whatever names the file made up
-        raise UserError(f"snapshot {path}: cannot be read: {reason} ({len(data):,} bytes)") from None
+        raise UserError(f"snapshot {path}: cannot be read as a network snapshot: {reason} ({len(data):,} bytes)") from None
