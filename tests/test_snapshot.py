@@ -154,7 +154,7 @@ def test_hostile_files_are_one_clear_line(tmp_path):
     assert done.returncode == 0, f"ended with {done.returncode} after {lines[-1:]}: {done.stderr[-500:]}"
     assert lines.pop() == "z_good was read"
     for line, name in zip(lines, sorted(HOSTILE)):
-        assert line.startswith(f"{name} snapshot {tmp_path / name}: cannot be read: ") and HOSTILE[name][1] in line
+        assert line.startswith(f"{name} snapshot {tmp_path / name}: cannot be read as a network snapshot: ") and HOSTILE[name][1] in line
     assert len(lines) == len(HOSTILE)
 
 
