@@ -15,7 +15,7 @@ import pytest
 from benchmarks import cuda_kernels, ops, ops_cases, ops_gpu
 from dnnlib import UserError, gpus, run_main
 from tests import cuda_grid, cuda_harness
-from tests.conftest import ROOT
+from tests.conftest import ROOT, on_one_stack
 
 needs_gxx = pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 SHAPE = (2, 16, 8, 8)  # [N, C, H, W]
@@ -23,6 +23,7 @@ MOVED = {"bias_act": 2 * 2048 + 16, "layer_end": 2 * 2048 + 16 + 32 + 64, "resid
          "filter": 2048 + 2 * 16 * 7 * 7}  # elements of that shape
 
 
+@on_one_stack
 @pytest.mark.slow
 def test_feature_passes_of_the_metrics():
     command = [sys.executable, "-m", "benchmarks.metrics", "--part", "features", "--images", "4"]

@@ -115,6 +115,7 @@ def test_options_of_a_run(folders):
     assert code == 0 and os.path.isdir(str(results / "options-001")), err
 
 
+@on_one_stack
 def test_evaluation_reads_the_architecture_from_the_snapshot(folders):
     results = folders[-1]
     flags = [*folders, *SMALL, "--expname", "seen"]

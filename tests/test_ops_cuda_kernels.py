@@ -214,6 +214,7 @@ def test_the_gpu_is_the_one_that_the_process_started_with(stand_in):
 
 
 @needs_gxx
+@conftest.on_one_stack
 @pytest.mark.parametrize("case, code, output", [("6", 0, ""), ("large", SKIPPED, "needs 8.9 GB of free GPU memory, there are 5.4\n")])
 def test_the_child_that_runs_kernels_on_a_gpu(stand_in, case, code, output):
     command = [sys.executable, "-m", "tests.test_ops_cuda_kernels", "gpu", case, cuda_harness.shim_library()]

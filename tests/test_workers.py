@@ -17,6 +17,7 @@ import pytest
 
 from benchmarks.workers import free_ports, worker_environment
 from tests.cli_helpers import ROOT, SMALL, command, finish, wait_for, write_raw_dataset
+from tests.conftest import on_one_stack
 from tests.metrics_standins import write_features_dir
 
 pytestmark = pytest.mark.slow
@@ -203,6 +204,7 @@ def test_two_signals_end_a_worker_that_waits_for_a_frozen_one(flags, killed):
     assert code == 128 + signal.SIGTERM and output.count("SIGTERM: finishing this step") == 1, output
 
 
+@on_one_stack
 def test_a_signal_to_any_worker_ends_an_evaluation(flags, tmp_path, killed):
     """Neither those metrics that need images nor those that follow begin anew."""
     flags = [*flags, "--features-dir", write_features_dir(tmp_path), "--expname", "scored", "--eval-images-num", "1000000"]
@@ -230,6 +232,7 @@ def test_only_what_answers_is_there(monkeypatch):
         assert module._absence(address) == "its process is frozen"
 
 
+@on_one_stack
 def test_workers_that_hold_different_weights_are_stopped(flags):
     ended = end(start_scripts(STRANGER, [*flags, "--total-kimg", "0.032", "--expname", "strange"]))
     assert [code for code, _ in ended] == [1, 1], ended
