@@ -55,13 +55,13 @@ class Model(NamedTuple):
 
 
 MODELS = {
-    "GANformer": Model(GANFORMER, kimg=8, stacks="1"),
+    "GANformer": Model(GANFORMER, kimg=6, stacks="1"),
     "GANformer, mixed precision": Model([*GANFORMER, "--precision", "mixed"], kimg=8, stacks=""),
     "GANformer, conditional": Model([*GANFORMER, *FAST], dataset="shapes", stacks=""),
     "GANformer, conditional, mixed precision": Model([*GANFORMER, *FAST, "--precision", "mixed"], dataset="shapes", stacks="2"),
-    "StyleGAN2": Model(["--baseline", "StyleGAN2", "--latent-size", "32"], kimg=8, stacks="2"),
+    "StyleGAN2": Model(["--baseline", "StyleGAN2", "--latent-size", "32"], kimg=5, stacks="2"),
     "GAN": Model(["--baseline", "GAN", "--latent-size", "32", *FAST], stacks=""),
-    "kGAN": Model([*KGAN, *FAST, *RATES, "--gamma", "1", "--ema-kimg", "1"], dataset="shapes", kimg=8, stacks="2"),
+    "kGAN": Model([*KGAN, *FAST, *RATES, "--gamma", "1", "--ema-kimg", "1"], dataset="shapes", stacks="2"),
     "SAGAN": Model(["--baseline", "SAGAN", "--g-img2img", "4", "--latent-size", "32", *FAST], stacks="2"),
     "ViTGAN": Model(PAIR, kimg=13, stacks=""),
     "ViTGAN, objects": Model(PAIR, dataset="objects", kimg=10, share=0.8, stacks="2"),

@@ -4,7 +4,6 @@ import glob
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 
@@ -113,7 +112,7 @@ def test_every_command(workplace):
 @on_one_stack
 @pytest.mark.slow
 def test_demo(tmp_path):
-    """The demo at a thousandth of its length: every step runs, the table has numbers; a second call continues; all metrics can score it."""
+    """The demo at a thousandth of its length: every step runs, the table has numbers; a second call continues."""
     folder = str(tmp_path / "demo")
     small = ["-m", "examples.demo", "--kimg", "0.064", "--images", "32", "--folder", folder]
     for _ in range(2):
@@ -124,15 +123,6 @@ def test_demo(tmp_path):
     assert glob.glob(os.path.join(folder, "images", "*.png"))
     (report,) = glob.glob(os.path.join(folder, "results", "demo-*", "report.html"))
     assert os.path.getsize(report) < 15e6
-
-    evaluation = ["run_network.py", "--eval", "--gpus", "cpu", "--metrics", "fid,is,pr,kid,ppl,swd", "--eval-images-num", "40"]
-    places = ["--dataset", "scenes", "--data-dir", f"{folder}/datasets", "--result-dir", f"{folder}/results", "--expname", "demo"]
-    words = [sys.executable, *evaluation, *places, "--features-dir", write_features_dir(tmp_path)]
-    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert done.returncode == 0, done.stdout
-    for metric, number in (("fid", "fid"), ("is", "is"), ("pr", "precision"), ("kid", "kid"), ("ppl", "ppl"), ("swd", "swd")):
-        assert re.search(rf"^metric {metric}: {number} -?[\d.e+-]+  ", done.stdout, re.M), done.stdout
-    shutil.rmtree(folder)
 
 
 def test_make_targets():
