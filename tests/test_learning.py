@@ -62,7 +62,7 @@ MODELS = {
     "StyleGAN2": Model(["--baseline", "StyleGAN2", "--latent-size", "32"], kimg=5, stacks="2"),
     "GAN": Model(["--baseline", "GAN", "--latent-size", "32", *FAST], stacks=""),
     "kGAN": Model([*KGAN, *FAST, *RATES, "--gamma", "1", "--ema-kimg", "1"], dataset="shapes", stacks="2"),
-    "SAGAN": Model(["--baseline", "SAGAN", "--g-img2img", "4", "--latent-size", "32", *FAST], stacks="2"),
+    "SAGAN": Model(["--baseline", "SAGAN", "--g-img2img", "4", "--latent-size", "32", *FAST], kimg=4, stacks="2"),
     "ViTGAN": Model(PAIR, kimg=13, stacks=""),
     "ViTGAN, objects": Model(PAIR, dataset="objects", kimg=10, share=0.8, stacks="2"),
     "ViTGAN's G, StyleGAN2's D": Model([*HYBRID, *SCENES], stacks="1"),
