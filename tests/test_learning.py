@@ -51,11 +51,11 @@ class Model(NamedTuple):
     stacks: str
     dataset: str = "scenes"
     kimg: float = 6
-    share: float = 0.6
+    share: float = 0.5
 
 
 MODELS = {
-    "GANformer": Model(GANFORMER, kimg=6, stacks="1"),
+    "GANformer": Model(GANFORMER, kimg=8, stacks="1"),
     "GANformer, mixed precision": Model([*GANFORMER, "--precision", "mixed"], kimg=8, stacks=""),
     "GANformer, conditional": Model([*GANFORMER, *FAST], dataset="shapes", stacks=""),
     "GANformer, conditional, mixed precision": Model([*GANFORMER, *FAST, "--precision", "mixed"], dataset="shapes", stacks="2"),
@@ -63,10 +63,10 @@ MODELS = {
     "GAN": Model(["--baseline", "GAN", "--latent-size", "32", *FAST], stacks=""),
     "kGAN": Model([*KGAN, *FAST, *RATES, "--gamma", "1", "--ema-kimg", "1"], dataset="shapes", stacks="2"),
     "SAGAN": Model(["--baseline", "SAGAN", "--g-img2img", "4", "--latent-size", "32", *FAST], kimg=4, stacks="2"),
-    "ViTGAN": Model(PAIR, kimg=13, stacks=""),
+    "ViTGAN": Model(PAIR, kimg=13, share=0.6, stacks=""),
     "ViTGAN, objects": Model(PAIR, dataset="objects", kimg=10, share=0.8, stacks="2"),
-    "ViTGAN's G, StyleGAN2's D": Model([*HYBRID, *SCENES], stacks="1"),
-    "ViTGAN's G, StyleGAN2's D, objects": Model([*HYBRID, *OBJECTS], dataset="objects", kimg=8, stacks=""),
+    "ViTGAN's G, StyleGAN2's D": Model([*HYBRID, *SCENES], share=0.6, stacks="1"),
+    "ViTGAN's G, StyleGAN2's D, objects": Model([*HYBRID, *OBJECTS], dataset="objects", kimg=8, share=0.6, stacks=""),
     "StyleGAN2's G, ViTGAN's D": Model([*REVERSE, "--vit-patch", "4"], kimg=16, stacks=""),
     "StyleGAN2's G, ViTGAN's D, objects": Model(REVERSE, dataset="objects", kimg=8, share=0.7, stacks=""),
 }
