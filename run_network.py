@@ -6,11 +6,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import shlex
 import sys
 
 import metrics
 from dnnlib import UsageError, UserError, log, run_main, runs
+from dnnlib.util import python_line
 from training import command_line, report, run_record
 from training.presets import DATASET_RATIOS, OPTIONS
 
@@ -44,7 +44,7 @@ def main(argv):
     if not (options.train or options.eval or options.vis):
         launch.print_networks(options, dataset)
         return 0
-    command = "command: " + " ".join(shlex.quote(word) for word in ["python", "run_network.py", *argv])
+    command = f"command: {python_line(['run_network.py', *argv])}"
     if options.train:
         with launch.together():
             plan = launch.plan_training(options, dataset, devices)

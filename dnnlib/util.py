@@ -1,4 +1,6 @@
-"""Small containers."""
+"""Small containers, and the words of a command."""
+
+import shlex
 
 
 class EasyDict(dict):
@@ -18,3 +20,8 @@ class EasyDict(dict):
             del self[name]
         except KeyError:
             raise AttributeError(name) from None
+
+
+def python_line(words):
+    """Python's command line with these words (the program first) as one line that a shell takes."""
+    return " ".join(shlex.quote(word) for word in ["python", *words])

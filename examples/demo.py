@@ -12,7 +12,6 @@ import argparse
 import glob
 import json
 import os
-import shlex
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import time
 from PIL import Image
 
 from dnnlib import UserError, run_main
+from dnnlib.util import python_line
 
 NETWORK = [
     "--ganformer-default", "--components-num", "8", "--latent-size", "256", "--channel-base", "1024", "--channel-max", "128",
@@ -66,7 +66,7 @@ def step(title, command):
         UserError: it failed.
     """
     command = [str(word) for word in command]
-    print(f"\n== {title}\n$ python {' '.join(shlex.quote(word) for word in command)}", flush=True)
+    print(f"\n== {title}\n$ {python_line(command)}", flush=True)
     code = subprocess.call([sys.executable, *command])
     if code:
         raise UserError(f"demo: {command[0]} ended with exit code {code}")

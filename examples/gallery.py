@@ -14,13 +14,13 @@ import glob
 import json
 import os
 import re
-import shlex
 import sys
 
 import PIL.Image
 import PIL.ImageSequence
 
 from dnnlib import UserError, atomic_output, run_main, runs
+from dnnlib.util import python_line
 from examples import webdriver
 from examples.demo import step
 from examples.gallery_entries import GENERATE, SECTIONS, VIS
@@ -70,7 +70,7 @@ Where a command writes many files, some of them stand here side by side, enlarge
 
 def entry(section, commands, file):
     """A section of the page."""
-    lines = "\n".join(f"python {' '.join(shlex.quote(word) for word in command)}" for command in commands)
+    lines = "\n".join(python_line(command) for command in commands)
     return f"## {section.title}\n\n{section.text}\n\n```bash\n{lines}\n```\n\n![{section.title}]({file})\n"
 
 

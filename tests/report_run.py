@@ -9,7 +9,7 @@ import PIL.Image
 KIMG = tuple(range(0, 240, 24))
 COLOURS = ((242, 13, 13), (13, 242, 13), (13, 13, 242))
 LAYERS, HEADS, SIZE = 5, 2, 32
-MADE = {"seed": 0, "truncation_psi": 0.7, "ratio": 1.0, "images": 216000}
+MADE = {"seed": 0, "truncation_psi": 0.7, "images": 216000}
 
 
 def save(folder, name, pixels):

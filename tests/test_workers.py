@@ -21,7 +21,7 @@ from tests.conftest import on_one_stack
 from tests.metrics_standins import write_features_dir
 
 pytestmark = pytest.mark.slow
-FLAGS = [*SMALL, "--train", "--tick-kimg", "0.16", "--total-kimg", "0.64"]
+FLAGS = [*SMALL, "--train", "--tick-kimg", "0.16", "--total-kimg", "0.96"]
 
 
 SLOW_DISK = """
@@ -108,7 +108,8 @@ def flags(tmp_path_factory):
 
 
 def test_two_workers_and_their_deaths(flags, tmp_path):
-    """Two workers do what one process does, but for rounding. One that dies ends the other; started again they arrive at the same bits."""
+    """Two workers do what one process does, but for rounding. One that dies ends the other; stopped and started again they arrive at the
+    same bits."""
     results, flags = flags[-1], [*flags, "--pathreg", "--mirror-augment"]
     beginning = [*flags, "--total-kimg", "0.16"]  # ten steps: roundings grow from step to step
     code, out, err = finish(*beginning, "--expname", "alone")
@@ -140,8 +141,15 @@ def test_two_workers_and_their_deaths(flags, tmp_path):
     assert code == 1 and time.time() - killed < 60
     assert "error: worker 1 (127.0.0.1:" in output and "is gone" in output
 
+    first, second = start_both(disturbed)
+    assert "continuing" in "".join(wait_for(first, "tick"))
+    second.send_signal(signal.SIGTERM)
+    stopped = end([first, second])
+    assert [code for code, _ in stopped] == [0, 0], stopped
+    assert "saved" in stopped[0][1]
+
     finished = end(start_both(disturbed))
-    assert [code for code, _ in finished] == [0, 0] and "continuing" in finished[0][1], finished
+    assert [code for code, _ in finished] == [0, 0], finished
     resumed = final_arrays(results / "disturbed-000")
     assert not [name for name in together if not np.array_equal(together[name], resumed[name])]
     assert sorted(os.listdir(str(results))) == ["alone-000", "both-000", "disturbed-000"]

@@ -95,14 +95,14 @@ def check_replicas(state):
     """
     if workers().count == 1:
         return
-    digests = gather(np.frombuffer(digest(state.arrays), np.int64))
+    digests = gather(np.frombuffer(_digest(state.arrays), np.int64))
     strangers = [rank for rank, own in enumerate(digests) if np.any(own != digests[0])]
     if strangers:
         listed = ", ".join(workers().describe(rank) for rank in strangers)
         raise UserError(f"{listed} and {workers().describe(0)} hold different weights: all workers need the same hardware and versions")
 
 
-def digest(entries):
+def _digest(entries):
     """SHA-256 (bytes) of named arrays: names, types, shapes and values."""
     found = hashlib.sha256()
     for name in sorted(entries):
@@ -129,7 +129,7 @@ def save(path, state):
 def _write(file, state):
     entries = dict(state.arrays)
     entries["record"] = _encode({"version": VERSION, "progress": vars(state.progress), "record": state.record})
-    entries["sha256"] = np.frombuffer(digest(entries), np.uint8)
+    entries["sha256"] = np.frombuffer(_digest(entries), np.uint8)
     np.savez(file, **entries)
 
 
@@ -152,7 +152,7 @@ def load(path):
         expected = entries.pop("sha256").tobytes()
     except DAMAGED as error:
         raise UserError(f"training state {path}: cannot be read ({error or type(error).__name__})") from None
-    if digest(entries) != expected:
+    if _digest(entries) != expected:
         raise UserError(f"training state {path}: damaged (its checksum does not fit)")
     stored = json.loads(entries.pop("record").tobytes().decode())
     if stored["version"] != VERSION:

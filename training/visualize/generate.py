@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shlex
 
 import numpy as np
 
 from dnnlib import UsageError, UserError, atomic_output, tflib
 from dnnlib.tflib import numpy_stream
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
+from dnnlib.util import python_line
 from training import images, run_record
 from training.devices import open_devices
 from training.visualize import colours, movies, projection, sampling
@@ -159,7 +159,7 @@ def _record(options, snapshot, ratio, argv):
     with open(snapshot, "rb") as file:
         digest = hashlib.sha256(file.read()).hexdigest()
     return {
-        "command": " ".join(shlex.quote(word) for word in ["python", "generate.py", *argv]),
+        "command": python_line(["generate.py", *argv]),
         "model": options.model,
         "model_sha256": digest,
         "truncation_psi": options.truncation_psi,

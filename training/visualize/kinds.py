@@ -94,15 +94,15 @@ def run(Gs, dataset, options, folder, quiet=False, with_movies=True, shown=None)
         noise_variation(sampler, options, folder)
     if "style_mix" in kinds:
         mixing.tables(sampler, options.seed, folder)
-    _write_about(Gs, options, sampler.ratio, kinds, folder, shown)
+    _write_about(Gs, options, kinds, folder, shown)
     if not quiet:
         left_out = "" if Gs.config.has_attention else "; this model has no attention to latents: no maps"
         print(f"visualizations ({', '.join(kinds)}) in {folder}{left_out}")
 
 
-def _write_about(Gs, options, ratio, kinds, folder, shown):
+def _write_about(Gs, options, kinds, folder, shown):
     """Say in about.json what was made, for the report."""
-    made = {"seed": options.seed, "truncation_psi": options.truncation_psi, "ratio": ratio, "images": shown}
+    made = {"seed": options.seed, "truncation_psi": options.truncation_psi, "images": shown}
     about = dict.fromkeys(kinds, made)
     if "layer_maps" in kinds:
         about["layer_maps"] = {**made, "grids": Gs.config.attention_grids, "colours": colours.palette(Gs.config.components_num).tolist()}
