@@ -32,7 +32,7 @@ class FeatureNetwork:
     """A feature network on images as the metrics hold them.
 
     Attributes:
-        settings: what results say of it: feature_network, feature_checksum (sha256), resize.
+        settings: what results say of it: feature_network, feature_checksum (sha256), resize; precision where float32 is not exact.
         shapes: shape of each output without the batch axis, by name.
         distances: see Vgg16.
     """
@@ -44,12 +44,16 @@ class FeatureNetwork:
             features_dir: folder searched first for its file, or None.
             rule: resize rule, "tf1" or "clean".
         """
+        from dnnlib import tflib  # late: see _implementation
+
         found = weights.identify(network, weights.locate(network, features_dir))
         self._clean = rule == "clean"
         implementation, _ = _implementation(network)
         self._network = implementation(found.path, floating=self._clean)
         self.shapes = self._network.shapes
         self.settings = {"feature_network": found.label, "feature_checksum": found.sha256, "resize": rule}
+        if tflib.tf32_allowed():
+            self.settings["precision"] = "tf32"
 
     def __call__(self, images):
         """Outputs by name, each [n, ...], of uint8 images [n, C, H, W]; gray ones are repeated to three channels."""

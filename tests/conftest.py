@@ -10,7 +10,6 @@ import pytest
 # Tests that run side by side share the cores: twice as fast as all of them with a thread for each core.
 side_by_side = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // side_by_side)))
-os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # TensorFlow 2 multiplies float32 with 10 bits on Ampere and later; tolerances want 23
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would all children
 # For children that compute on the GPU: tflib.init_tf("cpu") hides it from this process and all that inherit its variables.
 STARTED_WITH = dict(os.environ)

@@ -105,6 +105,21 @@ def test_second_evaluation_takes_the_reference_from_the_cache(options):
         assert "the reals were read again" in metrics.evaluate("fid", Gs, changed, options)[0].error
 
 
+def test_numbers_in_tf32_say_so_and_have_a_reference_of_their_own(options):
+    dataset, Gs = _dataset(), BlobGenerator()
+    exact = metrics.evaluate("fid", Gs, dataset, options)[0]
+    read, taken = dataset.read, []
+    dataset.read = lambda indices: taken.append(len(indices)) or read(indices)
+    tflib.allow_tf32(True)
+    try:
+        short = metrics.evaluate("fid", Gs, dataset, options)[0]
+    finally:
+        tflib.allow_tf32(False)
+    assert sum(taken) == dataset.count
+    assert results.differences(exact, short) == ["precision"]
+    assert (exact.settings.get("precision"), short.settings["precision"]) == (None, "tf32")
+
+
 def test_killed_evaluation_leaves_a_usable_cache(options):
     class Killed(BlobGenerator):
         def run(self, *inputs, **settings):

@@ -108,7 +108,7 @@ class TrainingConfig:
 
     seed: int = 0
     mirror_augment: bool = False
-    precision: str = "fp32"         # fp32, or mixed: 16 bits at the four highest resolutions
+    precision: str = "fp32"         # fp32, tf32 (see tflib.allow_tf32), or mixed: 16 bits at the four highest resolutions
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     g_adam: AdamConfig = field(default_factory=AdamConfig)

@@ -53,6 +53,7 @@ def init_devices(options):
     Returns:
         list of device strings.
     """
+    tflib.allow_tf32(options.precision == "tf32")
     workers = tflib.Workers.from_environment() if options.train else None
     devices = open_devices(options.gpus, options.ops, together=None if options.dry_run else workers)
     if options.train:

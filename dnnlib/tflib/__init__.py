@@ -1,6 +1,18 @@
 """TensorFlow layer of the framework. Importing it switches TensorFlow 2 to graph mode, once, before anything else is built."""
 
-from dnnlib.tflib.setup import close_session, devices, get_session, half_type, init_tf, leave_workers, run, session_scope, workers  # isort: skip (the switch comes first)
+from dnnlib.tflib.setup import (  # isort: skip (the switch comes first)
+    allow_tf32,
+    close_session,
+    devices,
+    get_session,
+    half_type,
+    init_tf,
+    leave_workers,
+    run,
+    session_scope,
+    tf32_allowed,
+    workers,
+)
 from dnnlib.tflib.exchange import broadcast, gather
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.random_streams import PerImageStreams, RandomStreams, numpy_stream, stream_key
@@ -16,6 +28,7 @@ __all__ = [
     "PerImageStreams",
     "RandomStreams",
     "Workers",
+    "allow_tf32",
     "broadcast",
     "close_session",
     "devices",
@@ -32,5 +45,6 @@ __all__ = [
     "save_snapshot",
     "session_scope",
     "stream_key",
+    "tf32_allowed",
     "workers",
 ]

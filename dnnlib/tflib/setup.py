@@ -20,6 +20,7 @@ from dnnlib.tflib.workers import Workers  # noqa: E402
 _shown_gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
 _cpu_replicas = 1
 _workers = Workers()
+_tf32 = False
 
 
 def init_tf(gpus="0", cpu_replicas=1, together=None):
@@ -123,6 +124,27 @@ def half_type():
     """The 16-bit type for mixed precision: float16 on GPUs, bfloat16 on CPUs where convolutions know it (TensorFlow 2)."""
     on_cpu = devices()[0].startswith("/cpu")
     return tf.bfloat16 if on_cpu and not tf.__version__.startswith("1.") else tf.float16
+
+
+def allow_tf32(allowed):
+    """Say whether GPUs from Ampere on may round the factors of float32 products to 10 bits of fraction (TF32); before any session.
+
+    TensorFlow 2 lets them, and so do NVIDIA's builds of 1.15. Here float32 is float32, as on every other device, unless it is asked for.
+    """
+    global _tf32
+    _tf32 = allowed
+    if tf.__version__.startswith("1."):
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "1" if allowed else "0"  # CUDA's libraries read it; 1 leaves the choice to TensorFlow
+    else:
+        tf.config.experimental.enable_tensor_float_32_execution(allowed)
+
+
+def tf32_allowed():
+    """Whether products of float32 may be TF32: see allow_tf32."""
+    return _tf32
+
+
+allow_tf32(False)
 
 
 def workers():
