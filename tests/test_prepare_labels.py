@@ -190,6 +190,15 @@ def test_folders_and_source_need_something_to_take_labels_from(run, tmp_path):
     assert code == 1 and "loose.png is in none" in line
 
 
+def test_labels_follow_their_pictures_into_every_shard(tmp_path, capsys):
+    write_pngs(tmp_path / "in", noise(4, 8), NAMES)
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8, "--labels", "folders"]
+    assert prepare(capsys, *arguments, "--shards-num", 3)[0] == 0
+    dataset = Dataset(str(tmp_path / "own"))
+    np.testing.assert_array_equal(dataset.read(range(4)), noise(4, 8).transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(dataset.labels, [[1, 0], [1, 0], [0, 1], [0, 1]])
+
+
 def test_labels_follow_their_pictures_past_skipped_ones(run, tmp_path):
     (tmp_path / "in" / "cat" / "2.png").write_bytes(b"")
     code, line = run("folders")

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from dataset_tool import cli, writer
+from dataset_tool.pictures import Form
 from dataset_tool.writer import ranges_of
 from tests.conftest import ROOT
-from tests.dataset_helpers import error_line, folder_bytes, noise, prepare, prepare_process, write_pngs
+from tests.dataset_helpers import error_line, folder_bytes, noise, prepare, prepare_process, smooth_picture, write_pngs
 from training.dataset import Dataset
 
 SCENES = ["--scenes", "--max-images", 96, "--resolution", 16, "--shards-num", 8]
@@ -211,6 +212,16 @@ def test_too_little_space_is_seen_before_starting(tmp_path, capsys, monkeypatch)
     assert not (tmp_path / "scenes.partial").exists()
 
 
+@pytest.mark.parametrize("encoding, ratio", [("raw", 1), ("raw", 0.5), ("png", 1), ("png", 0.5), ("jpeg", 1)])
+def test_the_space_asked_for_is_enough_and_not_much_more(tmp_path, capsys, encoding, ratio):
+    smooth = [smooth_picture(128, 128, seed) for seed in range(4)]
+    write_pngs(tmp_path / "in", np.clip(np.stack(smooth) + np.random.RandomState(0).normal(0, 8, [4, 128, 128, 3]), 0, 255).astype(np.uint8))
+    form = ["--resolution", 128, "--ratio", ratio, "--encoding", encoding]
+    assert prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", *form)[0] == 0
+    taken = os.path.getsize(str(tmp_path / "own" / "own-r07.tfrecords1of1"))
+    assert taken <= writer.free_space_needed(Form(128, 3, ratio, encoding), 4) <= 2 * taken
+
+
 def test_what_is_written_already_needs_no_space(tmp_path, capsys, monkeypatch):
     write_pngs(tmp_path / "in", noise(20, 16))
     (tmp_path / "in" / "0003.png").write_bytes(b"")
@@ -235,6 +246,26 @@ def test_names_that_are_no_utf_8_and_links_to_nowhere_are_listed(tmp_path, capsy
     expected = "a\\udcff/bad\\udcfe.png\tnot an image\na\\udcff/link.png\tnot found\n"
     assert (tmp_path / "own" / "skipped.txt").read_text() == expected
     assert expected.splitlines()[0].replace("\t", ": ") in prepare(capsys, "--check", tmp_path / "in")[1]
+
+
+def test_a_dataset_is_on_the_disk_before_and_after_its_folder_is_renamed(tmp_path, capsys, monkeypatch):
+    """A crash of the machine would lose names that only the kernel knows."""
+    done, sync, rename = [], os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append(os.readlink(f"/proc/self/fd/{handle}")), sync(handle)))
+    monkeypatch.setattr(os, "rename", lambda old, new: (done.append((old, new)), rename(old, new)))
+    assert prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 16)[0] == 0
+    partial, final = str(tmp_path / "scenes.partial"), str(tmp_path / "scenes")
+    assert done[-3:] == [partial, (partial, final), str(tmp_path)]
+
+
+def test_what_a_killed_preparation_began_is_removed(tmp_path, capsys):
+    write_pngs(tmp_path / "in", noise(20, 8))
+    (tmp_path / "in" / "0003.png").write_bytes(b"")
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8]
+    assert prepare(capsys, *arguments)[0] == 1
+    (tmp_path / "own.partial" / ".own-r03.tfrecords1of1.abc.partial").write_bytes(b"half")
+    assert prepare(capsys, *arguments, "--allow-skips")[0] == 0
+    assert sorted(folder_bytes(tmp_path / "own")) == ["dataset.json", "index.npy", "own-r03.tfrecords1of1", "skipped.txt"]
 
 
 def test_neighbouring_shards_are_read_in_one_go():
