@@ -41,6 +41,40 @@ def test_labels_by_another_name_are_read_too(old):
     np.testing.assert_array_equal(Dataset(old[0]).labels, old[2])
 
 
+def test_labels_of_other_forms_are_another_dataset_or_an_error(old):
+    path = os.path.join(old[0], "old-rxx.labels")
+    first = Dataset(old[0]).fingerprint
+    found = {first}
+    for labels in (old[2][::-1], np.arange(20), np.arange(20)[:, None] % 2 == 0):
+        with open(path, "wb") as file:
+            np.save(file, labels)
+        dataset = Dataset(old[0])
+        np.testing.assert_array_equal(dataset.labels, np.float32(labels).reshape(20, -1))
+        found.add(dataset.fingerprint)
+    assert len(found) == 4
+    for labels in (np.zeros([20, 2, 2]), np.zeros([19, 4]), np.array(["a"] * 20)):
+        with open(path, "wb") as file:
+            np.save(file, labels)
+        with pytest.raises(UserError, match="old-rxx.labels: labels .* for 20 images; accepted: numbers"):
+            Dataset(old[0])
+
+
+def test_a_folder_may_have_any_name(tmp_path):
+    write_old_dataset(tmp_path / "o[l]d*", "old", noise(3).transpose(0, 3, 1, 2), np.eye(3))
+    np.testing.assert_array_equal(Dataset(str(tmp_path / "o[l]d*")).labels, np.eye(3))
+
+
+def test_a_manifest_of_a_later_program_is_refused(old):
+    Dataset(old[0])
+    path = os.path.join(old[0], "dataset.json")
+    with open(path) as file:
+        content = json.load(file)
+    with open(path, "w") as file:
+        json.dump({**content, "format": content["format"] + 1}, file)
+    with pytest.raises(UserError, match=r"dataset.json: format 2 is newer than this program's \(1\)"):
+        Dataset(old[0])
+
+
 def test_unpacked_shapes_and_the_largest_of_several_resolutions(tmp_path):
     small, large = noise(3, 8).transpose(0, 3, 1, 2), noise(4, 16).transpose(0, 3, 1, 2)
     write_old_dataset(tmp_path, "old", small)
@@ -193,7 +227,7 @@ def test_wrong_folders_are_named(old, change, message):
 
 
 def test_arguments_are_checked_and_a_part_can_be_read(old):
-    for arguments in ({"ratio": 1.5}, {"ratio": -1.0}, {"max_images": -3}):
+    for arguments in ({"ratio": 1.5}, {"ratio": 0}, {"ratio": -1.0}, {"max_images": 0}, {"max_images": -3}):
         with pytest.raises(UserError, match="accepted"):
             Dataset(old[0], **arguments)
     part = Dataset(old[0], ratio=0.5, max_images=7)
@@ -209,11 +243,15 @@ def test_a_manifest_that_does_not_fit_its_shards_is_an_error(tmp_path, capsys):
     folder = str(tmp_path / "own")
     expected = Dataset(folder).read(range(6))
     index = os.path.join(folder, "index.npy")
+    positions = np.load(index)
     with open(index, "rb") as file:
         whole = file.read()
     for damaged in (b"", whole.replace(b"}", b" "), whole.replace(b"(6, 2)", b"(999999999999999, 2)")):
         with open(index, "wb") as file:
             file.write(damaged)
+        np.testing.assert_array_equal(Dataset(folder).read(range(6)), expected)
+    for others in (positions[:5], positions.astype(np.float64)):
+        np.save(index, others)
         np.testing.assert_array_equal(Dataset(folder).read(range(6)), expected)
     os.remove(index)
     np.testing.assert_array_equal(Dataset(folder).read(range(6)), expected)

@@ -1,10 +1,11 @@
 """Pictures of every mode and form: conversion, crop, resize, padding, what is reported, what is refused; --check."""
 
+import io
 import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from dataset_tool import pictures
 from tests.dataset_helpers import error_line, image_bytes, noise, prepare, prepare_process, smooth_picture, write_pngs
@@ -47,6 +48,31 @@ def test_modes_against_their_arithmetic():
     np.testing.assert_array_equal(_stored(Image.fromarray(np.dstack([colour, alpha])), channels=4)[0], np.dstack([colour, alpha]))
 
 
+def test_16_bits_are_rounded():
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    expected = np.round(every / 257.0)
+    np.testing.assert_array_equal(_stored(Image.fromarray(every), resolution=256, channels=1)[0][..., 0], expected)
+    np.testing.assert_array_equal(pictures.from_array(every), expected)
+
+
+def test_a_tiff_multiplied_with_alpha_is_taken():
+    """Pillow writes no such files: the tag of the second sample's meaning is changed from 2 to 1."""
+    gray, alpha = noise(1, 8)[0, :, :, 0] // 2, np.full([8, 8], 128, np.uint8)
+    tiff = image_bytes(np.dstack([gray, alpha]), "TIFF")
+    meant, multiplied = (struct.pack("<HHIHH", 338, 3, 1, meaning, 0) for meaning in (2, 1))
+    assert tiff.count(meant) == 1
+    image = open_picture(io.BytesIO(tiff.replace(meant, multiplied)))
+    assert image.mode == "La" and np.abs(_stored(image, channels=1)[0][..., 0].astype(int) - gray).max() <= 1
+
+
+def test_jpeg_keeps_the_colours_resolution_and_the_quality():
+    pixels = smooth_picture(16, 16)
+    with Image.open(io.BytesIO(pictures.encode(pixels, "jpeg"))) as image:
+        with Image.open(io.BytesIO(image_bytes(pixels, "JPEG", quality=95))) as expected:
+            assert image.quantization == expected.quantization
+        assert JpegImagePlugin.get_sampling(image) == 0     # 4:4:4
+
+
 def test_a_transparent_palette_is_put_over_black(tmp_path):
     image = Image.fromarray(noise(1, 8)[0]).quantize(16)
     image.info["transparency"] = 3
@@ -76,6 +102,7 @@ def test_a_mask_is_cropped_resized_and_padded_like_its_picture():
     fitted = pictures.to_mask(mask, pictures.Form(16, ratio=0.5))
     assert fitted.dtype == np.uint8 and not fitted[:4].any() and not fitted[12:].any()
     np.testing.assert_array_equal(fitted[4:12], np.repeat(np.repeat([2, 3, 4, 5], 2)[:, None], 16, axis=1))
+    assert set(pictures.to_mask(mask * 20, pictures.Form(4)).flat) <= set(range(0, 160, 20))     # no numbers between those of objects
 
 
 @pytest.mark.parametrize("format", ["PNG", "GIF", "WEBP"])
@@ -129,13 +156,15 @@ def test_lab_pictures_become_gray():
 
 
 def test_floating_point_and_32_bit_pixels_are_refused():
-    for image in (Image.fromarray(np.zeros([8, 8], np.float32)), Image.fromarray(np.full([8, 8], 70000, np.int32))):
+    integers = [Image.fromarray(np.full([8, 8], value, np.int32)) for value in (65536, -1)]
+    for image in (Image.fromarray(np.zeros([8, 8], np.float32)), *integers):
         with pytest.raises(PictureError, match="accepted: 1, 8 or 16 bits"):
             _stored(image)
 
 
 @pytest.mark.parametrize(
-    "height, width, ratio", [(8, 20, 1.0), (20, 8, 1.0), (16, 16, 0.5), (8, 16, 0.5), (30, 50, 0.75), (188, 256, 188 / 256)]
+    "height, width, ratio",
+    [(8, 20, 1.0), (20, 8, 1.0), (16, 16, 0.5), (8, 16, 0.5), (30, 50, 0.75), (188, 256, 188 / 256), (17, 12, 0.7), (10, 27, 1.0)],
 )
 def test_crop_resize_and_padding(height, width, ratio):
     """Against a crop by exact fractions and Pillow's own resize; the padding is black."""

@@ -214,8 +214,9 @@ def test_too_little_space_is_seen_before_starting(tmp_path, capsys, monkeypatch)
 
 @pytest.mark.parametrize("encoding, ratio", [("raw", 1), ("raw", 0.5), ("png", 1), ("png", 0.5), ("jpeg", 1)])
 def test_the_space_asked_for_is_enough_and_not_much_more(tmp_path, capsys, encoding, ratio):
-    smooth = [smooth_picture(128, 128, seed) for seed in range(4)]
-    write_pngs(tmp_path / "in", np.clip(np.stack(smooth) + np.random.RandomState(0).normal(0, 8, [4, 128, 128, 3]), 0, 255).astype(np.uint8))
+    grain = np.random.RandomState(0).normal(0, 8, [4, 128, 128, 3])
+    photographs = np.clip(np.stack([smooth_picture(128, 128, seed) for seed in range(4)]) + grain, 0, 255).astype(np.uint8)
+    write_pngs(tmp_path / "in", photographs)
     form = ["--resolution", 128, "--ratio", ratio, "--encoding", encoding]
     assert prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", *form)[0] == 0
     taken = os.path.getsize(str(tmp_path / "own" / "own-r07.tfrecords1of1"))
