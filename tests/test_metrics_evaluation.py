@@ -6,6 +6,7 @@ import json
 import operator
 import os
 import signal
+import types
 
 import numpy as np
 import pytest
@@ -246,6 +247,7 @@ def test_labels_of_the_fakes_are_the_datasets():
         (256, 188 / 256, "clean", (34, 222)),
         (256, 188 / 256, "historic", (34, 223)),
         (256, 0.5, "historic", (64, 193)),
+        (32, 0.7, "historic", (4, 29)),
         (64, 1.0, "clean", (0, 64)),
         (16, 0.01, "clean", (7, 8)),
         (64, 1.0, "historic", (0, 64)),
@@ -450,6 +452,48 @@ def test_path_length_variants_measure_the_path(options):
     assert steeper.value != pytest.approx(values["ppl"], rel=0.01)
     (again,) = metrics.evaluate("ppl", Gs, dataset, dataclasses.replace(options, batch_size=5))
     assert again.value == pytest.approx(values["ppl"], rel=1e-3)
+
+
+def test_path_images_are_those_of_the_distance():
+    """[-1, 1] to 0..255; the face's rows 3/8 to 7/8 and columns 2/8 to 6/8; the mean of 2 x 2 pixels from 512 rows on."""
+    small = np.random.RandomState(0).uniform(-1, 1, [2, 3, 16, 24]).astype(np.float32)
+    np.testing.assert_allclose(ppl.prepare_images(small, False), 255 * (small + 1) / 2, rtol=1e-5)
+    np.testing.assert_allclose(ppl.prepare_images(small, True), 255 * (small[:, :, 6:14, 4:12] + 1) / 2, rtol=1e-5)
+    large = np.random.RandomState(1).uniform(-1, 1, [1, 1, 513, 1024]).astype(np.float32)
+    mean = (large[:, :, :512:2, ::2] + large[:, :, 1:512:2, ::2] + large[:, :, :512:2, 1::2] + large[:, :, 1:512:2, 1::2]) / 4
+    np.testing.assert_allclose(ppl.prepare_images(large, False), 255 * (mean + 1) / 2, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_path_length_is_the_mean_of_the_middle_over_the_square_of_the_step(options, broken):
+    lengths = np.random.RandomState(2).permutation(101).astype(np.float32)
+    if broken:
+        lengths[5] = np.nan
+    pairs = np.stack([np.zeros(101, np.float32), lengths], axis=1)[:, :, None, None, None]
+    source = types.SimpleNamespace(shape=(2, 1, 1, 1), granule=1, ahead=False, read=lambda start, stop: pairs[start:stop])
+    network = types.SimpleNamespace(distances=lambda one, other: (other - one).reshape(-1))
+    options = dataclasses.replace(options, images_num=101)
+    context = types.SimpleNamespace(options=options, feature_network=lambda name: network, source=lambda name: source)
+    if broken:
+        with pytest.raises(ValueError, match="path lengths: got NaN"):
+            ppl.PplW().run(context)
+    else:  # 0 and 100 are outside of the percentiles
+        assert ppl.PplW().run(context) == {"ppl": pytest.approx(np.mean(range(1, 100)) * 1e8)}
+
+
+def test_both_ends_of_a_path_have_the_noise_of_their_seed(options):
+    asked = []
+
+    class Recorded(BlobGenerator):
+        def run_part(self, part, inputs, labels=None, **given):
+            if part == "synthesis":
+                asked.append((given["noise_mode"], given["seeds"].tolist()))
+            return super().run_part(part, inputs, labels, **given)
+
+    for seed in (3, 4):
+        ppl.PathPairs(ppl.PplW(), Recorded(), _dataset(), dataclasses.replace(options, seed=seed)).read(0, 5)
+    assert {mode for mode, _ in asked} == {"random"} and asked[0] == asked[1] and asked[2] == asked[3]
+    assert len({*asked[0][1], *asked[2][1]}) == 10
 
 
 def test_paths_in_z_go_from_latents_of_a_normal_length(options):
