@@ -14,7 +14,7 @@ from PIL import Image
 
 import metrics
 from dnnlib import UserError, signals, tflib
-from metrics import compare, feature_networks, images, ppl, precision_recall, results, sharing, weights
+from metrics import compare, feature_networks, images, ppl, precision_recall, results, sharing, streams, weights
 from tests.metrics_standins import ArrayDataset, BlobGenerator, Outputs, write_features_dir
 from training.networks import GeneratorConfig, config
 
@@ -257,6 +257,36 @@ def test_crop(width, ratio, rule, rows):
     assert images.crop_rows(width, ratio, rule) == slice(*rows)
 
 
+def test_an_odd_row_of_padding_is_below():
+    square = images.to_square(np.zeros([1, 1, 3, 8], np.float32), 8)
+    np.testing.assert_array_equal(square[0, 0, :, 0], [-1, -1, 0, 0, 0, -1, -1, -1])
+    np.testing.assert_array_equal(square[:, :, images.crop_rows(8, 3 / 8, "clean")], 0)
+
+
+def test_streams_differ_in_seed_purpose_and_index():
+    keys = [(0, "fakes", 0), (1, "fakes", 0), (0, "reals", 0), (0, "fakes", 1)]
+    assert len({streams.image_stream(*key).randint(1 << 30) for key in keys}) == 4
+    expected = np.random.RandomState([5, 0xCBF43926, 2]).randint(1 << 30)  # the check value published for CRC-32
+    assert streams.image_stream(5, "123456789", 2).randint(1 << 30) == expected
+
+
+def test_fingerprints_are_of_names_and_values():
+    def fingerprint(**values):
+        return results.network_fingerprint(types.SimpleNamespace(get_values=lambda: {name: np.float32(values[name]) for name in values}))
+
+    assert fingerprint(a=1, b=2) == fingerprint(b=2, a=1)
+    assert len({fingerprint(a=1, b=2), fingerprint(a=2, b=1), fingerprint(a=1, c=2)}) == 3
+
+
+def test_results_in_words(tmp_path):
+    result = results.Result("fid", {"fid": 12.345678, "other": 0.5}, {"reals": 7, "resize": None, "snapshot": "s.pkl"}, 3725.04)
+    assert result.line() == 's.pkl  fid 12.3457  other 0.5  time=3725.0s  reals=7  snapshot="s.pkl"'
+    assert result.summary() == "metric fid: fid 12.346  other 0.5  (s.pkl, 1h 02m)"
+    assert results.snapshot_name(str(tmp_path / "run" / "s.pkl"), str(tmp_path / "run")) == "s.pkl"
+    assert results.snapshot_name("other/s.pkl", str(tmp_path / "run")) == "other/s.pkl"
+    assert results.snapshot_name(None, str(tmp_path)) is None
+
+
 @pytest.mark.parametrize("rule, height", [("clean", 16), ("historic", 17)])
 def test_networks_of_wide_pictures_are_scored_whole(monkeypatch, options, rule, height):
     """Such a network makes no padding (above 256 pixels; above 16 here): what is cut from the dataset's squares is not cut twice."""
@@ -341,8 +371,11 @@ def test_pictures_of_other_kinds_are_taken_as_the_preparation_takes_them(tmp_pat
     Image.fromarray(np.dstack([colour, alpha])).save(str(tmp_path / "0.png"))
     Image.fromarray(wide).save(str(tmp_path / "1.png"))
     Image.fromarray(colour).save(str(tmp_path / "2.png"), exif=exif)
+    (tmp_path / "._0.png").write_bytes(b"what a Mac leaves beside its files")
     expected = colour * (alpha / 255.0), np.repeat(wide[..., None] / 257.0, 3, axis=2), np.rot90(colour, -1)
-    read = images.ImageFolder(str(tmp_path), _dataset(), "clean").read(0, 3)
+    folder = images.ImageFolder(str(tmp_path), _dataset(), "clean")
+    assert folder.count == 3
+    read = folder.read(0, 3)
     assert np.abs(read.transpose(0, 2, 3, 1) - np.stack(expected)).max() <= 1
     Image.fromarray(colour[..., 0] / np.float32(255)).save(str(tmp_path / "0.png"), "TIFF")
     with pytest.raises(UserError, match=r"0\.png: not a readable image \(floating-point pixels"):
