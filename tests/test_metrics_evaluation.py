@@ -106,6 +106,32 @@ def test_second_evaluation_takes_the_reference_from_the_cache(options):
         assert "the reals were read again" in metrics.evaluate("fid", Gs, changed, options)[0].error
 
 
+def test_references_of_the_stylegan2_protocol_are_of_their_count_seed_and_flips(options, monkeypatch):
+    dataset, Gs = _dataset(), BlobGenerator()
+    read, asked = dataset.read, []
+    dataset.read = lambda indices: asked.append(list(indices)) or read(indices)
+    options = dataclasses.replace(options, protocol="stylegan2", images_num=10)
+    assert [metrics.evaluate("fid", Gs, dataset, options)[0].error for _ in range(2)] == [None, None]
+    assert len(asked) == 1 and len(set(asked[0])) == 10
+    for change in ({"images_num": 11}, {"seed": 4}, {"mirror": True}):
+        (result,) = metrics.evaluate("fid", Gs, dataset, dataclasses.replace(options, **change))
+        assert result.settings["mirror"] == ("mirror" in change)
+    assert len(asked) == 4 and asked[1][:10] == asked[0] and asked[2] != asked[0] == asked[3]
+    monkeypatch.setattr(results, "VERSION", "2")
+    metrics.evaluate("fid", Gs, dataset, options)
+    assert len(asked) == 5
+
+
+def test_protocol_full_has_no_flips_and_frees_the_feature_networks(options, monkeypatch):
+    closed, close = [], feature_networks.FeatureNetwork.close
+    monkeypatch.setattr(feature_networks.FeatureNetwork, "close", lambda network: (closed.append(network), close(network)))
+    plain, mirrored = (
+        metrics.evaluate(" FID,fid", BlobGenerator(), _dataset(), dataclasses.replace(options, mirror=mirror)) for mirror in (False, True)
+    )
+    assert len(plain) == len(mirrored) == 1 and len(closed) == 2
+    assert plain[0].values == mirrored[0].values and mirrored[0].settings["mirror"] is False
+
+
 def test_killed_evaluation_leaves_a_usable_cache(options):
     class Killed(BlobGenerator):
         def run(self, *inputs, **settings):
@@ -352,6 +378,8 @@ def test_folder_of_images_equals_the_network(options, tmp_path):
     for one, other in zip(metrics.evaluate(names, None, dataset, of_folder), metrics.evaluate(names, Gs, dataset, options)):
         assert one.value == pytest.approx(other.value, rel=1e-9)
         assert one.settings["images_dir"] == str(folder)
+    (more,) = metrics.evaluate("fid", None, dataset, dataclasses.replace(of_folder, images_num=50))
+    assert more.error is None and more.settings["fakes"] == 12
     with pytest.raises(UserError, match="ppl: it needs a network"):
         metrics.resolve("ppl", of_folder, dataset)
     Image.fromarray(np.zeros((20, 32, 3), np.uint8)).save(str(folder / "000.png"))
