@@ -360,7 +360,7 @@ def test_protocol_stylegan2_repeats_and_mirrors():
     plain = {picture[:, 8:25].tobytes(): index for index, picture in enumerate(dataset.images)}
     mirrored = {np.ascontiguousarray(picture[:, 8:25, ::-1]).tobytes(): index for index, picture in enumerate(dataset.images)}
     found = [plain.get(p.tobytes(), mirrored.get(p.tobytes())) for p in read]
-    assert sorted(found[:16]) == sorted(found[16:32]) == list(range(16))
+    assert sorted(found[:16]) == sorted(found[16:32]) == list(range(16)) and found[:16] != found[16:32]
     flips = [p.tobytes() in mirrored for p in read]
     assert 0.25 < np.mean(flips) < 0.75
     np.testing.assert_array_equal(images.Reals(dataset, 40, True, True, 7, "historic").read(10, 20), read[10:20])
