@@ -1,5 +1,6 @@
 """Run folders, logs and stop signals."""
 
+import concurrent.futures
 import itertools
 import os
 import signal
@@ -9,7 +10,7 @@ import threading
 
 import pytest
 
-from dnnlib import UserError, locks, log, runs
+from dnnlib import UserError, locks, log, runs, signals
 
 
 def test_runs_are_matched_by_exact_name(tmp_path):
@@ -88,7 +89,7 @@ def test_left_over_files_are_found_in_every_folder(tmp_path):
     assert left == [".other", "own.partial", "visuals/a/kept.png"]
 
 
-@pytest.mark.parametrize("seconds, text", [(4.6, "5s"), (65, "1m 05s"), (7500, "2h 05m"), (100000, "1d 03h")])
+@pytest.mark.parametrize("seconds, text", [(4.6, "5s"), (65, "1m 05s"), (7500, "2h 05m"), (86399.4, "23h 59m"), (86400, "1d 00h"), (100000, "1d 03h")])
 def test_times(seconds, text):
     assert log.format_time(seconds) == text
 
@@ -125,6 +126,28 @@ def test_one_signal_asks(number):
     process.send_signal(number)
     out, _ = process.communicate(timeout=20)
     assert (process.returncode, out) == (0, f"saved after {signal.Signals(number).name}\n".encode())
+
+
+def test_the_first_reason_to_stop_counts_and_is_gone_afterwards():
+    before = [signal.getsignal(number) for number in signals.STOPS]
+    signals.ask_to_stop("nobody listens")
+    with signals.StopRequest() as stop:
+        assert signals.stop_asked() is None
+        for reason in ("a signal to worker 1", "a signal to worker 2"):
+            signals.ask_to_stop(reason)
+        assert signals.stop_asked() == stop.asked == "a signal to worker 1"
+    assert signals.stop_asked() is None and [signal.getsignal(number) for number in signals.STOPS] == before
+
+
+def test_other_threads_leave_the_handlers_alone():
+    """Python lets the main thread alone set them."""
+
+    def guarded():
+        with signals.ended_by_exceptions(), signals.postponed():
+            return signal.getsignal(signal.SIGTERM)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        assert threads.submit(guarded).result() == signal.getsignal(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("mode", ["busy", "waits"])
