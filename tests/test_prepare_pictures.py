@@ -181,6 +181,11 @@ def test_crop_resize_and_padding(height, width, ratio):
     assert ("cropped" in notes) == (cropped.shape != source.shape)
 
 
+def test_of_the_widest_ratio_there_is_one_row():
+    stored, _ = _stored(Image.fromarray(np.maximum(noise(1, 30)[0], 1)), 16, ratio=0.01)
+    np.testing.assert_array_equal(stored.any(axis=(1, 2)), np.arange(16) == 7)
+
+
 def test_conversions_are_counted_and_bad_files_are_listed(tmp_path, capsys):
     write_pngs(tmp_path / "in", noise(200, 8))
     write_pngs(tmp_path / "in", noise(2, 8)[..., 0], ["gray1.png", "gray2.png"])

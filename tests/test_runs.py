@@ -55,7 +55,8 @@ def test_a_lock_has_one_owner_whose_name_is_in_it(tmp_path):
 
 
 def test_numbered_files(tmp_path):
-    for name in ("network-snapshot-000010.pkl", "network-snapshot-000002.pkl", "network-snapshot-1.pkl.tmp", "network-snapshot-3_pkl", "other-3.pkl"):
+    others = ("network-snapshot-1.pkl.tmp", "network-snapshot-3_pkl", "other-3.pkl")
+    for name in ("network-snapshot-000010.pkl", "network-snapshot-000002.pkl", *others):
         (tmp_path / name).write_text("")
     assert [number for number, _ in runs.numbered_files(str(tmp_path), "network-snapshot-", ".pkl")] == [2, 10]
     assert runs.numbered_files(str(tmp_path / "absent"), "a", "b") == []
@@ -89,7 +90,9 @@ def test_left_over_files_are_found_in_every_folder(tmp_path):
     assert left == [".other", "own.partial", "visuals/a/kept.png"]
 
 
-@pytest.mark.parametrize("seconds, text", [(4.6, "5s"), (65, "1m 05s"), (7500, "2h 05m"), (86399.4, "23h 59m"), (86400, "1d 00h"), (100000, "1d 03h")])
+@pytest.mark.parametrize(
+    "seconds, text", [(4.6, "5s"), (65, "1m 05s"), (7500, "2h 05m"), (86399.4, "23h 59m"), (86400, "1d 00h"), (100000, "1d 03h")]
+)
 def test_times(seconds, text):
     assert log.format_time(seconds) == text
 
