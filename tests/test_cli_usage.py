@@ -1,5 +1,6 @@
 """Command lines that are understood, and those that are refused: one line, before TensorFlow is imported where that is possible."""
 
+import dataclasses
 import os
 import time
 from types import SimpleNamespace
@@ -10,8 +11,9 @@ import pytest
 from dnnlib import UsageError, UserError
 from dnnlib.tflib.snapshot import read_records
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
-from training import command_line, launch, presets, schedule
+from training import command_line, configure, launch, presets, schedule
 from training.command_line import parse_given, resolve
+from training.config import flatten, to_dict
 from training.networks.config import DiscriminatorConfig, GeneratorConfig
 
 
@@ -206,6 +208,93 @@ def test_the_table_is_sound():
         assert not option.help.endswith(".")
     for preset in (presets.GANFORMER_DEFAULT, *presets.GANFORMER_TASKS.values(), *presets.BASELINES.values()):
         assert set(preset) <= set(names)
+
+
+# Where options go, G, D and T (training) standing for the configurations: base flags -> option -> (another value, fields that take it).
+STYLEGAN2 = "--transformer --d-transformer --components-num 2 --latent-size 64 --pathreg --augment diffaug --tick-kimg 4 --total-kimg 100"
+PLACES = {
+    STYLEGAN2: {
+        "channel_base": (8192, "G.channel_base D.channel_base"), "channel_max": (64, "G.channel_max D.channel_max"),
+        "g_arch": ("resnet", "G.architecture"), "d_arch": ("skip", "D.architecture"), "tanh": (True, "G.tanh"),
+        "mapping_layersnum": (5, "G.mapping_num_layers"), "mapping_lrmul": (0.5, "G.mapping_lrmul"), "mapping_dim": (16, "G.mapping_dim"),
+        "mapping_resnet": (True, "G.mapping_resnet"), "mapping_shared_dim": (48, "G.mapping_shared_dim"),
+        "g_loss": ("hinge", "T.loss.g_loss"), "g_reg_weight": (3.0, "T.loss.g_reg_weight"), "pathreg": (False, "T.loss.pathreg"),
+        "d_loss": ("wgan", "T.loss.d_loss"), "d_reg": ("gp", "T.loss.d_reg"), "gamma": (3.0, "T.loss.gamma"),
+        "bcr_real": (2.0, "T.loss.bcr_real"), "bcr_fake": (3.0, "T.loss.bcr_fake"), "style_mixing": (0.5, "G.style_mixing"),
+        "component_mixing": (0.25, "G.component_mixing"), "component_dropout": (0.125, "G.component_dropout"),
+        "attention_dropout": (0.25, "G.attention_dropout D.attention_dropout"), "truncation_psi": (0.5, "G.truncation_psi"),
+        "style": (False, "G.style"), "latent_stem": (True, "G.latent_stem"), "fused_modconv": (True, "G.fused_modconv"),
+        "local_noise": (False, "G.local_noise"), "num_heads": (4, "G.num_heads D.num_heads"), "normalize": ("layer", "G.norm"),
+        "integration": ("mul", "G.integration"), "g_start_res": (3, "G.start_res"), "g_end_res": (6, "G.end_res"),
+        "d_start_res": (3, "D.start_res"), "d_end_res": (6, "D.end_res"), "ltnt_gate": (True, "G.ltnt_gate D.ltnt_gate"),
+        "img_gate": (True, "G.img_gate D.img_gate"), "kmeans": (True, "G.kmeans"), "kmeans_iters": (3, "G.kmeans_iters"),
+        "iterative": (True, "G.iterative"), "mapping_ltnt2ltnt": (True, "G.mapping_ltnt2ltnt"), "g_ltnt2ltnt": (True, "G.ltnt2ltnt"),
+        "g_img2img": (4, "G.img2img"), "g_img2ltnt": (True, "G.img2ltnt"), "d_ltnt2img": (True, "D.ltnt2img"),
+        "d_ltnt2ltnt": (True, "D.ltnt2ltnt"), "d_img2img": (4, "D.img2img"), "use_pos": (True, "G.use_pos D.use_pos"),
+        "pos_dim": (16, "G.pos_dim D.pos_dim"), "pos_type": ("linear", "G.pos_type D.pos_type"),
+        "pos_init": ("normal", "G.pos_init D.pos_init"), "pos_directions_num": (4, "G.pos_directions_num D.pos_directions_num"),
+        "batch_size": (64, "T.schedule.batch_size"), "batch_gpu": (8, "T.schedule.batch_gpu"), "total_kimg": (50, "T.schedule.total_kimg"),
+        "tick_kimg": (2, "T.schedule.tick_kimg"), "ema_kimg": (5, "T.schedule.ema_kimg"), "ema_warmup": (True, "T.schedule.ema_warmup"),
+        "clip": (5.0, "T.g_adam.clip_norm T.d_adam.clip_norm"), "g_lr": (0.5, "T.g_adam.learning_rate"),
+        "d_lr": (0.5, "T.d_adam.learning_rate"), "augment": ("none", "T.augment.kind"), "augment_p": (0.5, "T.augment.probability"),
+        "augment_translation": (0.25, "T.augment.translation"), "augment_cutout": (0.25, "T.augment.cutout"), "seed": (7, "T.seed"),
+        "mirror_augment": (True, "T.mirror_augment"), "precision": ("mixed", "T.precision"),
+    },
+    "--latent-size 64": {
+        "latent_size": (32, "G.z_dim G.w_dim D.a_dim"), "transformer": (True, "G.transformer"), "d_transformer": (True, "D.transformer"),
+        "kgan": (True, "G.merge"),
+    },
+    "--kgan --components-num 2 --latent-size 64": {
+        "merge_layer": (4, "G.merge_layer"), "merge_type": ("max", "G.merge_type"), "merge_same": (True, "G.merge_same"),
+    },
+    "--g-model ViTGAN --d-model ViTGAN --latent-size 64 --vit-dim 48 --vit-heads 2": {
+        "vit_dim": (96, "G.dim D.dim"), "vit_heads": (4, "G.heads D.heads"), "vit_depth": (3, "G.depth D.depth"),
+        "vit_patch": (4, "G.patch D.patch"), "vit_positions": ("table", "G.positions D.positions"), "l2_mode": ("kim", "D.l2_mode"),
+        "vit_pad": (False, "D.pad_patches"), "siren_layers": (3, "G.siren_layers"), "siren_style": ("direct", "G.style"),
+        "siren_demodulate": (True, "G.demodulate"), "latent_size": (32, "G.z_dim"), "mapping_layersnum": (5, "G.mapping_num_layers"),
+        "mapping_lrmul": (0.5, "G.mapping_lrmul"), "truncation_psi": (0.5, "G.truncation_psi"),
+    },
+}  # fmt: skip
+
+
+def configurations(options, **dataset):
+    """All configurations of some options as one flat dict."""
+    dataset = SimpleNamespace(**{"resolution": 64, "channels": 3, "ratio": 1.0, "labels": np.zeros([4, 0]), **dataset})
+    made = {"G": configure.generator_config(options, dataset), "D": configure.discriminator_config(options, dataset)}
+    return flatten({"T": to_dict(configure.training_config(options)), **{name: to_dict(config) for name, config in made.items()}})
+
+
+@pytest.mark.parametrize("base", PLACES)
+def test_every_option_reaches_its_configuration_and_no_other(base):
+    options = resolved(base)
+    before = configurations(options)
+    for name, (value, fields) in PLACES[base].items():
+        after = configurations(dataclasses.replace(options, **{name: value}))
+        assert {field: after[field] for field in before if after[field] != before[field]} == dict.fromkeys(fields.split(), value), name
+
+
+def test_the_places_of_the_options_are_complete():
+    groups = (presets.TRAINING, presets.ARCHITECTURE, presets.LOSS, presets.MIXING, presets.STYLEGAN, presets.GANFORMER, presets.POSITIONS,
+              presets.KGAN, presets.VITGAN)  # fmt: skip
+    names = {option.name for group in groups for option in group} - {"g_model", "d_model", "components_num"}
+    assert names <= {name for places in PLACES.values() for name in places}
+
+
+def test_components_share_the_latent_and_networks_are_made_for_the_dataset():
+    options = resolved(STYLEGAN2)
+    found = configurations(dataclasses.replace(options, components_num=4))
+    names = ("G.components_num", "G.z_dim", "G.w_dim", "D.components_num", "D.a_dim")
+    assert [found[name] for name in names] == [4, 16, 16, 4, 16]
+    assert configurations(dataclasses.replace(options, d_transformer=False))["D.components_num"] == 1
+    form = {"resolution": 32, "channels": 1, "ratio": 0.75, "labels": np.zeros([4, 5])}
+    for base in PLACES:
+        found = configurations(resolved(base), **form)
+        for network in "GD":
+            names = [f"{network}.{name}" for name in ("resolution", "num_channels", "c_dim")]
+            assert [found[name] for name in names] == [32, 1, 5]
+            assert found.get(f"{network}.crop_ratio") == (None if "ViTGAN" in base else 0.75)
+    warm = dataclasses.replace(options, ema_warmup=True, pretrained_pkl="a.pkl")
+    assert configurations(warm)["T.schedule.ema_warmup"] is False
 
 
 def test_the_option_reference_is_up_to_date():
