@@ -252,6 +252,14 @@ def test_check_reports_and_writes_nothing(tmp_path, capsys):
     assert "--check" in error_line(prepare_process("--check", tmp_path / "nowhere").stderr)
 
 
+def test_check_sums_up_what_would_be_too_many_lines(tmp_path, capsys):
+    write_pngs(tmp_path, [noise(1, size)[0] for size in range(4, 27)])
+    write_pngs(tmp_path, noise(2, 30), ["a.png", "b.png"])
+    code, out, _ = prepare(capsys, "--check", tmp_path)
+    lines = [line for line in out.splitlines() if line.startswith("  size")]
+    assert code == 0 and len(lines) == 21 and lines[0] == "  size 30 x 30: 2" and lines[-1] == "  size: 4 others, 4 files"
+
+
 def test_check_of_a_dataset_compares_every_checksum(tmp_path, capsys):
     write_pngs(tmp_path / "in", noise(6, 8))
     assert prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8)[0] == 0
