@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dataset_tool import source_arrays
 from dataset_tool.sources import find_files
+from dnnlib import UserError
 from tests.dataset_helpers import (
     error_line,
     image_bytes,
@@ -62,7 +64,7 @@ def test_jpg_folder(tmp_path):
         np.testing.assert_array_equal(_dataset(tmp_path).read([number])[0].transpose(1, 2, 0), expected)
 
 
-@pytest.mark.parametrize("kind", ["NHWC", "NCHW", "NHW", "folder", "folder of many", "fortran"])
+@pytest.mark.parametrize("kind", ["NHWC", "NCHW", "NHW", "folder", "folder of many", "fortran", "16 bits"])
 def test_npy(tmp_path, capsys, kind):
     pictures = noise(6)
     root = tmp_path / "in"
@@ -74,7 +76,8 @@ def test_npy(tmp_path, capsys, kind):
         np.save(str(root / "a.npy"), pictures[:4])
         np.save(str(root / "b.npy"), pictures[4:])
     else:
-        arrays = {"NHWC": pictures, "NCHW": _nchw(pictures), "NHW": pictures[..., 0], "fortran": np.asfortranarray(pictures)}
+        arrays = {"NHWC": pictures, "NCHW": _nchw(pictures), "NHW": pictures[..., 0], "fortran": np.asfortranarray(pictures),
+                  "16 bits": pictures.astype(np.uint16) * 257}
         root = root / "all.npy"
         np.save(str(root), arrays[kind])
     code, out, err = prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", root, "--format", "npy")
@@ -82,6 +85,17 @@ def test_npy(tmp_path, capsys, kind):
     expected = np.repeat(pictures[..., :1], 3, axis=3) if kind == "NHW" else pictures
     np.testing.assert_array_equal(_dataset(tmp_path).read(range(6)), _nchw(expected))
     assert ("gray to RGB: 6 images" in out) == (kind == "NHW")
+
+
+def test_the_width_of_the_widest_array_is_stored(tmp_path, capsys):
+    for sizes, resolution in (((3, 33, 8), 32), ((3,), 4)):
+        folder = tmp_path / f"in{resolution}"
+        folder.mkdir()
+        for size in sizes:
+            np.save(str(folder / f"{size}.npy"), noise(2, size))
+        assert prepare(capsys, "--data-dir", tmp_path, "--task", f"own{resolution}", "--images-dir", folder, "--format", "npy")[0] == 0
+        dataset = _dataset(tmp_path, f"own{resolution}")
+        assert (dataset.count, dataset.resolution) == (2 * len(sizes), resolution)
 
 
 def test_an_array_that_might_be_gray_pictures_is_one_and_it_is_said(tmp_path, capsys):
@@ -115,6 +129,8 @@ def test_hdf5(tmp_path, capsys):
     assert "--key boxes" in error_line(prepare(capsys, *arguments, "--task", "two", "--key", "boxes")[2])
     assert prepare(capsys, *arguments, "--task", "two", "--key", "other")[0] == 0
     np.testing.assert_array_equal(_dataset(tmp_path, "two").read(range(6)), _nchw(pictures[..., ::-1]))
+    code, _, err = prepare(capsys, *arguments, "--task", "two", "--key", "group/pictures")
+    assert code == 1 and "two: there already, from other input" in error_line(err)
 
 
 def test_hdf5_labels_are_those_beside_the_pictures(tmp_path, capsys):
@@ -291,6 +307,13 @@ def write_cifar(folder, per_batch=3):
     with open(os.path.join(str(folder), "batches.meta"), "wb") as file:
         pickle.dump({b"label_names": [f"class{number}".encode() for number in range(10)]}, file, protocol=2)
     return pictures, numbers
+
+
+def test_a_class_of_no_name_is_refused(tmp_path, capsys):
+    with open(str(tmp_path / "data_batch_1"), "wb") as file:
+        pickle.dump({b"data": np.zeros([1, 3072], np.uint8), b"labels": [10]}, file, protocol=2)
+    with pytest.raises(UserError, match=r"no CIFAR-10 batch \(data uint8 \[n, 3072\], labels of 0 to 9\)"):
+        source_arrays.read_cifar_batch(str(tmp_path / "data_batch_1"))
 
 
 def npy_bytes():

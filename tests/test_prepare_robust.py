@@ -1,6 +1,7 @@
 """The writing: workers, interruptions, what is there already; mistakes on the command line."""
 
 import functools
+import json
 import os
 import random
 import signal
@@ -44,9 +45,47 @@ def test_a_second_run_finds_the_dataset_and_other_options_are_refused(tmp_path, 
         code, _, err = prepare(capsys, *arguments, *change)
         assert code == 1
         assert change[0] == "--labels" or f"{tmp_path / 'own'}: there already, from other input or with other options" in error_line(err)
+    changed = tmp_path / "in" / "0002.png"
+    facts = changed.stat()
+    os.utime(str(changed), ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))     # raw pictures of another kind have the same size
+    assert prepare(capsys, *arguments)[0] == 1
+    os.utime(str(changed), ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert prepare(capsys, *arguments)[0] == 0
     write_pngs(tmp_path / "in", noise(1, 8), ["new.png"])
     assert prepare(capsys, *arguments)[0] == 1
     assert folder_bytes(tmp_path / "own") == before
+
+
+def test_scenes_of_another_seed_are_other_scenes(tmp_path, capsys):
+    arguments = ["--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 8]
+    assert prepare(capsys, *arguments, "--seed", 1)[0] == 0
+    assert prepare(capsys, *arguments, "--seed", 1)[0] == 0
+    assert prepare(capsys, *arguments, "--seed", 2)[0] == 1
+
+
+@pytest.mark.parametrize("bad, code", [(1, 0), (2, 1)])
+def test_one_percent_of_unusable_pictures_is_accepted(tmp_path, capsys, bad, code):
+    write_pngs(tmp_path / "in", noise(100, 8))
+    for number in range(bad):
+        (tmp_path / "in" / f"{number:04d}.png").write_bytes(b"")
+    assert prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8)[0] == code
+
+
+def test_the_manifest_says_what_was_made(tmp_path, capsys):
+    write_pngs(tmp_path / "in", noise(5, 16))
+    (tmp_path / "in" / "0004.png").write_bytes(b"")
+    arguments = ["--images-dir", tmp_path / "in", "--resolution", 16, "--ratio", 0.5, "--encoding", "raw", "--allow-skips"]
+    assert prepare(capsys, "--data-dir", tmp_path, "--task", "own", *arguments)[0] == 0
+    with open(str(tmp_path / "own" / "dataset.json")) as file:
+        found = json.load(file)
+    expected = {"name": "own", "count": 4, "resolution": 16, "channels": 3, "ratio": 0.5, "box": [0, 4, 16, 12], "encoding": "raw",
+                "label_kind": "none", "label_names": [], "masks": False, "source": "png files", "resize_filter": "lanczos",
+                "converted": {"cropped": 4}, "skipped": 1, "scanned": False}  # fmt: skip
+    assert {name: found[name] for name in expected} == expected
+    assert prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 8, "--masks")[0] == 0
+    with open(str(tmp_path / "scenes" / "dataset.json")) as file:
+        found = json.load(file)
+    assert (found["label_kind"], found["label_names"], found["masks"]) == ("counts", ["spheres", "cubes", "cylinders"], True)
 
 
 def test_a_partial_folder_of_another_preparation_is_not_continued(tmp_path, capsys):
