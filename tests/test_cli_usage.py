@@ -88,8 +88,19 @@ def test_preset_layers_beyond_the_resolution_are_lowered_and_said():
     assert options.g_img2img == 4 and "--g-img2img 5" in notes[0] and len(notes) == 1
     assert resolve(parse_given(["--baseline", "kGAN"]), resolution_log2=4)[0].merge_layer == 4
     assert resolve(parse_given(["--baseline", "SAGAN"]), resolution_log2=6)[1] == []
-    with pytest.raises(UsageError, match="--g-img2img 7"):
-        resolve(parse_given(["--g-img2img", "7"]), resolution_log2=4)
+    assert resolve(parse_given(["--baseline", "SAGAN"]), resolution_log2=5)[1] == []
+
+
+@pytest.mark.parametrize("text, accepted", [
+    ("--g-img2img 5", False), ("--g-img2img 4", True), ("--d-img2img 5", False), ("--kgan --components-num 2 --merge-layer 5", False),
+    ("--d-model ViTGAN --vit-patch 6", False), ("--g-model ViTGAN --vit-patch 1", False), ("--g-model ViTGAN --vit-patch 8", True),
+])  # fmt: skip
+def test_layers_and_patches_fit_the_dataset(text, accepted):
+    if accepted:
+        resolve(parse_given(text.split()), resolution_log2=4)
+    else:
+        with pytest.raises(UsageError, match="--(g-img2img|d-img2img|merge-layer) 5: the last resolution|--vit-patch [16]: expected an even"):
+            resolve(parse_given(text.split()), resolution_log2=4)
 
 
 @pytest.mark.parametrize("text, note", [
@@ -98,6 +109,8 @@ def test_preset_layers_beyond_the_resolution_are_lowered_and_said():
     ("--d-ltnt2img --transformer", "--d-ltnt2img has no effect without --d-transformer"),
     ("--transformer --g-start-res 6 --g-end-res 3", "--g-start-res 6 is not below --g-end-res 3: no layer has attention"),
     ("--d-img2img 2", "--d-img2img 2 has no effect"),
+    ("--d-img2img 1", "--d-img2img 1 has no effect"),
+    ("--d-transformer --d-start-res 4 --d-end-res 4", "--d-start-res 4 is not below --d-end-res 4: no layer has attention"),
     ("--ema-warmup --pretrained-pkl a.pkl", "--ema-warmup has no effect with --pretrained-pkl"),
     ("--augment-p 0.5", "--augment-p has no effect without --augment"),
     ("--component-dropout 0.1 --baseline kGAN", "--component-dropout has no effect without --transformer"),
@@ -126,6 +139,8 @@ def test_a_vis_flag_turns_vis_on(flag):
 def test_stored_options_lie_below_what_is_given():
     options = resolved("--gamma 3", stored={"gamma": 7, "g_lr": 0.01, "metrics": ["swd"], "gone": 1})
     assert (options.gamma, options.g_lr, options.metrics) == (3, 0.01, ("swd",))
+    options = resolved("--baseline ViTGAN", stored={"batch_size": 7, "g_lr": 0.01})
+    assert (options.batch_size, options.g_lr) == (128, 0.01)
 
 
 @pytest.mark.parametrize("text, message", [
@@ -154,6 +169,16 @@ def test_stored_options_lie_below_what_is_given():
     ("--batch-size 8/2", "--batch-size: got '8/2', expected an integer"),
     ("--resolution 100", "--resolution: got 100, expected a power of two, from 8 to 4096"),
     ("--precision mixed --baseline ViTGAN", "--precision mixed: ViTGAN"),
+    ("--gamma inf", "--gamma: got 'inf', expected a number"),
+    ("--gamma 1/0", "--gamma: got '1/0', expected a number"),
+    ("--kgan", "--kgan: needs --components-num of 2 or more"),
+    ("--transformer --components-num 2 --num-heads 3", "--num-heads 3: expected a divisor of the component size 256"),
+    ("--g-model ViTGAN --transformer --components-num 2", "--g-model ViTGAN: --transformer and --kgan need"),
+    ("--d-model ViTGAN --d-transformer", "--d-model ViTGAN: --d-transformer needs"),
+    ("--g-model ViTGAN --vit-heads 5", "--vit-heads 5: expected a divisor of --vit-dim 384"),
+    ("--images-dir a", "--images-dir a: expected with --eval"),
+    ("--images-dir a --eval --train", "--images-dir a: expected with --eval and without --train"),
+    ("--bcr-fake 1", "--bcr-real and --bcr-fake: consistency under augmentation needs --augment diffaug"),
 ])  # fmt: skip
 def test_refused(text, message):
     with pytest.raises(UsageError) as caught:
