@@ -99,7 +99,7 @@ def test_layers_and_patches_fit_the_dataset(text, accepted):
     if accepted:
         resolve(parse_given(text.split()), resolution_log2=4)
     else:
-        with pytest.raises(UsageError, match="--(g-img2img|d-img2img|merge-layer) 5: the last resolution|--vit-patch [16]: expected an even"):
+        with pytest.raises(UsageError, match="--(g-img2img|d-img2img|merge-layer) 5: the last|--vit-patch [16]: expected an even divisor"):
             resolve(parse_given(text.split()), resolution_log2=4)
 
 

@@ -115,9 +115,12 @@ def _without(name):
     return remove
 
 
-def _with_narrow_classifier(graph_def):
-    node = next(node for node in graph_def.node if node.name == "softmax/weights")
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(np.zeros((31, 10), np.float32)))
+def _with_classifier(*shape):
+    def change(graph_def):
+        node = next(node for node in graph_def.node if node.name == "softmax/weights")
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(np.zeros(shape, np.float32)))
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -129,7 +132,9 @@ def _with_narrow_classifier(graph_def):
         (_without("pool_3"), "node pool_3 is missing"),
         (_without("softmax/weights"), "node softmax/weights is missing"),
         (_without("conv/conv2d_params"), "node conv/conv2d_params is missing"),
-        (_with_narrow_classifier, "pool_3 has 32 features, softmax/weights takes 31"),
+        (_with_classifier(31, 10), "pool_3 has 32 features, softmax/weights takes 31"),
+        (_with_classifier(320), r"softmax/weights has shape \[320\], accepted: two axes"),
+        (lambda graph_def: setattr(graph_def.versions, "producer", 9), r"\(producer\) 9, accepted below 9"),
     ],
 )
 def test_unsuitable_graphs_are_one_clear_line(write_graph, change, message):
