@@ -84,6 +84,12 @@ def test_unpacked_shapes_and_the_largest_of_several_resolutions(tmp_path):
     np.testing.assert_array_equal(dataset.read([3, 0]), large[[3, 0]])
 
 
+def test_a_single_file_needs_no_number(old, tmp_path):
+    write_old_dataset(tmp_path / "one", "one", old[1])
+    os.rename(str(tmp_path / "one" / "one-r04.tfrecords1of1"), str(tmp_path / "one" / "one-r04.tfrecords"))
+    np.testing.assert_array_equal(Dataset(str(tmp_path / "one")).read(range(20)), old[1])
+
+
 def test_an_older_dataset_is_scanned_once(old, monkeypatch):
     first = Dataset(old[0])
     monkeypatch.setattr(records, "scan", lambda path: pytest.fail(f"{path} was scanned again"))
@@ -258,6 +264,9 @@ def test_a_manifest_that_does_not_fit_its_shards_is_an_error(tmp_path, capsys):
     with open(os.path.join(folder, "own-r04.tfrecords1of1"), "ab") as file:
         file.write(b"more")
     with pytest.raises(UserError, match="own-r04.tfrecords1of1 has .* bytes, the manifest says"):
+        Dataset(folder)
+    os.remove(os.path.join(folder, "own-r04.tfrecords1of1"))
+    with pytest.raises(UserError, match="shard own-r04.tfrecords1of1 of the manifest is missing; prepare it again"):
         Dataset(folder)
 
 
