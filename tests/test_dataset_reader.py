@@ -204,11 +204,14 @@ def test_records_of_another_shape_or_kind_are_refused_when_read(tmp_path):
     foreign = records.encode_example({"shape": [3, 16, 16], "data": b"not a png", "encoding": b"png"})
     unknown = records.encode_example({"shape": [3, 16, 16], "data": b"", "encoding": b"gif"})
     with open(str(tmp_path / "odd-r04.tfrecords1of1"), "ab") as file:
-        for data in (strange, foreign, unknown, b"\xff\xff\xff"):
+        for data in (strange, foreign, unknown, b"\xff\xff\xff", records.encode_example({"data": b""})):
             records.RecordWriter(file).write(data)
     dataset = Dataset(str(tmp_path))
-    assert dataset.count == 6
-    for index, reason in ((2, r"shape \(3, 8, 8\)"), (3, "cannot identify"), (4, "encoding b'gif'"), (5, "not a tf.train.Example")):
+    assert dataset.count == 7
+    with pytest.raises(UserError, match="prepared without masks"):
+        dataset.read_masks([0])
+    for index, reason in ((2, r"shape \(3, 8, 8\)"), (3, "cannot identify"), (4, "encoding b'gif'"), (5, "not a tf.train.Example"),
+                          (6, "no feature 'shape'")):
         with pytest.raises(UserError, match=rf"tfrecords1of1: unusable record at offset \d+ \(.*{reason}"):
             dataset.read([index])
 
