@@ -329,7 +329,7 @@ def test_examples_are_those_of_tensorflow(tmp_path):
         theirs.write(data)
     with open(str(tmp_path / "theirs"), "rb") as file:
         assert records.read(file, 0, len(data)) == data
-        with pytest.raises(UserError, match="offset 0"):
+        with pytest.raises(UserError, match="no record of 767 bytes at offset 0"):
             records.read(file, 0, len(data) - 1)
 
 

@@ -309,11 +309,13 @@ def write_cifar(folder, per_batch=3):
     return pictures, numbers
 
 
-def test_a_class_of_no_name_is_refused(tmp_path, capsys):
-    with open(str(tmp_path / "data_batch_1"), "wb") as file:
-        pickle.dump({b"data": np.zeros([1, 3072], np.uint8), b"labels": [10]}, file, protocol=2)
-    with pytest.raises(UserError, match=r"no CIFAR-10 batch \(data uint8 \[n, 3072\], labels of 0 to 9\)"):
-        source_arrays.read_cifar_batch(str(tmp_path / "data_batch_1"))
+def test_batches_of_other_classes_and_types_are_refused(tmp_path):
+    for number, (kind, label) in enumerate(((np.uint8, 10), (np.float32, 0))):
+        path = str(tmp_path / f"data_batch_{number}")
+        with open(path, "wb") as file:
+            pickle.dump({b"data": np.zeros([1, 3072], kind), b"labels": [label]}, file, protocol=2)
+        with pytest.raises(UserError, match=r"no CIFAR-10 batch \(data uint8 \[n, 3072\], labels of 0 to 9\)"):
+            source_arrays.read_cifar_batch(path)
 
 
 def npy_bytes():
@@ -382,6 +384,7 @@ def test_wrong_inputs_are_one_line(tmp_path, capsys, format, content, message):
 
 def test_arrays_of_other_shapes_and_types(tmp_path, capsys):
     for name, array, message in (
+        ("none", np.zeros([0, 8, 8, 3], np.uint8), "shape [0, 8, 8, 3]; accepted"),
         ("shape", np.zeros([2, 3, 4, 5, 6], np.uint8), "shape [2, 3, 4, 5, 6]; accepted"),
         ("type", np.zeros([2, 8, 8, 3], np.float32), "pixels of type float32; accepted: uint8, uint16"),
         ("object", np.array([{}, {}]), "not a .npy array of numbers"),
