@@ -227,7 +227,7 @@ def test_members_that_would_leave_the_folder(tmp_path, name):
 
 
 def test_unpacking_needs_space_and_starts_again(tmp_path, monkeypatch):
-    (tmp_path / "a.zip").write_bytes(_zip({"in/a.txt": bytes(2000000)}, zipfile.ZIP_DEFLATED))
+    (tmp_path / "a.zip").write_bytes(_zip({"in/": b"", "in/empty/": b"", "in/a.txt": bytes(2000000)}, zipfile.ZIP_DEFLATED))
     (tmp_path / "to.unpacking" / "in").mkdir(parents=True)
     (tmp_path / "to.unpacking" / "left.txt").write_text("of a killed one")
     with monkeypatch.context() as patch:
@@ -237,7 +237,7 @@ def test_unpacking_needs_space_and_starts_again(tmp_path, monkeypatch):
     (tmp_path / "to.unpacking").mkdir(exist_ok=True)
     archives.unpack(str(tmp_path / "a.zip"), str(tmp_path / "to"))
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["to"]
-    assert [path.name for path in (tmp_path / "to").rglob("*.txt")] == ["a.txt"]
+    assert [path.name for path in (tmp_path / "to").rglob("*.txt")] == ["a.txt"] and os.listdir(str(tmp_path / "to" / "in" / "empty")) == []
 
 
 def test_links_lies_about_sizes_and_damage(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset_tool import source_arrays
+from dataset_tool import source_arrays, source_databases
 from dataset_tool.sources import find_files
 from dnnlib import UserError
 from tests.dataset_helpers import (
@@ -27,6 +27,7 @@ from tests.dataset_helpers import (
     write_pngs,
 )
 from training.dataset import Dataset
+from training.picture_files import PictureError
 
 
 def _dataset(tmp_path, name="own"):
@@ -230,6 +231,30 @@ def test_lmdb_with_webp_jpg_and_png_values(tmp_path):
     for number in range(4):
         expected = np.asarray(Image.fromarray(pictures[number]).resize((32, 23), Image.Resampling.LANCZOS)).transpose(2, 0, 1)
         assert np.abs(images[number, :, 4:27].astype(int) - expected).max() <= (16 if number == 2 else 0)
+
+
+def test_databases_that_lack_what_is_asked_for(tmp_path, capsys):
+    lmdb = pytest.importorskip("lmdb")
+    with lmdb.open(str(tmp_path / "in")):
+        pass
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--format", "lmdb"]
+    assert "the database is empty" in error_line(prepare(capsys, *arguments)[2])
+    with pytest.raises(PictureError, match="not in the database"):
+        source_databases.LmdbLoader(str(tmp_path / "in"))(b"no such key")
+
+
+def test_records_bring_their_labels_and_lose_their_padding(tmp_path):
+    pictures, labels = _nchw(noise(4)), np.eye(2, dtype=np.float32)[[0, 1, 1, 0]]
+    write_old_dataset(tmp_path / "old", "old", pictures, labels)
+    source = source_databases.records_source(str(tmp_path / "old"), 0.5)
+    assert (source.labels.names, source.labels.kind, source.count, source.default_resolution) == (["0", "1"], "as stored", 4, 16)
+    np.testing.assert_array_equal(source.labels.values, labels)
+    np.testing.assert_array_equal(source.loader(2), pictures[2, :, 4:12].transpose(1, 2, 0))
+    with open(str(tmp_path / "old" / "old-r04.tfrecords1of1"), "r+b") as file:
+        file.seek(100)
+        file.write(b"damage")
+    with pytest.raises(PictureError, match="corrupt record at offset 0"):
+        source.loader(0)
 
 
 def test_damaged_databases_are_one_line(tmp_path, capsys):

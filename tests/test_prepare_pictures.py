@@ -48,6 +48,13 @@ def test_modes_against_their_arithmetic():
     np.testing.assert_array_equal(_stored(Image.fromarray(np.dstack([colour, alpha])), channels=4)[0], np.dstack([colour, alpha]))
 
 
+@pytest.mark.parametrize("format", ["EPS", "PCX"])
+def test_formats_that_nobody_needs_are_not_tried(format):
+    """Pillow would start Ghostscript, a program that a picture can tell what to do, for an EPS file."""
+    with pytest.raises(PictureError, match="^not an image$"):
+        open_picture(io.BytesIO(image_bytes(noise(1, 8)[0], format)))
+
+
 def test_16_bits_are_rounded():
     every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     expected = np.round(every / 257.0)
