@@ -78,7 +78,7 @@ def _fit(image, form, resample, notes):
 def _crop(image, ratio, notes):
     """The largest centred rectangle of the ratio height / width."""
     width, height = image.size
-    kept = (min(width, max(1, int(round(height / ratio)))), min(height, max(1, int(round(width * ratio)))))
+    kept = (min(width, int(round(height / ratio))), min(height, max(1, int(round(width * ratio)))))
     if kept == image.size:
         return image
     notes.append("cropped")

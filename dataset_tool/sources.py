@@ -163,8 +163,8 @@ def _walk(root, notes):
 
 
 def _is_visible_below(path, top):
-    """Whether a path is below a folder with no hidden folder between them; both are real paths."""
-    return path.startswith(os.path.join(top, "")) and not any(part.startswith(".") for part in os.path.relpath(path, top).split(os.sep))
+    """Whether a path is below a folder with no hidden folder between them; both are real paths. (Beside it begins with `..`.)"""
+    return not any(part.startswith(".") for part in os.path.relpath(path, top).split(os.sep))
 
 
 def base_folder(path):

@@ -32,7 +32,7 @@ from training import manifest as manifests
 TOOL_VERSION = "1"
 SKIP_LIMIT = 0.01
 _PLAN, _SKIPPED = "plan.json", "skipped.txt"
-_BYTES_PER_VALUE = {"raw": 1.0, "png": 0.75, "jpeg": 0.35}     # for the estimate of the space needed, on the safe side for photographs
+_BYTES_PER_VALUE = {"png": 0.75, "jpeg": 0.35}     # for the estimate of the space needed, on the safe side for photographs
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ class ShardRecord:
 
 def free_space_needed(form, count):
     """Estimated bytes of a dataset of `count` pictures."""
-    return int(count * (form.channels * form.resolution ** 2 * form.ratio * _BYTES_PER_VALUE[form.encoding] + 1000))
+    share = 1 if form.encoding == "raw" else form.ratio * _BYTES_PER_VALUE[form.encoding]     # raw padding takes its full space
+    return int(count * (form.channels * form.resolution ** 2 * share + 1000))
 
 
 def write_dataset(data_dir, plan, source, num_workers=1, allow_skips=False):

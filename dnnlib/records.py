@@ -17,7 +17,6 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from dnnlib.errors import UserError
 
 HEADER_SIZE, FOOTER_SIZE = 12, 4
-_LARGEST_RECORD = 1 << 31      # protobuf's own limit; a larger length is a damaged one
 
 
 def masked_crc(data):
@@ -78,7 +77,7 @@ def _checked_length(header, path, offset):
     if len(header) < HEADER_SIZE:
         raise UserError(f"{path}: cut off within the record at offset {offset}")
     length, crc = struct.unpack("<QI", header)
-    if masked_crc(header[:8]) != crc or length > _LARGEST_RECORD:
+    if masked_crc(header[:8]) != crc:
         raise UserError(f"{path}: corrupt record at offset {offset} (checksum of its length)")
     return length
 

@@ -30,8 +30,6 @@ class FeatureStatistics:
     def add(self, features):
         """Take features [n, D] of any float type."""
         features = np.asarray(features, np.float64)
-        if not len(features):
-            return
         if not self.count:
             self._shift = features.mean(axis=0)
         features = features - self._shift

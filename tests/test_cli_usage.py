@@ -1,5 +1,6 @@
 """Command lines that are understood, and those that are refused: one line, before TensorFlow is imported where that is possible."""
 
+import dataclasses
 import os
 import time
 from types import SimpleNamespace
@@ -10,8 +11,9 @@ import pytest
 from dnnlib import UsageError, UserError
 from dnnlib.tflib.snapshot import read_records
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
-from training import command_line, launch, presets, schedule
+from training import command_line, configure, launch, presets, schedule
 from training.command_line import parse_given, resolve
+from training.config import flatten, to_dict
 from training.networks.config import DiscriminatorConfig, GeneratorConfig
 
 
@@ -86,8 +88,19 @@ def test_preset_layers_beyond_the_resolution_are_lowered_and_said():
     assert options.g_img2img == 4 and "--g-img2img 5" in notes[0] and len(notes) == 1
     assert resolve(parse_given(["--baseline", "kGAN"]), resolution_log2=4)[0].merge_layer == 4
     assert resolve(parse_given(["--baseline", "SAGAN"]), resolution_log2=6)[1] == []
-    with pytest.raises(UsageError, match="--g-img2img 7"):
-        resolve(parse_given(["--g-img2img", "7"]), resolution_log2=4)
+    assert resolve(parse_given(["--baseline", "SAGAN"]), resolution_log2=5)[1] == []
+
+
+@pytest.mark.parametrize("text, accepted", [
+    ("--g-img2img 5", False), ("--g-img2img 4", True), ("--d-img2img 5", False), ("--kgan --components-num 2 --merge-layer 5", False),
+    ("--d-model ViTGAN --vit-patch 6", False), ("--g-model ViTGAN --vit-patch 1", False), ("--g-model ViTGAN --vit-patch 8", True),
+])  # fmt: skip
+def test_layers_and_patches_fit_the_dataset(text, accepted):
+    if accepted:
+        resolve(parse_given(text.split()), resolution_log2=4)
+    else:
+        with pytest.raises(UsageError, match="--(g-img2img|d-img2img|merge-layer) 5: the last|--vit-patch [16]: expected an even divisor"):
+            resolve(parse_given(text.split()), resolution_log2=4)
 
 
 @pytest.mark.parametrize("text, note", [
@@ -96,6 +109,8 @@ def test_preset_layers_beyond_the_resolution_are_lowered_and_said():
     ("--d-ltnt2img --transformer", "--d-ltnt2img has no effect without --d-transformer"),
     ("--transformer --g-start-res 6 --g-end-res 3", "--g-start-res 6 is not below --g-end-res 3: no layer has attention"),
     ("--d-img2img 2", "--d-img2img 2 has no effect"),
+    ("--d-img2img 1", "--d-img2img 1 has no effect"),
+    ("--d-transformer --d-start-res 4 --d-end-res 4", "--d-start-res 4 is not below --d-end-res 4: no layer has attention"),
     ("--ema-warmup --pretrained-pkl a.pkl", "--ema-warmup has no effect with --pretrained-pkl"),
     ("--augment-p 0.5", "--augment-p has no effect without --augment"),
     ("--component-dropout 0.1 --baseline kGAN", "--component-dropout has no effect without --transformer"),
@@ -124,6 +139,8 @@ def test_a_vis_flag_turns_vis_on(flag):
 def test_stored_options_lie_below_what_is_given():
     options = resolved("--gamma 3", stored={"gamma": 7, "g_lr": 0.01, "metrics": ["swd"], "gone": 1})
     assert (options.gamma, options.g_lr, options.metrics) == (3, 0.01, ("swd",))
+    options = resolved("--baseline ViTGAN", stored={"batch_size": 7, "g_lr": 0.01})
+    assert (options.batch_size, options.g_lr) == (128, 0.01)
 
 
 @pytest.mark.parametrize("text, message", [
@@ -152,6 +169,16 @@ def test_stored_options_lie_below_what_is_given():
     ("--batch-size 8/2", "--batch-size: got '8/2', expected an integer"),
     ("--resolution 100", "--resolution: got 100, expected a power of two, from 8 to 4096"),
     ("--precision mixed --baseline ViTGAN", "--precision mixed: ViTGAN"),
+    ("--gamma inf", "--gamma: got 'inf', expected a number"),
+    ("--gamma 1/0", "--gamma: got '1/0', expected a number"),
+    ("--kgan", "--kgan: needs --components-num of 2 or more"),
+    ("--transformer --components-num 2 --num-heads 3", "--num-heads 3: expected a divisor of the component size 256"),
+    ("--g-model ViTGAN --transformer --components-num 2", "--g-model ViTGAN: --transformer and --kgan need"),
+    ("--d-model ViTGAN --d-transformer", "--d-model ViTGAN: --d-transformer needs"),
+    ("--g-model ViTGAN --vit-heads 5", "--vit-heads 5: expected a divisor of --vit-dim 384"),
+    ("--images-dir a", "--images-dir a: expected with --eval"),
+    ("--images-dir a --eval --train", "--images-dir a: expected with --eval and without --train"),
+    ("--bcr-fake 1", "--bcr-real and --bcr-fake: consistency under augmentation needs --augment diffaug"),
 ])  # fmt: skip
 def test_refused(text, message):
     with pytest.raises(UsageError) as caught:
@@ -206,6 +233,93 @@ def test_the_table_is_sound():
         assert not option.help.endswith(".")
     for preset in (presets.GANFORMER_DEFAULT, *presets.GANFORMER_TASKS.values(), *presets.BASELINES.values()):
         assert set(preset) <= set(names)
+
+
+# Where options go, G, D and T (training) standing for the configurations: base flags -> option -> (another value, fields that take it).
+STYLEGAN2 = "--transformer --d-transformer --components-num 2 --latent-size 64 --pathreg --augment diffaug --tick-kimg 4 --total-kimg 100"
+PLACES = {
+    STYLEGAN2: {
+        "channel_base": (8192, "G.channel_base D.channel_base"), "channel_max": (64, "G.channel_max D.channel_max"),
+        "g_arch": ("resnet", "G.architecture"), "d_arch": ("skip", "D.architecture"), "tanh": (True, "G.tanh"),
+        "mapping_layersnum": (5, "G.mapping_num_layers"), "mapping_lrmul": (0.5, "G.mapping_lrmul"), "mapping_dim": (16, "G.mapping_dim"),
+        "mapping_resnet": (True, "G.mapping_resnet"), "mapping_shared_dim": (48, "G.mapping_shared_dim"),
+        "g_loss": ("hinge", "T.loss.g_loss"), "g_reg_weight": (3.0, "T.loss.g_reg_weight"), "pathreg": (False, "T.loss.pathreg"),
+        "d_loss": ("wgan", "T.loss.d_loss"), "d_reg": ("gp", "T.loss.d_reg"), "gamma": (3.0, "T.loss.gamma"),
+        "bcr_real": (2.0, "T.loss.bcr_real"), "bcr_fake": (3.0, "T.loss.bcr_fake"), "style_mixing": (0.5, "G.style_mixing"),
+        "component_mixing": (0.25, "G.component_mixing"), "component_dropout": (0.125, "G.component_dropout"),
+        "attention_dropout": (0.25, "G.attention_dropout D.attention_dropout"), "truncation_psi": (0.5, "G.truncation_psi"),
+        "style": (False, "G.style"), "latent_stem": (True, "G.latent_stem"), "fused_modconv": (True, "G.fused_modconv"),
+        "local_noise": (False, "G.local_noise"), "num_heads": (4, "G.num_heads D.num_heads"), "normalize": ("layer", "G.norm"),
+        "integration": ("mul", "G.integration"), "g_start_res": (3, "G.start_res"), "g_end_res": (6, "G.end_res"),
+        "d_start_res": (3, "D.start_res"), "d_end_res": (6, "D.end_res"), "ltnt_gate": (True, "G.ltnt_gate D.ltnt_gate"),
+        "img_gate": (True, "G.img_gate D.img_gate"), "kmeans": (True, "G.kmeans"), "kmeans_iters": (3, "G.kmeans_iters"),
+        "iterative": (True, "G.iterative"), "mapping_ltnt2ltnt": (True, "G.mapping_ltnt2ltnt"), "g_ltnt2ltnt": (True, "G.ltnt2ltnt"),
+        "g_img2img": (4, "G.img2img"), "g_img2ltnt": (True, "G.img2ltnt"), "d_ltnt2img": (True, "D.ltnt2img"),
+        "d_ltnt2ltnt": (True, "D.ltnt2ltnt"), "d_img2img": (4, "D.img2img"), "use_pos": (True, "G.use_pos D.use_pos"),
+        "pos_dim": (16, "G.pos_dim D.pos_dim"), "pos_type": ("linear", "G.pos_type D.pos_type"),
+        "pos_init": ("normal", "G.pos_init D.pos_init"), "pos_directions_num": (4, "G.pos_directions_num D.pos_directions_num"),
+        "batch_size": (64, "T.schedule.batch_size"), "batch_gpu": (8, "T.schedule.batch_gpu"), "total_kimg": (50, "T.schedule.total_kimg"),
+        "tick_kimg": (2, "T.schedule.tick_kimg"), "ema_kimg": (5, "T.schedule.ema_kimg"), "ema_warmup": (True, "T.schedule.ema_warmup"),
+        "clip": (5.0, "T.g_adam.clip_norm T.d_adam.clip_norm"), "g_lr": (0.5, "T.g_adam.learning_rate"),
+        "d_lr": (0.5, "T.d_adam.learning_rate"), "augment": ("none", "T.augment.kind"), "augment_p": (0.5, "T.augment.probability"),
+        "augment_translation": (0.25, "T.augment.translation"), "augment_cutout": (0.25, "T.augment.cutout"), "seed": (7, "T.seed"),
+        "mirror_augment": (True, "T.mirror_augment"), "precision": ("mixed", "T.precision"),
+    },
+    "--latent-size 64": {
+        "latent_size": (32, "G.z_dim G.w_dim D.a_dim"), "transformer": (True, "G.transformer"), "d_transformer": (True, "D.transformer"),
+        "kgan": (True, "G.merge"),
+    },
+    "--kgan --components-num 2 --latent-size 64": {
+        "merge_layer": (4, "G.merge_layer"), "merge_type": ("max", "G.merge_type"), "merge_same": (True, "G.merge_same"),
+    },
+    "--g-model ViTGAN --d-model ViTGAN --latent-size 64 --vit-dim 48 --vit-heads 2": {
+        "vit_dim": (96, "G.dim D.dim"), "vit_heads": (4, "G.heads D.heads"), "vit_depth": (3, "G.depth D.depth"),
+        "vit_patch": (4, "G.patch D.patch"), "vit_positions": ("table", "G.positions D.positions"), "l2_mode": ("kim", "D.l2_mode"),
+        "vit_pad": (False, "D.pad_patches"), "siren_layers": (3, "G.siren_layers"), "siren_style": ("direct", "G.style"),
+        "siren_demodulate": (True, "G.demodulate"), "latent_size": (32, "G.z_dim"), "mapping_layersnum": (5, "G.mapping_num_layers"),
+        "mapping_lrmul": (0.5, "G.mapping_lrmul"), "truncation_psi": (0.5, "G.truncation_psi"),
+    },
+}  # fmt: skip
+
+
+def configurations(options, **dataset):
+    """All configurations of some options as one flat dict."""
+    dataset = SimpleNamespace(**{"resolution": 64, "channels": 3, "ratio": 1.0, "labels": np.zeros([4, 0]), **dataset})
+    made = {"G": configure.generator_config(options, dataset), "D": configure.discriminator_config(options, dataset)}
+    return flatten({"T": to_dict(configure.training_config(options)), **{name: to_dict(config) for name, config in made.items()}})
+
+
+@pytest.mark.parametrize("base", PLACES)
+def test_every_option_reaches_its_configuration_and_no_other(base):
+    options = resolved(base)
+    before = configurations(options)
+    for name, (value, fields) in PLACES[base].items():
+        after = configurations(dataclasses.replace(options, **{name: value}))
+        assert {field: after[field] for field in before if after[field] != before[field]} == dict.fromkeys(fields.split(), value), name
+
+
+def test_the_places_of_the_options_are_complete():
+    groups = (presets.TRAINING, presets.ARCHITECTURE, presets.LOSS, presets.MIXING, presets.STYLEGAN, presets.GANFORMER, presets.POSITIONS,
+              presets.KGAN, presets.VITGAN)  # fmt: skip
+    names = {option.name for group in groups for option in group} - {"g_model", "d_model", "components_num"}
+    assert names <= {name for places in PLACES.values() for name in places}
+
+
+def test_components_share_the_latent_and_networks_are_made_for_the_dataset():
+    options = resolved(STYLEGAN2)
+    found = configurations(dataclasses.replace(options, components_num=4))
+    names = ("G.components_num", "G.z_dim", "G.w_dim", "D.components_num", "D.a_dim")
+    assert [found[name] for name in names] == [4, 16, 16, 4, 16]
+    assert configurations(dataclasses.replace(options, d_transformer=False))["D.components_num"] == 1
+    form = {"resolution": 32, "channels": 1, "ratio": 0.75, "labels": np.zeros([4, 5])}
+    for base in PLACES:
+        found = configurations(resolved(base), **form)
+        for network in "GD":
+            names = [f"{network}.{name}" for name in ("resolution", "num_channels", "c_dim")]
+            assert [found[name] for name in names] == [32, 1, 5]
+            assert found.get(f"{network}.crop_ratio") == (None if "ViTGAN" in base else 0.75)
+    warm = dataclasses.replace(options, ema_warmup=True, pretrained_pkl="a.pkl")
+    assert configurations(warm)["T.schedule.ema_warmup"] is False
 
 
 def test_the_option_reference_is_up_to_date():

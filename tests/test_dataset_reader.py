@@ -41,6 +41,40 @@ def test_labels_by_another_name_are_read_too(old):
     np.testing.assert_array_equal(Dataset(old[0]).labels, old[2])
 
 
+def test_labels_of_other_forms_are_another_dataset_or_an_error(old):
+    path = os.path.join(old[0], "old-rxx.labels")
+    first = Dataset(old[0]).fingerprint
+    found = {first}
+    for labels in (old[2][::-1], np.arange(20), np.arange(20)[:, None] % 2 == 0):
+        with open(path, "wb") as file:
+            np.save(file, labels)
+        dataset = Dataset(old[0])
+        np.testing.assert_array_equal(dataset.labels, np.float32(labels).reshape(20, -1))
+        found.add(dataset.fingerprint)
+    assert len(found) == 4
+    for labels in (np.zeros([20, 2, 2]), np.zeros([19, 4]), np.array(["a"] * 20)):
+        with open(path, "wb") as file:
+            np.save(file, labels)
+        with pytest.raises(UserError, match="old-rxx.labels: labels .* for 20 images; accepted: numbers"):
+            Dataset(old[0])
+
+
+def test_a_folder_may_have_any_name(tmp_path):
+    write_old_dataset(tmp_path / "o[l]d*", "old", noise(3).transpose(0, 3, 1, 2), np.eye(3))
+    np.testing.assert_array_equal(Dataset(str(tmp_path / "o[l]d*")).labels, np.eye(3))
+
+
+def test_a_manifest_of_a_later_program_is_refused(old):
+    Dataset(old[0])
+    path = os.path.join(old[0], "dataset.json")
+    with open(path) as file:
+        content = json.load(file)
+    with open(path, "w") as file:
+        json.dump({**content, "format": content["format"] + 1}, file)
+    with pytest.raises(UserError, match=r"dataset.json: format 2 is newer than this program's \(1\)"):
+        Dataset(old[0])
+
+
 def test_unpacked_shapes_and_the_largest_of_several_resolutions(tmp_path):
     small, large = noise(3, 8).transpose(0, 3, 1, 2), noise(4, 16).transpose(0, 3, 1, 2)
     write_old_dataset(tmp_path, "old", small)
@@ -48,6 +82,12 @@ def test_unpacked_shapes_and_the_largest_of_several_resolutions(tmp_path):
     dataset = Dataset(str(tmp_path))
     assert dataset.count == 4
     np.testing.assert_array_equal(dataset.read([3, 0]), large[[3, 0]])
+
+
+def test_a_single_file_needs_no_number(old, tmp_path):
+    write_old_dataset(tmp_path / "one", "one", old[1])
+    os.rename(str(tmp_path / "one" / "one-r04.tfrecords1of1"), str(tmp_path / "one" / "one-r04.tfrecords"))
+    np.testing.assert_array_equal(Dataset(str(tmp_path / "one")).read(range(20)), old[1])
 
 
 def test_an_older_dataset_is_scanned_once(old, monkeypatch):
@@ -164,11 +204,14 @@ def test_records_of_another_shape_or_kind_are_refused_when_read(tmp_path):
     foreign = records.encode_example({"shape": [3, 16, 16], "data": b"not a png", "encoding": b"png"})
     unknown = records.encode_example({"shape": [3, 16, 16], "data": b"", "encoding": b"gif"})
     with open(str(tmp_path / "odd-r04.tfrecords1of1"), "ab") as file:
-        for data in (strange, foreign, unknown, b"\xff\xff\xff"):
+        for data in (strange, foreign, unknown, b"\xff\xff\xff", records.encode_example({"data": b""})):
             records.RecordWriter(file).write(data)
     dataset = Dataset(str(tmp_path))
-    assert dataset.count == 6
-    for index, reason in ((2, r"shape \(3, 8, 8\)"), (3, "cannot identify"), (4, "encoding b'gif'"), (5, "not a tf.train.Example")):
+    assert dataset.count == 7
+    with pytest.raises(UserError, match="prepared without masks"):
+        dataset.read_masks([0])
+    for index, reason in ((2, r"shape \(3, 8, 8\)"), (3, "cannot identify"), (4, "encoding b'gif'"), (5, "not a tf.train.Example"),
+                          (6, "no feature 'shape'")):
         with pytest.raises(UserError, match=rf"tfrecords1of1: unusable record at offset \d+ \(.*{reason}"):
             dataset.read([index])
 
@@ -193,7 +236,7 @@ def test_wrong_folders_are_named(old, change, message):
 
 
 def test_arguments_are_checked_and_a_part_can_be_read(old):
-    for arguments in ({"ratio": 1.5}, {"ratio": -1.0}, {"max_images": -3}):
+    for arguments in ({"ratio": 1.5}, {"ratio": 0}, {"ratio": -1.0}, {"max_images": 0}, {"max_images": -3}):
         with pytest.raises(UserError, match="accepted"):
             Dataset(old[0], **arguments)
     part = Dataset(old[0], ratio=0.5, max_images=7)
@@ -209,17 +252,24 @@ def test_a_manifest_that_does_not_fit_its_shards_is_an_error(tmp_path, capsys):
     folder = str(tmp_path / "own")
     expected = Dataset(folder).read(range(6))
     index = os.path.join(folder, "index.npy")
+    positions = np.load(index)
     with open(index, "rb") as file:
         whole = file.read()
     for damaged in (b"", whole.replace(b"}", b" "), whole.replace(b"(6, 2)", b"(999999999999999, 2)")):
         with open(index, "wb") as file:
             file.write(damaged)
         np.testing.assert_array_equal(Dataset(folder).read(range(6)), expected)
+    for others in (positions[:5], positions.astype(np.float64)):
+        np.save(index, others)
+        np.testing.assert_array_equal(Dataset(folder).read(range(6)), expected)
     os.remove(index)
     np.testing.assert_array_equal(Dataset(folder).read(range(6)), expected)
     with open(os.path.join(folder, "own-r04.tfrecords1of1"), "ab") as file:
         file.write(b"more")
     with pytest.raises(UserError, match="own-r04.tfrecords1of1 has .* bytes, the manifest says"):
+        Dataset(folder)
+    os.remove(os.path.join(folder, "own-r04.tfrecords1of1"))
+    with pytest.raises(UserError, match="shard own-r04.tfrecords1of1 of the manifest is missing; prepare it again"):
         Dataset(folder)
 
 
@@ -279,7 +329,7 @@ def test_examples_are_those_of_tensorflow(tmp_path):
         theirs.write(data)
     with open(str(tmp_path / "theirs"), "rb") as file:
         assert records.read(file, 0, len(data)) == data
-        with pytest.raises(UserError, match="offset 0"):
+        with pytest.raises(UserError, match="no record of 767 bytes at offset 0"):
             records.read(file, 0, len(data) - 1)
 
 

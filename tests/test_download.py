@@ -30,6 +30,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         path = urllib.parse.urlsplit(self.path)
         self.server.seen.append((self.path, self.headers.get("Range")))
+        assert self.headers.get("Accept-Encoding") == "identity"     # a length of packed bytes would not be the file's
         getattr(self, "_" + path.path.strip("/").split("/")[0].split(".")[0])(dict(urllib.parse.parse_qsl(path.query)))
 
     def _send(self, data, status=200, length=None, **headers):
@@ -72,6 +73,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return self._send(b"busy", 503)
         return self._good(query)
 
+    def _limited(self, query):
+        """Answers by the requests before: too many of them, too slow, then well."""
+        if len(self.server.seen) < 3:
+            return self._send(b"", (429, 408)[len(self.server.seen) - 1])
+        return self._good(query)
+
     def _missing(self, query):
         self._send(b"no", 404)
 
@@ -94,14 +101,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._send(CONTENT[self._start():], 206, Content_Range=f"bytes 7-{len(CONTENT) - 1}/{len(CONTENT)}")
 
     def _drive(self, query):
-        pages = {"quota" * 6: QUOTA, "private" * 4: b"<html>Sign in</html>", "warning" * 4: WARNING % (b"warning" * 4)}
+        pages = {"quota" * 6: QUOTA, "private" * 4: b"<html>Sign in</html>", "warning" * 4: WARNING % (b"warning" * 4),
+                 "endless" * 4: WARNING % (b"endless" * 4)}
         if query["id"] in pages:
             return self._send(pages[query["id"]], Content_Type="text/html; charset=utf-8")
         return self._good(query)
 
     def _confirmed(self, query):
+        if query["id"] == "endless" * 4:
+            return self._drive(query)
         assert query == {"id": "warning" * 4, "confirm": "t", "uuid": "42"}
-        self._good(query)
+        return self._good(query)
 
 
 @pytest.fixture
@@ -126,11 +136,26 @@ def _read(path):
         return file.read()
 
 
-@pytest.mark.parametrize("way, requests", [("good", 1), ("breaks", 4), ("whole", 2), ("busy", 3), ("redirect", 2)])
+@pytest.mark.parametrize("way, requests", [("good", 1), ("breaks", 4), ("whole", 2), ("busy", 3), ("limited", 3), ("redirect", 2)])
 def test_files_arrive_whole(server, tmp_path, way, requests):
     download.download(f"{server.url}/{way}", str(tmp_path / "file"), len(CONTENT), MD5)
     assert _read(tmp_path / "file") == CONTENT
     assert os.listdir(str(tmp_path)) == ["file"] and len(server.seen) == requests
+
+
+def test_attempts_that_bring_something_do_not_count(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    download.download(f"{server.url}/breaks", str(tmp_path / "file"), len(CONTENT), MD5)
+    assert len(server.seen) == 4
+
+
+def test_attempts_that_bring_nothing_come_later_and_later(server, tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr(download, "FIRST_WAIT", 2)
+    monkeypatch.setattr(time, "sleep", waited.append)
+    with pytest.raises(UserError, match="5 attempts"):
+        download.download(f"{server.url}/dead", str(tmp_path / "file"))
+    assert waited == [4, 8, 10, 10]
 
 
 def test_an_interrupted_download_goes_on_where_it_ended(server, tmp_path):
@@ -161,7 +186,7 @@ def test_what_goes_wrong_is_said_with_the_place_for_the_file(server, tmp_path, w
         download.download(f"{server.url}/{way}", str(path), **expected)
     text = str(caught.value)
     assert message in text and f"{server.url}/{way}" in text and f"by hand at {path}" in text and "\n" not in text
-    assert not path.exists()
+    assert not path.exists() and not ("md5" in expected and os.listdir(str(tmp_path)))     # else it would be found wrong for ever
 
 
 def test_a_wrong_range_is_refused(server, tmp_path):
@@ -190,7 +215,8 @@ def test_google_drive(server, tmp_path, monkeypatch):
     (tmp_path / "warned.part").write_bytes(CONTENT[:5000])
     download.download("gdrive:" + "warning" * 4, str(tmp_path / "warned"), md5=MD5)
     assert _read(tmp_path / "plain") == _read(tmp_path / "warned") == CONTENT
-    for name, message in (("quota" * 6, "quota is exceeded"), ("private" * 4, "a page instead of the file")):
+    refusals = {"quota" * 6: "quota is exceeded", "private" * 4: "a page instead of the file", "endless" * 4: "a page instead of the file"}
+    for name, message in refusals.items():
         with pytest.raises(UserError) as caught:
             download.download(f"gdrive:{name}", str(tmp_path / "not"))
         assert message in str(caught.value) and f"https://drive.google.com/file/d/{name}/view" in str(caught.value)

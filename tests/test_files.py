@@ -33,6 +33,32 @@ def test_what_goes_wrong_is_one_line_and_leaves_nothing(tmp_path, capsys, error,
     assert os.listdir(str(tmp_path / "new")) == []
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """A crash of the machine would leave an empty file; from another file system it could not be renamed at all."""
+    path, done, sync, replace = str(tmp_path / "file.txt"), [], os.fsync, os.replace
+
+    def synced(handle):
+        done.append(os.readlink(f"/proc/self/fd/{handle}"))
+        assert os.path.getsize(done[-1]) == 5 and os.path.dirname(done[-1]) == str(tmp_path)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", lambda old, new: (done.append((old, new)), replace(old, new)))
+    with atomic_output(path, "w") as file:
+        file.write("whole")
+    assert done == [done[0], (done[0], path)]
+
+
+def test_files_have_the_rights_that_the_user_gives_all_files(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with atomic_output(str(tmp_path / "file.txt"), "w"):
+            pass
+        assert os.stat(str(tmp_path / "file.txt")).st_mode & 0o777 == 0o640 and os.umask(before) == 0o027
+    finally:
+        os.umask(before)
+
+
 def test_an_error_that_the_system_did_not_explain_keeps_its_words(tmp_path):
     """NumPy's for a full disk, for one."""
     error = OSError("100000 requested and 12484 written")

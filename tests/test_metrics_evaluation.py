@@ -6,6 +6,7 @@ import json
 import operator
 import os
 import signal
+import types
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 
 import metrics
 from dnnlib import UserError, signals, tflib
-from metrics import compare, feature_networks, images, ppl, precision_recall, results, sharing, weights
+from metrics import compare, feature_networks, images, ppl, precision_recall, results, sharing, streams, weights
 from tests.metrics_standins import ArrayDataset, BlobGenerator, Outputs, write_features_dir
 from training.networks import GeneratorConfig, config
 
@@ -118,6 +119,32 @@ def test_numbers_in_tf32_say_so_and_have_a_reference_of_their_own(options):
     assert sum(taken) == dataset.count
     assert results.differences(exact, short) == ["precision"]
     assert (exact.settings.get("precision"), short.settings["precision"]) == (None, "tf32")
+
+
+def test_references_of_the_stylegan2_protocol_are_of_their_count_seed_and_flips(options, monkeypatch):
+    dataset, Gs = _dataset(), BlobGenerator()
+    read, asked = dataset.read, []
+    dataset.read = lambda indices: asked.append(list(indices)) or read(indices)
+    options = dataclasses.replace(options, protocol="stylegan2", images_num=10)
+    assert [metrics.evaluate("fid", Gs, dataset, options)[0].error for _ in range(2)] == [None, None]
+    assert len(asked) == 1 and len(set(asked[0])) == 10
+    for change in ({"images_num": 11}, {"seed": 4}, {"mirror": True}):
+        (result,) = metrics.evaluate("fid", Gs, dataset, dataclasses.replace(options, **change))
+        assert result.settings["mirror"] == ("mirror" in change)
+    assert len(asked) == 4 and asked[1][:10] == asked[0] and asked[2] != asked[0] == asked[3]
+    monkeypatch.setattr(results, "VERSION", "2")
+    metrics.evaluate("fid", Gs, dataset, options)
+    assert len(asked) == 5
+
+
+def test_protocol_full_has_no_flips_and_frees_the_feature_networks(options, monkeypatch):
+    closed, close = [], feature_networks.FeatureNetwork.close
+    monkeypatch.setattr(feature_networks.FeatureNetwork, "close", lambda network: (closed.append(network), close(network)))
+    plain, mirrored = (
+        metrics.evaluate(" FID,fid", BlobGenerator(), _dataset(), dataclasses.replace(options, mirror=mirror)) for mirror in (False, True)
+    )
+    assert len(plain) == len(mirrored) == 1 and len(closed) == 2
+    assert plain[0].values == mirrored[0].values and mirrored[0].settings["mirror"] is False
 
 
 def test_killed_evaluation_leaves_a_usable_cache(options):
@@ -261,6 +288,7 @@ def test_labels_of_the_fakes_are_the_datasets():
         (256, 188 / 256, "clean", (34, 222)),
         (256, 188 / 256, "historic", (34, 223)),
         (256, 0.5, "historic", (64, 193)),
+        (32, 0.7, "historic", (4, 29)),
         (64, 1.0, "clean", (0, 64)),
         (16, 0.01, "clean", (7, 8)),
         (64, 1.0, "historic", (0, 64)),
@@ -268,6 +296,36 @@ def test_labels_of_the_fakes_are_the_datasets():
 )
 def test_crop(width, ratio, rule, rows):
     assert images.crop_rows(width, ratio, rule) == slice(*rows)
+
+
+def test_an_odd_row_of_padding_is_below():
+    square = images.to_square(np.zeros([1, 1, 3, 8], np.float32), 8)
+    np.testing.assert_array_equal(square[0, 0, :, 0], [-1, -1, 0, 0, 0, -1, -1, -1])
+    np.testing.assert_array_equal(square[:, :, images.crop_rows(8, 3 / 8, "clean")], 0)
+
+
+def test_streams_differ_in_seed_purpose_and_index():
+    keys = [(0, "fakes", 0), (1, "fakes", 0), (0, "reals", 0), (0, "fakes", 1)]
+    assert len({streams.image_stream(*key).randint(1 << 30) for key in keys}) == 4
+    expected = np.random.RandomState([5, 0xCBF43926, 2]).randint(1 << 30)  # the check value published for CRC-32
+    assert streams.image_stream(5, "123456789", 2).randint(1 << 30) == expected
+
+
+def test_fingerprints_are_of_names_and_values():
+    def fingerprint(**values):
+        return results.network_fingerprint(types.SimpleNamespace(get_values=lambda: {name: np.float32(values[name]) for name in values}))
+
+    assert fingerprint(a=1, b=2) == fingerprint(b=2, a=1)
+    assert len({fingerprint(a=1, b=2), fingerprint(a=2, b=1), fingerprint(a=1, c=2)}) == 3
+
+
+def test_results_in_words(tmp_path):
+    result = results.Result("fid", {"fid": 12.345678, "other": 0.5}, {"reals": 7, "resize": None, "snapshot": "s.pkl"}, 3725.04)
+    assert result.line() == 's.pkl  fid 12.3457  other 0.5  time=3725.0s  reals=7  snapshot="s.pkl"'
+    assert result.summary() == "metric fid: fid 12.346  other 0.5  (s.pkl, 1h 02m)"
+    assert results.snapshot_name(str(tmp_path / "run" / "s.pkl"), str(tmp_path / "run")) == "s.pkl"
+    assert results.snapshot_name("other/s.pkl", str(tmp_path / "run")) == "other/s.pkl"
+    assert results.snapshot_name(None, str(tmp_path)) is None
 
 
 @pytest.mark.parametrize("rule, height", [("clean", 16), ("historic", 17)])
@@ -317,7 +375,7 @@ def test_protocol_stylegan2_repeats_and_mirrors():
     plain = {picture[:, 8:25].tobytes(): index for index, picture in enumerate(dataset.images)}
     mirrored = {np.ascontiguousarray(picture[:, 8:25, ::-1]).tobytes(): index for index, picture in enumerate(dataset.images)}
     found = [plain.get(p.tobytes(), mirrored.get(p.tobytes())) for p in read]
-    assert sorted(found[:16]) == sorted(found[16:32]) == list(range(16))
+    assert sorted(found[:16]) == sorted(found[16:32]) == list(range(16)) and found[:16] != found[16:32]
     flips = [p.tobytes() in mirrored for p in read]
     assert 0.25 < np.mean(flips) < 0.75
     np.testing.assert_array_equal(images.Reals(dataset, 40, True, True, 7, "historic").read(10, 20), read[10:20])
@@ -335,6 +393,8 @@ def test_folder_of_images_equals_the_network(options, tmp_path):
     for one, other in zip(metrics.evaluate(names, None, dataset, of_folder), metrics.evaluate(names, Gs, dataset, options)):
         assert one.value == pytest.approx(other.value, rel=1e-9)
         assert one.settings["images_dir"] == str(folder)
+    (more,) = metrics.evaluate("fid", None, dataset, dataclasses.replace(of_folder, images_num=50))
+    assert more.error is None and more.settings["fakes"] == 12
     with pytest.raises(UserError, match="ppl: it needs a network"):
         metrics.resolve("ppl", of_folder, dataset)
     Image.fromarray(np.zeros((20, 32, 3), np.uint8)).save(str(folder / "000.png"))
@@ -354,8 +414,11 @@ def test_pictures_of_other_kinds_are_taken_as_the_preparation_takes_them(tmp_pat
     Image.fromarray(np.dstack([colour, alpha])).save(str(tmp_path / "0.png"))
     Image.fromarray(wide).save(str(tmp_path / "1.png"))
     Image.fromarray(colour).save(str(tmp_path / "2.png"), exif=exif)
+    (tmp_path / "._0.png").write_bytes(b"what a Mac leaves beside its files")
     expected = colour * (alpha / 255.0), np.repeat(wide[..., None] / 257.0, 3, axis=2), np.rot90(colour, -1)
-    read = images.ImageFolder(str(tmp_path), _dataset(), "clean").read(0, 3)
+    folder = images.ImageFolder(str(tmp_path), _dataset(), "clean")
+    assert folder.count == 3
+    read = folder.read(0, 3)
     assert np.abs(read.transpose(0, 2, 3, 1) - np.stack(expected)).max() <= 1
     Image.fromarray(colour[..., 0] / np.float32(255)).save(str(tmp_path / "0.png"), "TIFF")
     with pytest.raises(UserError, match=r"0\.png: not a readable image \(floating-point pixels"):
@@ -465,6 +528,48 @@ def test_path_length_variants_measure_the_path(options):
     assert steeper.value != pytest.approx(values["ppl"], rel=0.01)
     (again,) = metrics.evaluate("ppl", Gs, dataset, dataclasses.replace(options, batch_size=5))
     assert again.value == pytest.approx(values["ppl"], rel=1e-3)
+
+
+def test_path_images_are_those_of_the_distance():
+    """[-1, 1] to 0..255; the face's rows 3/8 to 7/8 and columns 2/8 to 6/8; the mean of 2 x 2 pixels from 512 rows on."""
+    small = np.random.RandomState(0).uniform(-1, 1, [2, 3, 16, 24]).astype(np.float32)
+    np.testing.assert_allclose(ppl.prepare_images(small, False), 255 * (small + 1) / 2, rtol=1e-5)
+    np.testing.assert_allclose(ppl.prepare_images(small, True), 255 * (small[:, :, 6:14, 4:12] + 1) / 2, rtol=1e-5)
+    large = np.random.RandomState(1).uniform(-1, 1, [1, 1, 513, 1024]).astype(np.float32)
+    mean = (large[:, :, :512:2, ::2] + large[:, :, 1:512:2, ::2] + large[:, :, :512:2, 1::2] + large[:, :, 1:512:2, 1::2]) / 4
+    np.testing.assert_allclose(ppl.prepare_images(large, False), 255 * (mean + 1) / 2, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_path_length_is_the_mean_of_the_middle_over_the_square_of_the_step(options, broken):
+    lengths = np.random.RandomState(2).permutation(101).astype(np.float32)
+    if broken:
+        lengths[5] = np.nan
+    pairs = np.stack([np.zeros(101, np.float32), lengths], axis=1)[:, :, None, None, None]
+    source = types.SimpleNamespace(shape=(2, 1, 1, 1), granule=1, ahead=False, read=lambda start, stop: pairs[start:stop])
+    network = types.SimpleNamespace(distances=lambda one, other: (other - one).reshape(-1))
+    options = dataclasses.replace(options, images_num=101)
+    context = types.SimpleNamespace(options=options, feature_network=lambda name: network, source=lambda name: source)
+    if broken:
+        with pytest.raises(ValueError, match="path lengths: got NaN"):
+            ppl.PplW().run(context)
+    else:  # 0 and 100 are outside of the percentiles
+        assert ppl.PplW().run(context) == {"ppl": pytest.approx(np.mean(range(1, 100)) * 1e8)}
+
+
+def test_both_ends_of_a_path_have_the_noise_of_their_seed(options):
+    asked = []
+
+    class Recorded(BlobGenerator):
+        def run_part(self, part, inputs, labels=None, **given):
+            if part == "synthesis":
+                asked.append((given["noise_mode"], given["seeds"].tolist()))
+            return super().run_part(part, inputs, labels, **given)
+
+    for seed in (3, 4):
+        ppl.PathPairs(ppl.PplW(), Recorded(), _dataset(), dataclasses.replace(options, seed=seed)).read(0, 5)
+    assert {mode for mode, _ in asked} == {"random"} and asked[0] == asked[1] and asked[2] == asked[3]
+    assert len({*asked[0][1], *asked[2][1]}) == 10
 
 
 def test_paths_in_z_go_from_latents_of_a_normal_length(options):

@@ -1,11 +1,13 @@
 """Feature networks read as data: stand-in files against NumPy and SciPy evaluations, and files that must be refused."""
 
 import functools
+import hashlib
 import io
 import os
 import sys
 import tarfile
 import types
+from unittest import mock
 
 import h5py
 import numpy as np
@@ -113,9 +115,12 @@ def _without(name):
     return remove
 
 
-def _with_narrow_classifier(graph_def):
-    node = next(node for node in graph_def.node if node.name == "softmax/weights")
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(np.zeros((31, 10), np.float32)))
+def _with_classifier(*shape):
+    def change(graph_def):
+        node = next(node for node in graph_def.node if node.name == "softmax/weights")
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(np.zeros(shape, np.float32)))
+
+    return change
 
 
 @pytest.mark.parametrize(
@@ -127,7 +132,9 @@ def _with_narrow_classifier(graph_def):
         (_without("pool_3"), "node pool_3 is missing"),
         (_without("softmax/weights"), "node softmax/weights is missing"),
         (_without("conv/conv2d_params"), "node conv/conv2d_params is missing"),
-        (_with_narrow_classifier, "pool_3 has 32 features, softmax/weights takes 31"),
+        (_with_classifier(31, 10), "pool_3 has 32 features, softmax/weights takes 31"),
+        (_with_classifier(320), r"softmax/weights has shape \[320\], accepted: two axes"),
+        (lambda graph_def: setattr(graph_def.versions, "producer", 9), r"\(producer\) 9, accepted below 9"),
     ],
 )
 def test_unsuitable_graphs_are_one_clear_line(write_graph, change, message):
@@ -342,6 +349,28 @@ def test_archive_placed_by_hand_is_unpacked_into_the_cache(tmp_path, cache, pref
     assert inception.read_graph(other)[1].shape == (12, 10)
 
 
+def test_another_archive_of_the_same_size_is_unpacked_anew(tmp_path, cache):
+    archive = tmp_path / ARCHIVE
+    for second, content in enumerate((b"a" * 100, b"b" * 100)):
+        _write_archive(archive, [(GRAPH, content)])
+        archive.write_bytes(archive.read_bytes().ljust(500, b"\0"))  # gzip passes over zeros at the end
+        os.utime(str(archive), (second, second))
+        with open(weights.locate("inception", str(tmp_path)), "rb") as file:
+            assert file.read() == content
+
+
+def test_the_published_file_is_known_by_its_checksum(tmp_path, monkeypatch, capsys):
+    path = tmp_path / GRAPH
+    path.write_bytes(b"123456789")
+    for md5, label, warned in (("25f9e794323b453885f5181f1b624d0b", "inception-2015-12-05", False),
+                               ("25f9e794323b453885f5181f1b624d0c", "inception, not the published file", True)):  # fmt: skip
+        weights._identify.cache_clear()
+        monkeypatch.setitem(weights.WEIGHT_FILES, "inception", weights.WEIGHT_FILES["inception"]._replace(size=9, md5=md5))
+        found = weights.identify("inception", str(path))
+        assert (found.label, found.sha256) == (label, hashlib.sha256(b"123456789").hexdigest())
+        assert ("results cannot be compared" in capsys.readouterr().err) == warned
+
+
 def test_the_graph_itself_goes_before_the_archive(tmp_path, cache):
     write_features_dir(tmp_path)
     (tmp_path / ARCHIVE).write_bytes(b"no archive")
@@ -406,6 +435,10 @@ def test_files_are_found_or_named(tmp_path, monkeypatch, capsys):
     with pytest.raises(weights.Unavailable):
         weights.locate("vgg16", None)
     assert tried == list(weights.WEIGHT_FILES["inception"].urls) + list(weights.WEIGHT_FILES["vgg16"].urls)
+    for error in (OSError("no space"), ImportError("no requests")):
+        monkeypatch.setattr(weights, "_fetch", mock.Mock(side_effect=error))
+        with pytest.raises(weights.Unavailable, match=str(error)):
+            weights.locate("vgg16", None)
     with pytest.raises(UserError, match="--features-dir .*: no such folder"):
         weights.locate("inception", str(tmp_path / "none"))
     write_features_dir(tmp_path)

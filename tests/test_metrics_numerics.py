@@ -11,10 +11,12 @@ import types
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.stats
 import tensorflow.compat.v1 as tf
 
 from dnnlib import UserError, tflib
 from metrics import fid, kid, metric_base, ppl, precision_recall, resize
+from metrics.metric_base import REGISTRY
 from metrics.rows import Rows, batches_of
 from tests import golden_metrics
 from tests.conftest import golden_path
@@ -316,6 +318,34 @@ def test_rows_in_a_file_have_their_space_from_the_start(monkeypatch, tmp_path):
         Rows(10000, 100, str(tmp_path))
     monkeypatch.delattr("os.posix_fallocate")
     assert Rows(1000, 100, str(tmp_path)).array.shape == (0, 100)
+
+
+def test_protocols_are_those_of_the_documentation():
+    """The numbers that papers and other tools agree on (docs/metrics.md); smaller sets in the other tests do not reach them."""
+    kid_metric, pr, swd, fid_metric = (REGISTRY[name] for name in ("kid", "pr", "swd", "fid"))
+    assert kid_metric.settings(5000, 4000) == {"subsets": 100, "subset_size": 1000, "block_size": 1024}
+    assert kid_metric.settings(5000, 400)["subset_size"] == 400
+    assert (kid.block_count(1024, 1000), kid.block_count(1000, 1025)) == (1, 2)
+    assert kid_metric.counts(3000000, 50000) == (1000000, 50000) and pr.counts(3000000, 50000) == (200000, 50000)
+    assert swd.counts(20000, 50000) == (16384, 16384) and swd.counts(20000, 500) == (500, 500)
+    assert fid_metric.counts(3000000, 50000) == (3000000, 50000)
+    assert pr.parameters == {"neighbours": 3} and REGISTRY["is"].parameters == {"splits": 10}
+    assert swd.parameters == {"patches_per_image": 128, "directions": 512}
+    assert REGISTRY["ppl"].parameters["epsilon"] == 1e-4 and ppl.LARGEST_SIZE == 256
+
+
+def test_inception_score_is_of_ten_parts():
+    logits = np.random.RandomState(11).randn(50, 4)
+    collected = REGISTRY["is"].collector(50, (4,), None)
+    collected.add(logits[:23])
+    with pytest.raises(ValueError, match="got 23 images, expected the announced 50"):
+        REGISTRY["is"].score(None, collected, None)
+    collected.add(logits[23:])
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    parts = [np.exp(scipy.stats.entropy(part, part.mean(0, keepdims=True), axis=1).mean()) for part in np.split(p, 10)]
+    assert list(REGISTRY["is"].score(None, collected, None).items()) == [
+        ("is", pytest.approx(np.mean(parts), rel=1e-12)), ("is_std", pytest.approx(np.sqrt(np.mean(np.square(parts - np.mean(parts)))))),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("reals,fakes,blocks", [(50, 40, False), (40, 40, False), (2100, 1500, True), (2100, 4, False)])

@@ -1,5 +1,7 @@
 """Sliced Wasserstein distance against SciPy's filters and against its closed form in one dimension."""
 
+import types
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -72,6 +74,43 @@ def test_patches_do_not_depend_on_the_batch_size():
     parts.add(images[2:])
     for one, other in zip(whole.rows, parts.rows):
         np.testing.assert_array_equal(one.array, other.array)
+
+
+def test_patches_reach_every_border():
+    images = np.zeros([40, 1, 20, 24], np.uint8)
+    images[:, 0, 0], images[:, 0, -1], images[:, 0, :, 0], images[:, 0, :, -1] = 10, 20, 30, 40
+    collected = swd.PatchSets(40, (1, 20, 24), seed=0)  # one level: the images themselves
+    collected.add(images)
+    patches = collected.rows[0].array.reshape(-1, 7, 7)
+    for border, value in ((patches[:, 0, 3], 10), (patches[:, -1, 3], 20), (patches[:, 3, 0], 30), (patches[:, 3, -1], 40)):
+        assert (border == value).any()
+    assert len(np.unique(patches, axis=0)) > len(np.unique(patches[:128], axis=0))  # other places in other images
+
+
+def test_score_is_a_thousand_times_the_mean_over_the_levels():
+    stream = np.random.RandomState(4)
+    sets = [swd.PatchSets(6, (3, 32, 48), seed=1) for _ in range(2)]
+    for own, largest in zip(sets, (255, 100)):
+        own.add(stream.randint(largest, size=[6, 3, 32, 48]).astype(np.uint8))
+    context = types.SimpleNamespace(options=types.SimpleNamespace(seed=7))
+    scores = swd.SlicedWasserstein().score(*sets, context)
+    levels = [1000 * swd.sliced_wasserstein(real.array, fake.array, 3, 7) for real, fake in zip(sets[0].rows, sets[1].rows)]
+    assert list(scores) == ["swd", "swd_48", "swd_24"]
+    np.testing.assert_allclose(list(scores.values()), [np.mean(levels), *levels])
+
+
+@pytest.mark.parametrize("colour", [0, 77, 255])
+def test_sets_of_one_colour_are_zeros_beside_normalised_ones(colour):
+    """There is no deviation that could be brought to 1 as that of the others."""
+    plain, grain = (swd.PatchSets(4, (3, 32, 32), seed=1) for _ in range(2))
+    plain.add(np.full([4, 3, 32, 32], colour, np.uint8))
+    grain.add(np.random.RandomState(5).randint(256, size=[4, 3, 32, 32]).astype(np.uint8))
+    directions = swd.random_directions(8, 147, swd.image_stream(0, "swd-directions", 0))
+    for one, other in zip(plain.rows, grain.rows):
+        values = other.array.astype(np.float64).reshape(-1, 3, 49)
+        normalised = ((values - values.mean(axis=(0, 2))[:, None]) / values.std(axis=(0, 2))[:, None]).reshape(-1, 147)
+        measured = swd.sliced_wasserstein(one.array, other.array, 3, seed=0, directions=8, repeats=1)
+        assert measured == pytest.approx(np.abs(normalised @ directions.T).mean(), rel=1e-3)
 
 
 def _dataset_like(Gs, count, seed=1):

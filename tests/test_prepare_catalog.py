@@ -6,6 +6,7 @@ import http.server
 import io
 import os
 import pickle
+import shutil
 import stat
 import tarfile
 import threading
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from dataset_tool import archives, catalog
-from dnnlib import UserError
+from dnnlib import UserError, download
 from tests.dataset_helpers import error_line, image_bytes, noise, prepare, write_old_dataset
 from tests.test_prepare_formats import write_cifar
 from training.dataset import Dataset
@@ -50,9 +51,9 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def _zip(members):
+def _zip(members, compression=zipfile.ZIP_STORED):
     output = io.BytesIO()
-    with zipfile.ZipFile(output, "w") as file:
+    with zipfile.ZipFile(output, "w", compression) as file:
         for name, data in members.items():
             file.writestr(name, data)
     return output.getvalue()
@@ -165,7 +166,7 @@ def cifar(tmp_path):
     return output.getvalue(), pictures, numbers
 
 
-def test_cifar10_from_a_file_put_by_hand(tmp_path, capsys, publish, cifar):
+def test_cifar10_from_a_file_put_by_hand(tmp_path, capsys, monkeypatch, publish, cifar):
     content, pictures, numbers = cifar
     publish("cifar10", content, 15)
     (tmp_path / "data" / "downloads").mkdir(parents=True)
@@ -176,6 +177,9 @@ def test_cifar10_from_a_file_put_by_hand(tmp_path, capsys, publish, cifar):
     np.testing.assert_array_equal(dataset.read(range(15)), pictures.transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(dataset.labels, np.eye(10)[numbers])
     assert dataset.label_names[3] == "class3"
+    monkeypatch.setattr(download, "file_digest", lambda path: pytest.fail(f"{path}: its checksum was compared before"))
+    shutil.rmtree(str(tmp_path / "data" / "cifar10"))
+    assert prepare(capsys, "--data-dir", tmp_path / "data", "--cifar10")[0] == 0
 
 
 def test_a_damaged_file_put_by_hand_and_a_failed_download(tmp_path, capsys, publish, cifar):
@@ -222,6 +226,20 @@ def test_members_that_would_leave_the_folder(tmp_path, name):
     assert not (tmp_path / "to").exists() and not (tmp_path / "out.txt").exists()
 
 
+def test_unpacking_needs_space_and_starts_again(tmp_path, monkeypatch):
+    (tmp_path / "a.zip").write_bytes(_zip({"in/": b"", "in/empty/": b"", "in/a.txt": bytes(2000000)}, zipfile.ZIP_DEFLATED))
+    (tmp_path / "to.unpacking" / "in").mkdir(parents=True)
+    (tmp_path / "to.unpacking" / "left.txt").write_text("of a killed one")
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1900000})())
+        with pytest.raises(UserError, match=r"unpacking a.zip needs about 2.0 MB, 1.9 MB are free"):
+            archives.unpack(str(tmp_path / "a.zip"), str(tmp_path / "to"))
+    (tmp_path / "to.unpacking").mkdir(exist_ok=True)
+    archives.unpack(str(tmp_path / "a.zip"), str(tmp_path / "to"))
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["to"]
+    assert [path.name for path in (tmp_path / "to").rglob("*.txt")] == ["a.txt"] and os.listdir(str(tmp_path / "to" / "in" / "empty")) == []
+
+
 def test_links_lies_about_sizes_and_damage(tmp_path):
     with tarfile.open(str(tmp_path / "link.tar"), "w") as file:
         link = tarfile.TarInfo("link")
@@ -238,7 +256,9 @@ def test_links_lies_about_sizes_and_damage(tmp_path):
     (tmp_path / "short.zip").write_bytes(data[:-30])
     (tmp_path / "damaged.zip").write_bytes(data.replace(bytes(1000), bytes(500) + b"x" + bytes(499)))
     (tmp_path / "lies.zip").write_bytes(data.replace((1000).to_bytes(4, "little"), (900).to_bytes(4, "little")))
-    for name in ("short", "damaged", "lies"):
+    packed = _zip({"a.bin": bytes(1000)}, zipfile.ZIP_DEFLATED)
+    (tmp_path / "longer.zip").write_bytes(packed.replace((1000).to_bytes(4, "little"), (1100).to_bytes(4, "little")))
+    for name in ("short", "damaged", "lies", "longer"):
         with pytest.raises(UserError, match=f"{name}.zip"):
             archives.unpack(str(tmp_path / f"{name}.zip"), str(tmp_path / "to"))
         assert not (tmp_path / "to").exists()

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dataset_tool import source_arrays, source_databases
 from dataset_tool.sources import find_files
+from dnnlib import UserError
 from tests.dataset_helpers import (
     error_line,
     image_bytes,
@@ -25,6 +27,7 @@ from tests.dataset_helpers import (
     write_pngs,
 )
 from training.dataset import Dataset
+from training.picture_files import PictureError
 
 
 def _dataset(tmp_path, name="own"):
@@ -62,7 +65,7 @@ def test_jpg_folder(tmp_path):
         np.testing.assert_array_equal(_dataset(tmp_path).read([number])[0].transpose(1, 2, 0), expected)
 
 
-@pytest.mark.parametrize("kind", ["NHWC", "NCHW", "NHW", "folder", "folder of many", "fortran"])
+@pytest.mark.parametrize("kind", ["NHWC", "NCHW", "NHW", "folder", "folder of many", "fortran", "16 bits"])
 def test_npy(tmp_path, capsys, kind):
     pictures = noise(6)
     root = tmp_path / "in"
@@ -74,7 +77,8 @@ def test_npy(tmp_path, capsys, kind):
         np.save(str(root / "a.npy"), pictures[:4])
         np.save(str(root / "b.npy"), pictures[4:])
     else:
-        arrays = {"NHWC": pictures, "NCHW": _nchw(pictures), "NHW": pictures[..., 0], "fortran": np.asfortranarray(pictures)}
+        arrays = {"NHWC": pictures, "NCHW": _nchw(pictures), "NHW": pictures[..., 0], "fortran": np.asfortranarray(pictures),
+                  "16 bits": pictures.astype(np.uint16) * 257}
         root = root / "all.npy"
         np.save(str(root), arrays[kind])
     code, out, err = prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", root, "--format", "npy")
@@ -82,6 +86,17 @@ def test_npy(tmp_path, capsys, kind):
     expected = np.repeat(pictures[..., :1], 3, axis=3) if kind == "NHW" else pictures
     np.testing.assert_array_equal(_dataset(tmp_path).read(range(6)), _nchw(expected))
     assert ("gray to RGB: 6 images" in out) == (kind == "NHW")
+
+
+def test_the_width_of_the_widest_array_is_stored(tmp_path, capsys):
+    for sizes, resolution in (((3, 33, 8), 32), ((3,), 4)):
+        folder = tmp_path / f"in{resolution}"
+        folder.mkdir()
+        for size in sizes:
+            np.save(str(folder / f"{size}.npy"), noise(2, size))
+        assert prepare(capsys, "--data-dir", tmp_path, "--task", f"own{resolution}", "--images-dir", folder, "--format", "npy")[0] == 0
+        dataset = _dataset(tmp_path, f"own{resolution}")
+        assert (dataset.count, dataset.resolution) == (2 * len(sizes), resolution)
 
 
 def test_an_array_that_might_be_gray_pictures_is_one_and_it_is_said(tmp_path, capsys):
@@ -115,6 +130,8 @@ def test_hdf5(tmp_path, capsys):
     assert "--key boxes" in error_line(prepare(capsys, *arguments, "--task", "two", "--key", "boxes")[2])
     assert prepare(capsys, *arguments, "--task", "two", "--key", "other")[0] == 0
     np.testing.assert_array_equal(_dataset(tmp_path, "two").read(range(6)), _nchw(pictures[..., ::-1]))
+    code, _, err = prepare(capsys, *arguments, "--task", "two", "--key", "group/pictures")
+    assert code == 1 and "two: there already, from other input" in error_line(err)
 
 
 def test_hdf5_labels_are_those_beside_the_pictures(tmp_path, capsys):
@@ -216,6 +233,30 @@ def test_lmdb_with_webp_jpg_and_png_values(tmp_path):
         assert np.abs(images[number, :, 4:27].astype(int) - expected).max() <= (16 if number == 2 else 0)
 
 
+def test_databases_that_lack_what_is_asked_for(tmp_path, capsys):
+    lmdb = pytest.importorskip("lmdb")
+    with lmdb.open(str(tmp_path / "in")):
+        pass
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--format", "lmdb"]
+    assert "the database is empty" in error_line(prepare(capsys, *arguments)[2])
+    with pytest.raises(PictureError, match="not in the database"):
+        source_databases.LmdbLoader(str(tmp_path / "in"))(b"no such key")
+
+
+def test_records_bring_their_labels_and_lose_their_padding(tmp_path):
+    pictures, labels = _nchw(noise(4)), np.eye(2, dtype=np.float32)[[0, 1, 1, 0]]
+    write_old_dataset(tmp_path / "old", "old", pictures, labels)
+    source = source_databases.records_source(str(tmp_path / "old"), 0.5)
+    assert (source.labels.names, source.labels.kind, source.count, source.default_resolution) == (["0", "1"], "as stored", 4, 16)
+    np.testing.assert_array_equal(source.labels.values, labels)
+    np.testing.assert_array_equal(source.loader(2), pictures[2, :, 4:12].transpose(1, 2, 0))
+    with open(str(tmp_path / "old" / "old-r04.tfrecords1of1"), "r+b") as file:
+        file.seek(100)
+        file.write(b"damage")
+    with pytest.raises(PictureError, match="corrupt record at offset 0"):
+        source.loader(0)
+
+
 def test_damaged_databases_are_one_line(tmp_path, capsys):
     lmdb = pytest.importorskip("lmdb")
     with lmdb.open(str(tmp_path / "whole")) as database, database.begin(write=True) as transaction:
@@ -293,6 +334,15 @@ def write_cifar(folder, per_batch=3):
     return pictures, numbers
 
 
+def test_batches_of_other_classes_and_types_are_refused(tmp_path):
+    for number, (kind, label) in enumerate(((np.uint8, 10), (np.float32, 0))):
+        path = str(tmp_path / f"data_batch_{number}")
+        with open(path, "wb") as file:
+            pickle.dump({b"data": np.zeros([1, 3072], kind), b"labels": [label]}, file, protocol=2)
+        with pytest.raises(UserError, match=r"no CIFAR-10 batch \(data uint8 \[n, 3072\], labels of 0 to 9\)"):
+            source_arrays.read_cifar_batch(path)
+
+
 def npy_bytes():
     output = io.BytesIO()
     np.save(output, noise(1))
@@ -359,6 +409,7 @@ def test_wrong_inputs_are_one_line(tmp_path, capsys, format, content, message):
 
 def test_arrays_of_other_shapes_and_types(tmp_path, capsys):
     for name, array, message in (
+        ("none", np.zeros([0, 8, 8, 3], np.uint8), "shape [0, 8, 8, 3]; accepted"),
         ("shape", np.zeros([2, 3, 4, 5, 6], np.uint8), "shape [2, 3, 4, 5, 6]; accepted"),
         ("type", np.zeros([2, 8, 8, 3], np.float32), "pixels of type float32; accepted: uint8, uint16"),
         ("object", np.array([{}, {}]), "not a .npy array of numbers"),

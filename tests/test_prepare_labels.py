@@ -27,7 +27,7 @@ def run(tmp_path, capsys):
 
 
 def _write(tmp_path, name, text):
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_text(text, encoding="utf-8")
     return str(tmp_path / name)
 
 
@@ -58,6 +58,8 @@ def test_without_labels_it_is_said(run):
         ("file,2019,2020\n1,0.5,2\n2,1,1\n1b,0,3\n2b,5,0\n", ["2019", "2020"], [[0.5, 2], [1, 1], [0, 3], [5, 0]], "continuous"),
         ("gone.png,7,8\n1.png,0.5,2\n2.png,1,1\n1b.png,0,3\n2b.png,5,0\n", ["0", "1"], [[0.5, 2], [1, 1], [0, 3], [5, 0]], "continuous"),
         ("train/cat/1.png,red\n/old/place/cat/2.png,blue\n../dog/1b.jpg,red\nin/dog/2b,blue\n", ["blue", "red"], [1, 0, 1, 0], "one-hot"),
+        ("file,p,q\n1,1,0\n2,0,1\n1b,0,0\n2b,0,0\n", ["p", "q"], [[1, 0], [0, 1], [0, 0], [0, 0]], "multi-hot"),
+        ("\ufeff1,red\n2,blue\n1b,red\n2b,red\n", ["blue", "red"], [1, 0, 1, 1], "one-hot"),     # as spreadsheets write it
         ("file,age\n1,0.5\n2,2.5\n1b,3\n2b,4\n", ["age"], [[0.5], [2.5], [3], [4]], "continuous"),
     ],
 )
@@ -107,6 +109,8 @@ def test_npy(run, tmp_path, values, names):
         ("a.csv", "", "lines of a file name and one or more labels"),
         ("a.csv", "1,nan\n2,1\n1b,2\n2b,4\n", "not finite"),
         ("a.csv", "1,-1\n2,1\n1b,2\n2b,4\n", "class numbers -1 to 4"),
+        ("a.csv", "1,0\n2,1\n1b,200000\n2b,4\n", "class numbers 0 to 200000; accepted: 0 to 100000"),
+        ("a.csv", "1.jpg,0\n1.webp,1\n2,1\n1b,2\n2b,4\n", "no label for 1 of 4 pictures, first cat/1.png; the table has 1.jpg, 1.webp"),
         ("a.json", "{", "Expecting property name"),
         ("a.json", "[1, 2]", 'accepted: {"file": label'),
         ("a.json", "[" * 100000, "recursion"),
@@ -188,6 +192,15 @@ def test_folders_and_source_need_something_to_take_labels_from(run, tmp_path):
     write_pngs(tmp_path / "in", noise(1, 8), ["loose.png"])
     code, line = run("folders")
     assert code == 1 and "loose.png is in none" in line
+
+
+def test_labels_follow_their_pictures_into_every_shard(tmp_path, capsys):
+    write_pngs(tmp_path / "in", noise(4, 8), NAMES)
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8, "--labels", "folders"]
+    assert prepare(capsys, *arguments, "--shards-num", 3)[0] == 0
+    dataset = Dataset(str(tmp_path / "own"))
+    np.testing.assert_array_equal(dataset.read(range(4)), noise(4, 8).transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(dataset.labels, [[1, 0], [1, 0], [0, 1], [0, 1]])
 
 
 def test_labels_follow_their_pictures_past_skipped_ones(run, tmp_path):

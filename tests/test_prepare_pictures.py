@@ -1,10 +1,11 @@
 """Pictures of every mode and form: conversion, crop, resize, padding, what is reported, what is refused; --check."""
 
+import io
 import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from dataset_tool import pictures
 from tests.dataset_helpers import error_line, image_bytes, noise, prepare, prepare_process, smooth_picture, write_pngs
@@ -47,6 +48,36 @@ def test_modes_against_their_arithmetic():
     np.testing.assert_array_equal(_stored(Image.fromarray(np.dstack([colour, alpha])), channels=4)[0], np.dstack([colour, alpha]))
 
 
+@pytest.mark.parametrize("format", ["EPS", "PCX"])
+def test_formats_that_nobody_needs_are_not_tried(format):
+    """Pillow would start Ghostscript, a program that a picture can tell what to do, for an EPS file."""
+    with pytest.raises(PictureError, match="^not an image$"):
+        open_picture(io.BytesIO(image_bytes(noise(1, 8)[0], format)))
+
+
+def test_16_bits_are_rounded():
+    every = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    expected = np.round(every / 257.0)
+    np.testing.assert_array_equal(_stored(Image.fromarray(every), resolution=256, channels=1)[0][..., 0], expected)
+    np.testing.assert_array_equal(pictures.from_array(every), expected)
+
+
+def test_gray_multiplied_with_alpha_is_taken():
+    """As some TIFF files have it."""
+    gray, alpha = noise(1, 8)[0, :, :, 0], noise(1, 8, seed=1)[0, :, :, 0]
+    image = Image.fromarray(np.dstack([gray, alpha])).convert("La")
+    assert image.mode == "La"
+    assert np.abs(_stored(image, channels=1)[0][..., 0] - np.round(gray * (alpha / 255.0))).max() <= 1
+
+
+def test_jpeg_keeps_the_colours_resolution_and_the_quality():
+    pixels = smooth_picture(16, 16)
+    with Image.open(io.BytesIO(pictures.encode(pixels, "jpeg"))) as image:
+        with Image.open(io.BytesIO(image_bytes(pixels, "JPEG", quality=95))) as expected:
+            assert image.quantization == expected.quantization
+        assert JpegImagePlugin.get_sampling(image) == 0     # 4:4:4
+
+
 def test_a_transparent_palette_is_put_over_black(tmp_path):
     image = Image.fromarray(noise(1, 8)[0]).quantize(16)
     image.info["transparency"] = 3
@@ -76,6 +107,7 @@ def test_a_mask_is_cropped_resized_and_padded_like_its_picture():
     fitted = pictures.to_mask(mask, pictures.Form(16, ratio=0.5))
     assert fitted.dtype == np.uint8 and not fitted[:4].any() and not fitted[12:].any()
     np.testing.assert_array_equal(fitted[4:12], np.repeat(np.repeat([2, 3, 4, 5], 2)[:, None], 16, axis=1))
+    assert set(pictures.to_mask(mask * 20, pictures.Form(4)).flat) <= set(range(0, 160, 20))     # no numbers between those of objects
 
 
 @pytest.mark.parametrize("format", ["PNG", "GIF", "WEBP"])
@@ -129,13 +161,15 @@ def test_lab_pictures_become_gray():
 
 
 def test_floating_point_and_32_bit_pixels_are_refused():
-    for image in (Image.fromarray(np.zeros([8, 8], np.float32)), Image.fromarray(np.full([8, 8], 70000, np.int32))):
+    integers = [Image.fromarray(np.full([8, 8], value, np.int32)) for value in (65536, -1)]
+    for image in (Image.fromarray(np.zeros([8, 8], np.float32)), *integers):
         with pytest.raises(PictureError, match="accepted: 1, 8 or 16 bits"):
             _stored(image)
 
 
 @pytest.mark.parametrize(
-    "height, width, ratio", [(8, 20, 1.0), (20, 8, 1.0), (16, 16, 0.5), (8, 16, 0.5), (30, 50, 0.75), (188, 256, 188 / 256)]
+    "height, width, ratio",
+    [(8, 20, 1.0), (20, 8, 1.0), (16, 16, 0.5), (8, 16, 0.5), (30, 50, 0.75), (188, 256, 188 / 256), (17, 12, 0.7), (10, 27, 1.0)],
 )
 def test_crop_resize_and_padding(height, width, ratio):
     """Against a crop by exact fractions and Pillow's own resize; the padding is black."""
@@ -150,6 +184,11 @@ def test_crop_resize_and_padding(height, width, ratio):
     np.testing.assert_array_equal(stored[first:first + rows], expected)
     assert not stored[:first].any() and not stored[first + rows:].any()
     assert ("cropped" in notes) == (cropped.shape != source.shape)
+
+
+def test_of_the_widest_ratio_there_is_one_row():
+    stored, _ = _stored(Image.fromarray(np.maximum(noise(1, 30)[0], 1)), 16, ratio=0.01)
+    np.testing.assert_array_equal(stored.any(axis=(1, 2)), np.arange(16) == 7)
 
 
 def test_conversions_are_counted_and_bad_files_are_listed(tmp_path, capsys):
@@ -216,6 +255,14 @@ def test_check_reports_and_writes_nothing(tmp_path, capsys):
         code, out, _ = prepare(capsys, "--check", tmp_path / "in", "--resolution", resolution)
         assert code == 1 and ("preparation enlarged: 5" in out) == (enlarged == 5)
     assert "--check" in error_line(prepare_process("--check", tmp_path / "nowhere").stderr)
+
+
+def test_check_sums_up_what_would_be_too_many_lines(tmp_path, capsys):
+    write_pngs(tmp_path, [noise(1, size)[0] for size in range(4, 27)])
+    write_pngs(tmp_path, noise(2, 30), ["a.png", "b.png"])
+    code, out, _ = prepare(capsys, "--check", tmp_path)
+    lines = [line for line in out.splitlines() if line.startswith("  size")]
+    assert code == 0 and len(lines) == 21 and lines[0] == "  size 30 x 30: 2" and lines[-1] == "  size: 4 others, 4 files"
 
 
 def test_check_of_a_dataset_compares_every_checksum(tmp_path, capsys):

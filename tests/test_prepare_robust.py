@@ -1,6 +1,7 @@
 """The writing: workers, interruptions, what is there already; mistakes on the command line."""
 
 import functools
+import json
 import os
 import random
 import signal
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 
 from dataset_tool import cli, writer
+from dataset_tool.pictures import Form
 from dataset_tool.writer import ranges_of
 from tests.conftest import ROOT
-from tests.dataset_helpers import error_line, folder_bytes, noise, prepare, prepare_process, write_pngs
+from tests.dataset_helpers import error_line, folder_bytes, noise, prepare, prepare_process, smooth_picture, write_pngs
 from training.dataset import Dataset
 
 SCENES = ["--scenes", "--max-images", 96, "--resolution", 16, "--shards-num", 8]
@@ -43,9 +45,47 @@ def test_a_second_run_finds_the_dataset_and_other_options_are_refused(tmp_path, 
         code, _, err = prepare(capsys, *arguments, *change)
         assert code == 1
         assert change[0] == "--labels" or f"{tmp_path / 'own'}: there already, from other input or with other options" in error_line(err)
+    changed = tmp_path / "in" / "0002.png"
+    facts = changed.stat()
+    os.utime(str(changed), ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))     # raw pictures of another kind have the same size
+    assert prepare(capsys, *arguments)[0] == 1
+    os.utime(str(changed), ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert prepare(capsys, *arguments)[0] == 0
     write_pngs(tmp_path / "in", noise(1, 8), ["new.png"])
     assert prepare(capsys, *arguments)[0] == 1
     assert folder_bytes(tmp_path / "own") == before
+
+
+def test_scenes_of_another_seed_are_other_scenes(tmp_path, capsys):
+    arguments = ["--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 8]
+    assert prepare(capsys, *arguments, "--seed", 1)[0] == 0
+    assert prepare(capsys, *arguments, "--seed", 1)[0] == 0
+    assert prepare(capsys, *arguments, "--seed", 2)[0] == 1
+
+
+@pytest.mark.parametrize("bad, code", [(1, 0), (2, 1)])
+def test_one_percent_of_unusable_pictures_is_accepted(tmp_path, capsys, bad, code):
+    write_pngs(tmp_path / "in", noise(100, 8))
+    for number in range(bad):
+        (tmp_path / "in" / f"{number:04d}.png").write_bytes(b"")
+    assert prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8)[0] == code
+
+
+def test_the_manifest_says_what_was_made(tmp_path, capsys):
+    write_pngs(tmp_path / "in", noise(5, 16))
+    (tmp_path / "in" / "0004.png").write_bytes(b"")
+    arguments = ["--images-dir", tmp_path / "in", "--resolution", 16, "--ratio", 0.5, "--encoding", "raw", "--allow-skips"]
+    assert prepare(capsys, "--data-dir", tmp_path, "--task", "own", *arguments)[0] == 0
+    with open(str(tmp_path / "own" / "dataset.json")) as file:
+        found = json.load(file)
+    expected = {"name": "own", "count": 4, "resolution": 16, "channels": 3, "ratio": 0.5, "box": [0, 4, 16, 12], "encoding": "raw",
+                "label_kind": "none", "label_names": [], "masks": False, "source": "png files", "resize_filter": "lanczos",
+                "converted": {"cropped": 4}, "skipped": 1, "scanned": False}  # fmt: skip
+    assert {name: found[name] for name in expected} == expected
+    assert prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 8, "--masks")[0] == 0
+    with open(str(tmp_path / "scenes" / "dataset.json")) as file:
+        found = json.load(file)
+    assert (found["label_kind"], found["label_names"], found["masks"]) == ("counts", ["spheres", "cubes", "cylinders"], True)
 
 
 def test_a_partial_folder_of_another_preparation_is_not_continued(tmp_path, capsys):
@@ -211,6 +251,17 @@ def test_too_little_space_is_seen_before_starting(tmp_path, capsys, monkeypatch)
     assert not (tmp_path / "scenes.partial").exists()
 
 
+@pytest.mark.parametrize("encoding, ratio", [("raw", 1), ("raw", 0.5), ("png", 1), ("png", 0.5), ("jpeg", 1)])
+def test_the_space_asked_for_is_enough_and_not_much_more(tmp_path, capsys, encoding, ratio):
+    grain = np.random.RandomState(0).normal(0, 8, [4, 128, 128, 3])
+    photographs = np.clip(np.stack([smooth_picture(128, 128, seed) for seed in range(4)]) + grain, 0, 255).astype(np.uint8)
+    write_pngs(tmp_path / "in", photographs)
+    form = ["--resolution", 128, "--ratio", ratio, "--encoding", encoding]
+    assert prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", *form)[0] == 0
+    taken = os.path.getsize(str(tmp_path / "own" / "own-r07.tfrecords1of1"))
+    assert taken <= writer.free_space_needed(Form(128, 3, ratio, encoding), 4) <= 2 * taken
+
+
 def test_what_is_written_already_needs_no_space(tmp_path, capsys, monkeypatch):
     write_pngs(tmp_path / "in", noise(20, 16))
     (tmp_path / "in" / "0003.png").write_bytes(b"")
@@ -235,6 +286,26 @@ def test_names_that_are_no_utf_8_and_links_to_nowhere_are_listed(tmp_path, capsy
     expected = "a\\udcff/bad\\udcfe.png\tnot an image\na\\udcff/link.png\tnot found\n"
     assert (tmp_path / "own" / "skipped.txt").read_text() == expected
     assert expected.splitlines()[0].replace("\t", ": ") in prepare(capsys, "--check", tmp_path / "in")[1]
+
+
+def test_a_dataset_is_on_the_disk_before_and_after_its_folder_is_renamed(tmp_path, capsys, monkeypatch):
+    """A crash of the machine would lose names that only the kernel knows."""
+    done, sync, rename = [], os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda handle: (done.append(os.readlink(f"/proc/self/fd/{handle}")), sync(handle)))
+    monkeypatch.setattr(os, "rename", lambda old, new: (done.append((old, new)), rename(old, new)))
+    assert prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 16)[0] == 0
+    partial, final = str(tmp_path / "scenes.partial"), str(tmp_path / "scenes")
+    assert done[-3:] == [partial, (partial, final), str(tmp_path)]
+
+
+def test_what_a_killed_preparation_began_is_removed(tmp_path, capsys):
+    write_pngs(tmp_path / "in", noise(20, 8))
+    (tmp_path / "in" / "0003.png").write_bytes(b"")
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8]
+    assert prepare(capsys, *arguments)[0] == 1
+    (tmp_path / "own.partial" / ".own-r03.tfrecords1of1.abc.partial").write_bytes(b"half")
+    assert prepare(capsys, *arguments, "--allow-skips")[0] == 0
+    assert sorted(folder_bytes(tmp_path / "own")) == ["dataset.json", "index.npy", "own-r03.tfrecords1of1", "skipped.txt"]
 
 
 def test_neighbouring_shards_are_read_in_one_go():

@@ -67,6 +67,27 @@ def _bytes(url):
     return io.BytesIO(base64.b64decode(url.partition("base64,")[2]))
 
 
+def test_pictures_of_other_kinds(tmp_path):
+    stripes = np.tile([0, 255], 100)[None, :, None].repeat(40, axis=0).repeat(3, axis=2)
+    report_run.save(tmp_path, "stripes.png", stripes)
+    with PIL.Image.open(_bytes(pictures.photograph(str(tmp_path / "stripes.png"), 100))) as picture:
+        assert picture.size == (100, 20) and np.abs(np.asarray(picture)[2:-2, 4:-4].astype(int) - 127).max() < 20  # averaged
+    many = np.random.RandomState(1).randint(256, size=[40, 40, 3])  # colours, beyond a palette
+    report_run.save(tmp_path, "many.png", many)
+    with PIL.Image.open(_bytes(pictures.drawing(str(tmp_path / "many.png")))) as picture:
+        np.testing.assert_array_equal(np.asarray(picture), many)
+    report_run.save(tmp_path, "line.png", many[:1].repeat(10, axis=1))
+    with PIL.Image.open(_bytes(pictures.photograph(str(tmp_path / "line.png"), 100))) as picture:
+        assert picture.size == (100, 1)
+
+
+def test_pictures_are_left_out_evenly():
+    assert pictures.evenly(list(range(10)), 4) == [0, 3, 6, 9]
+    assert (pictures.evenly([1, 2], 5), pictures.evenly([1, 2, 3], 1)) == ([1, 2], [3])
+    encoded = pictures.within(list(range(8)), lambda item: None if item == 7 else "x" * 10, most=8, limit=35)
+    assert encoded == [(item, "x" * 10) for item in (0, 3, 6)]
+
+
 def test_many_large_grids_stay_small(tmp_path):
     rng = np.random.RandomState(0)
     for index in range(70):

@@ -1,5 +1,6 @@
 """Run folders, logs and stop signals."""
 
+import concurrent.futures
 import itertools
 import os
 import signal
@@ -9,7 +10,7 @@ import threading
 
 import pytest
 
-from dnnlib import UserError, log, runs
+from dnnlib import UserError, locks, log, runs, signals
 
 
 def test_runs_are_matched_by_exact_name(tmp_path):
@@ -34,8 +35,28 @@ def test_unwritable_folder(tmp_path):
         runs.check_writable(str(tmp_path / "file" / "results"))
 
 
+def test_trying_a_folder_leaves_nothing(tmp_path):
+    runs.check_writable(str(tmp_path / "new" / "results"))
+    assert os.listdir(str(tmp_path / "new" / "results")) == []
+
+
+def test_a_lock_has_one_owner_whose_name_is_in_it(tmp_path):
+    path = tmp_path / "run.lock"
+    path.write_text("process 123456789 on another machine that had it before\n")
+    owner = f"process {os.getpid()} on {os.uname().nodename}"
+    for _ in range(2):
+        with locks.take(str(path)):
+            with pytest.raises(BlockingIOError):
+                locks.take(str(path))
+            assert locks.owner(str(path)) == owner
+    assert locks.owner(str(tmp_path / "none")) == "another process"
+    with pytest.raises(OSError, match="No such file"):
+        locks.take(str(tmp_path / "none" / "run.lock"))
+
+
 def test_numbered_files(tmp_path):
-    for name in ("network-snapshot-000010.pkl", "network-snapshot-000002.pkl", "network-snapshot-1.pkl.tmp", "other-3.pkl"):
+    others = ("network-snapshot-1.pkl.tmp", "network-snapshot-3_pkl", "other-3.pkl")
+    for name in ("network-snapshot-000010.pkl", "network-snapshot-000002.pkl", *others):
         (tmp_path / name).write_text("")
     assert [number for number, _ in runs.numbered_files(str(tmp_path), "network-snapshot-", ".pkl")] == [2, 10]
     assert runs.numbered_files(str(tmp_path / "absent"), "a", "b") == []
@@ -62,13 +83,16 @@ def test_a_full_disk_does_not_stop_what_is_printed(capsys):
 
 def test_left_over_files_are_found_in_every_folder(tmp_path):
     (tmp_path / "visuals" / "a").mkdir(parents=True)
-    for place in (".state.npz.partial", "visuals/a/.1.png.partial", "visuals/a/kept.png", ".other"):
+    for place in (".state.npz.partial", "visuals/a/.1.png.partial", "visuals/a/kept.png", ".other", "own.partial"):
         (tmp_path / place).write_text("")
     runs.clear_partials(str(tmp_path))
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == [".other", "visuals/a/kept.png"]
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == [".other", "own.partial", "visuals/a/kept.png"]
 
 
-@pytest.mark.parametrize("seconds, text", [(4.6, "5s"), (65, "1m 05s"), (7500, "2h 05m"), (100000, "1d 03h")])
+@pytest.mark.parametrize(
+    "seconds, text", [(4.6, "5s"), (65, "1m 05s"), (7500, "2h 05m"), (86399.4, "23h 59m"), (86400, "1d 00h"), (100000, "1d 03h")]
+)
 def test_times(seconds, text):
     assert log.format_time(seconds) == text
 
@@ -105,6 +129,28 @@ def test_one_signal_asks(number):
     process.send_signal(number)
     out, _ = process.communicate(timeout=20)
     assert (process.returncode, out) == (0, f"saved after {signal.Signals(number).name}\n".encode())
+
+
+def test_the_first_reason_to_stop_counts_and_is_gone_afterwards():
+    before = [signal.getsignal(number) for number in signals.STOPS]
+    signals.ask_to_stop("nobody listens")
+    with signals.StopRequest() as stop:
+        assert signals.stop_asked() is None
+        for reason in ("a signal to worker 1", "a signal to worker 2"):
+            signals.ask_to_stop(reason)
+        assert signals.stop_asked() == stop.asked == "a signal to worker 1"
+    assert signals.stop_asked() is None and [signal.getsignal(number) for number in signals.STOPS] == before
+
+
+def test_other_threads_leave_the_handlers_alone():
+    """Python lets the main thread alone set them."""
+
+    def guarded():
+        with signals.ended_by_exceptions(), signals.postponed():
+            return signal.getsignal(signal.SIGTERM)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        assert threads.submit(guarded).result() == signal.getsignal(signal.SIGTERM)
 
 
 @pytest.mark.parametrize("mode", ["busy", "waits"])

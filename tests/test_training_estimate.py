@@ -12,7 +12,7 @@ from dnnlib import tflib
 from tests import memory_run
 from tests.conftest import ROOT, on_one_stack
 from training import estimate
-from training.config import LossConfig, TrainingConfig
+from training.config import LossConfig, ScheduleConfig, TrainingConfig
 from training.networks import DiscriminatorConfig, GeneratorConfig
 
 
@@ -102,6 +102,20 @@ def test_what_costs_time(monkeypatch, loss, workers, g_passes, d_passes):
     G, D = (estimate.network_cost(config) for config in NETWORKS)
     expected = 1e-5 * (g_passes * G.multiply_adds + d_passes * D.multiply_adds) / workers
     assert seconds_a_kimg(TrainingConfig(loss=loss), workers) == pytest.approx(expected, abs=0.05)
+
+
+def test_the_estimate_in_words(monkeypatch):
+    parts = []
+    monkeypatch.setattr(estimate, "memory", lambda *arguments: parts.append(arguments[-1]) or estimate.Memory(3 << 30, 1 << 29))
+    monkeypatch.setattr(estimate, "measured_speed", lambda device: 1e8)
+    cost = estimate.NetworkCost(1234567, 25 * 10**6, 0)
+    monkeypatch.setattr(estimate, "network_cost", lambda config, half: cost)
+    config = TrainingConfig(loss=PLAIN, schedule=ScheduleConfig(batch_gpu=16, total_kimg=50))
+    text = "\n".join(estimate.lines(*NETWORKS, config, ["/gpu:0", "/gpu:1"], 3))
+    assert parts == [6]
+    for part in ("G 1,234,567  D 1,234,567", "G 0.025  D 0.025 billion", "about 3.5 GB on each device", "3.0 GB weights and optimizers",
+                 "0.5 GB what the 16 images", "about 500.0 s a kimg at best, 6h 56m for 50 kimg"):  # fmt: skip
+        assert part in text
 
 
 def test_mixed_precision_takes_less_time(monkeypatch):

@@ -44,6 +44,10 @@ def test_grid(tmp_path):
     assert np.array_equal(np.asarray(PIL.Image.open(str(tmp_path / "sub" / "grid.png"))).transpose(2, 0, 1), grid)
 
 
+def test_grids_are_about_1024_pixels_wide():
+    assert [images.grid_shape(pixels) for pixels in (8, 128, 200, 256, 1024)] == [(8, 5), (8, 5), (5, 3), (4, 3), (4, 3)]
+
+
 def test_gray_pictures(tmp_path):
     gray = np.arange(16, dtype=np.uint8).reshape(1, 4, 4)
     images.save_png(gray, str(tmp_path / "gray.png"))

@@ -235,6 +235,22 @@ def test_time_left_has_the_snapshots_in_it(monkeypatch, capsys):
     assert paused == [(0, 0), (0, 0), (0, 0), (10, 30), (0, 0), (0, 0), (10, 30)]
 
 
+def test_a_tick_says_where_a_continued_run_stands(monkeypatch, capsys):
+    clock = SimpleNamespace(now=50.0)
+    monkeypatch.setattr(status.time, "time", lambda: clock.now)
+    shown = status.Status(ScheduleConfig(total_kimg=7, tick_kimg=1), None, 2000, 7200.0, {"G": 0.002})
+    clock.now += 100
+    values = shown.tick(3, 3000, {})
+    expected = {"Progress/tick": 3, "Progress/kimg": 3, "Timing/images_per_second": 10, "Timing/seconds_per_kimg": 100,
+                "Timing/total_hours": 7300 / 3600, "Rates/G": 0.002}  # fmt: skip
+    assert {name: values[name] for name in expected} == pytest.approx(expected)
+    with open("/proc/self/status") as file:
+        largest = next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))  # KiB
+    assert values["Resources/peak_memory_gb"] == pytest.approx(largest * 1024 / 2**30, rel=0.05)
+    out = capsys.readouterr().out
+    assert "tick 3  kimg 3.000  " in out and "  time 2h 01m  left 6m 40s  sec/kimg 100.0  images/s 10.0  memory " in out
+
+
 @pytest.mark.parametrize("images, left", [(1000, 3), (2000, 3), (3000, 3), (4000, 2), (6000, 2), (7000, 1)])
 def test_snapshots_left(images, left):
     assert schedule.snapshots_left(images, ScheduleConfig(total_kimg=7, tick_kimg=1)) == left

@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -314,6 +315,21 @@ def test_slerp_keeps_angles():
     np.testing.assert_allclose(sampling.slerp(a, b, 1.0), b, atol=1e-6)
 
 
+def test_as_many_maps_are_held_as_a_quarter_of_a_gigabyte_takes():
+    """16 maps of 1024 x 1024 pixels, 4 bytes each, are 64 MiB."""
+    for resolution, batch_size, held in ((1024, 8, 4), (1024, 2, 2), (4096, 8, 1)):
+        config = SimpleNamespace(maps_num=16, resolution=resolution)
+        Gs = SimpleNamespace(input_shapes=[[1, 8], [0]], config=config)
+        assert sampling.Sampler(Gs, 1.0, 0.7, batch_size).maps_batch() == held
+
+
+def test_the_ratio_is_the_one_given_else_the_snapshots_else_the_datasets():
+    stored, unstored = (SimpleNamespace(crop_ratio=ratio) for ratio in (0.5, None))
+    found = [sampling.picture_ratio(*arguments) for arguments in
+             ((0.25, stored, 0.75), (None, stored, 0.75), (None, unstored, 0.75), (None, unstored))]  # fmt: skip
+    assert found == [0.25, 0.5, 0.75, 1]
+
+
 def test_mixture_of_gated_maps():
     maps = np.zeros([2, 1, 3])
     maps[:, 0] = [[0.5, 0.0, 0.1], [0.0, 0.0, 0.3]]  # they need not sum to 1, nor be anything at all
@@ -326,6 +342,9 @@ def test_movie_without_and_with_ffmpeg(channels, pixels, tmp_path, monkeypatch):
     frames = np.random.RandomState(0).randint(256, size=[3, channels, 5, 7]).astype(np.uint8)
     monkeypatch.setenv("PATH", "")
     assert movies.save_movie(frames, str(tmp_path / "a"), 8) == [str(tmp_path / "a.gif")]
+    with PIL.Image.open(str(tmp_path / "a.gif")) as movie:
+        assert movie.n_frames == 3 and movie.size == (7, 5)
+        assert movie.info["loop"] == 0 and movie.info["duration"] in (120, 130)  # for ever; in hundredths of a second
     program = tmp_path / "ffmpeg"
     program.write_text('#!/bin/sh\necho "$@" > "$ARGS"; for last; do :; done; /bin/cat > "$last"\n')
     program.chmod(0o755)

@@ -77,7 +77,9 @@ def _convert(image, mode, notes):
         raise PictureError("floating-point pixels; accepted: 1, 8 or 16 bits a channel")
     if image.mode.startswith("I"):
         image = _from_16_bits(image)
-    if image.mode in ("P", "PA", "LA", "La", "RGBa") or "transparency" in image.info:
+    if image.mode == "La":     # gray multiplied with alpha: Pillow converts it to LA alone
+        image = image.convert("LA")
+    if image.mode in ("P", "PA", "LA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode == "RGBA" and mode != "RGBA":
         # The colour below transparent pixels is arbitrary: what is not there becomes black, like the padding.
