@@ -1,6 +1,8 @@
 """TensorFlow layer of the framework. Importing it switches TensorFlow 2 to graph mode, once, before anything else is built."""
 
-from dnnlib.tflib.setup import close_session, devices, get_session, half_type, init_tf, leave_workers, run, session_scope, workers  # isort: skip (the switch comes first)
+from dnnlib.tflib.setup import (  # isort: skip (the switch comes first)
+    close_session, devices, get_session, half_type, init_tf, leave_workers, memory_errors, run, session_scope, workers,
+)  # fmt: skip
 from dnnlib.tflib.exchange import broadcast, gather
 from dnnlib.tflib.network import Network
 from dnnlib.tflib.random_streams import PerImageStreams, RandomStreams, numpy_stream, stream_key
@@ -26,6 +28,7 @@ __all__ = [
     "init_tf",
     "leave_workers",
     "load_snapshot",
+    "memory_errors",
     "numpy_stream",
     "register",
     "run",
