@@ -165,8 +165,9 @@ def _write(name, source, options, ratio=1.0, shards=None):
 def _print_summary(folder, manifest, was_there):
     size = sum(shard.bytes for shard in manifest.shards)
     width, state = manifest.resolution, "there already, " if was_there else ""
+    ratio = "not stored" if manifest.scanned else f"{manifest.ratio:.4g}"
     print(f"{folder}: {state}{manifest.count:,} images of {width} x {width} pixels, {manifest.channels} channels, "
-          f"ratio {manifest.ratio:.4g}, {manifest.encoding}, {len(manifest.shards)} shards, {size / 1e6:,.1f} MB")
+          f"ratio {ratio}, {manifest.encoding}, {len(manifest.shards)} shards, {size / 1e6:,.1f} MB")
     for what, number in manifest.converted.items():
         print(f"  {what}: {number:,} images")
     if manifest.skipped:

@@ -296,10 +296,13 @@ def _evaluate_all(metrics, context):
 
 
 def _evaluate_one(metric, context):
+    from dnnlib import tflib
+
     start = time.time()
     values, problem = OrderedDict(), None
     try:
-        values = metric.run(context)
+        with tflib.memory_errors(f"--batch-gpu {context.options.batch_size}"):
+            values = metric.run(context)
     except Exception as error:  # isolated: a metric must not end a training run
         problem = f"{type(error).__name__}: {error}".splitlines()[0]
         results.warn(f"metric {metric.name} failed: {problem}")

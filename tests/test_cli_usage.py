@@ -30,7 +30,7 @@ def test_defaults():
                 "d_arch": "resnet", "mapping_layersnum": 8, "mapping_lrmul": 0.01, "g_loss": "logistic_ns", "g_reg_weight": 1,
                 "d_loss": "logistic", "d_reg": "r1", "style_mixing": 0.9, "component_mixing": 0, "component_dropout": 0,
                 "attention_dropout": 0.12, "style": True, "local_noise": True, "latent_size": 512, "components_num": 1, "num_heads": 1,
-                "integration": "add", "g_start_res": 0, "g_end_res": 8, "d_start_res": 0, "d_end_res": 8, "kmeans_iters": 1,
+                "integration": "mul", "g_start_res": 0, "g_end_res": 8, "d_start_res": 0, "d_end_res": 8, "kmeans_iters": 1,
                 "g_img2img": 0, "d_img2img": 0, "pos_type": "sinus", "pos_directions_num": 2, "merge_layer": -1,
                 "channel_base": 16384, "channel_max": 512, "transformer": False, "clip": None, "normalize": None}  # fmt: skip
     assert {name: getattr(options, name) for name in expected} == expected

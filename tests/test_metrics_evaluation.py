@@ -10,6 +10,7 @@ import types
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from PIL import Image
 
 import metrics
@@ -471,6 +472,15 @@ def test_missing_networks_disable_their_metrics_with_one_warning(options, tmp_pa
     warnings = capsys.readouterr().err.splitlines()
     assert len(warnings) == 1
     assert warnings[0].startswith("warning: metrics fid, kid, is are disabled: classify_image_graph_def.pb is not available")
+
+
+def test_out_of_memory_names_the_flag(options, monkeypatch):
+    def exhausted(features, k):
+        raise tf.errors.ResourceExhaustedError(None, None, "Graph execution error:\n\nOOM when allocating")
+
+    monkeypatch.setattr(precision_recall, "manifold_radii2", exhausted)
+    (pr,) = metrics.evaluate("pr", BlobGenerator(), _dataset(), dataclasses.replace(options, batch_size=4))
+    assert pr.error == "UserError: out of memory, try less than --batch-gpu 4 (OOM when allocating)"
 
 
 def test_failures_stay_apart(options, monkeypatch, capsys, tmp_path):

@@ -85,7 +85,8 @@ def test_a_dataset_that_is_there_is_not_downloaded_again(tmp_path, capsys, publi
     write_old_dataset(tmp_path / "data" / "ffhq", "other", noise(4, 16).transpose(0, 3, 1, 2))
     code, out, err = prepare(capsys, "--data-dir", tmp_path / "data", "--ffhq")
     assert code == 0, err
-    assert f"{tmp_path / 'data' / 'ffhq'}: there already, 4 images of 16 x 16 pixels" in out and "is not downloaded again" in out
+    assert f"{tmp_path / 'data' / 'ffhq'}: there already, 4 images of 16 x 16 pixels, 3 channels, ratio not stored" in out
+    assert "is not downloaded again" in out
 
 
 def test_the_catalog_is_that_of_the_specification():

@@ -58,7 +58,7 @@ def test_exact_continuation(tmp_path):
 
 @pytest.fixture(scope="module")
 def short_run(tmp_path_factory):
-    """A finished run of four ticks with its events and metric calls."""
+    """A finished run of four ticks, the last of them shorter, with its events and metric calls."""
     folder = tmp_path_factory.mktemp("runs") / "short"
     calls = []
 
@@ -66,7 +66,7 @@ def short_run(tmp_path_factory):
         calls.append((Gs.name, os.path.basename(path), run_dir))
         return {"swd": 12.5}
 
-    train(folder, small_training(pathreg=False), outputs=OutputConfig(), evaluate=evaluate)
+    train(folder, small_training(pathreg=False, total_kimg=0.072), outputs=OutputConfig(), evaluate=evaluate)
     return folder, calls
 
 
@@ -90,7 +90,8 @@ def test_events(short_run):
             begun += [event.step] if event.session_log.status == tf.SessionLog.START else []
             for value in event.summary.value:
                 events.setdefault(value.tag, []).append((event.step, value))
-    assert [step for step, _ in events["Loss/G"]] == [24, 40, 64, 80] and begun == [1]
+    assert [step for step, _ in events["Loss/G"]] == [24, 40, 64, 72] and begun == [1]
+    assert [value.simple_value for _, value in events["Progress/tick"]] == [1, 2, 3, 4]
     wanted = {"Loss/D", "Scores/real", "Scores/fake", "Regularizer/r1", "Gradients/G", "Gradients/D", "Gradients/D_r1",
               "Timing/images_per_second", "Resources/peak_memory_gb", "Metrics/swd", "samples", "Rates/G", "Rates/D", "Skipped/G",
               "Timing/saving_seconds", "Timing/metrics_seconds"}  # fmt: skip

@@ -7,14 +7,18 @@ from types import SimpleNamespace
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow.compat.v1 as tf
 
-from dnnlib import UserError, tflib
+import generate
+import run_network
+from dnnlib import UserError, run_main, tflib
 from dnnlib.tflib.snapshot import read_records
 from tests.cli_helpers import finish, write_raw_dataset
 from tests.picture_models import assert_same_picture, dataset_for, expected_bytes, load_generator, one_error_line, read_png
 from training import command_line, visualize
 from training.report import data
 from training.visualize import colours, mixing, movies, sampling, showcase
+from training.visualize import generate as generation
 
 SEED = 3
 
@@ -76,6 +80,21 @@ def test_through_the_command_line(picture_models, tmp_path, defaults):
         assert_same_picture(read_png(run_dir, "visuals", name, "000002.png"), read_png(defaults, name, "000002.png"))
     code, out, err = finish(*common, "--pretrained-pkl", picture_models["kgan"], "--vis-maps")
     assert code == 1 and one_error_line(err).startswith("error: --vis-maps: this model has no attention maps")
+
+
+def test_out_of_memory_names_the_flag(picture_models, tmp_path, monkeypatch, capsys):
+    def exhausted(*arguments, **more):
+        raise tf.errors.ResourceExhaustedError(None, None, "Graph execution error:\n\nOOM when allocating")
+
+    write_raw_dataset(tmp_path, "blobs")
+    monkeypatch.setattr(visualize, "run", exhausted)
+    monkeypatch.setattr(generation, "_pictures", exhausted)
+    place = ["--data-dir", tmp_path, "--dataset", "blobs", "--ratio", "0.75", "--result-dir", tmp_path / "results"]
+    vis = ["--vis", "--pretrained-pkl", picture_models["ganformer"], "--batch-gpu", "2", *place]
+    pictures = ["--model", picture_models["ganformer"], "--batch-size", "3", "--output-dir", tmp_path / "images"]
+    for main, words, flag in ((run_network.main, vis, "--batch-gpu 2"), (generate.main, pictures, "--batch-size 3")):
+        assert run_main(main, ["--gpus", "cpu", *map(str, words)]) == 1
+        assert one_error_line(capsys.readouterr().err) == f"error: out of memory, try less than {flag} (OOM when allocating)"
 
 
 def test_images_and_latents_are_those_of_the_network(defaults, reference):

@@ -8,8 +8,6 @@ import json
 import os
 from typing import NamedTuple
 
-import tensorflow.compat.v1 as tf
-
 from dnnlib import UsageError, UserError, locks, runs, tflib
 from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
@@ -278,9 +276,8 @@ def train(plan, options, dataset, devices, evaluate):
             show=_reporter(plan.run_dir, options, dataset) if leads else None,
         )
         try:
-            return loop.run() and leads
-        except tf.errors.ResourceExhaustedError as error:
-            raise UserError(f"out of memory, try less than --batch-gpu {options.batch_gpu} ({str(error).splitlines()[0]})") from None
+            with tflib.memory_errors(f"--batch-gpu {options.batch_gpu}"):
+                return loop.run() and leads
         finally:
             if plan.lock is not None:
                 plan.lock.close()

@@ -165,7 +165,7 @@ GANFORMER = (
     Option("components_num", int, 1, "number of latent components", low=1),
     Option("num_heads", int, 1, "attention heads", low=1),
     Option("normalize", str, None, "normalization of the features in attention (default: none)", choices=("batch", "instance", "layer")),
-    Option("integration", str, "add", "how attention changes the features", choices=("add", "mul", "both")),
+    Option("integration", str, "mul", "how attention changes the features", choices=("add", "mul", "both")),
     Option("g_start_res", int, 0, "first resolution (log2) with attention in the generator", low=0),
     Option("g_end_res", int, 8, "first resolution (log2) without attention in the generator", low=0),
     Option("d_transformer", bool, False, "attention in the discriminator"),

@@ -92,7 +92,8 @@ def check_ratio(record, dataset):
     """
     trained = record["dataset"]["ratio"]
     if abs(trained - dataset.ratio) > 1e-6:
-        raise UserError(f"dataset {dataset.name}: pictures of ratio {dataset.ratio:.4g}, the snapshot was trained on ratio {trained:.4g}")
+        raise UserError(f"dataset {dataset.name}: pictures of ratio {dataset.ratio:.4g}, the snapshot was trained on ratio {trained:.4g} "
+                        f"(--ratio {trained:.10g} takes the pictures so)")
 
 
 def check_continuation(old, new, accept_changes):

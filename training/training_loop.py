@@ -112,7 +112,8 @@ class TrainingLoop:
             self._one_step(batches)
             tick = schedule.tick_of(self.progress.images, schedule_config.tick_kimg)
             if tick > before or self.progress.images >= total:
-                self._record_tick(self.status.tick(tick, self.progress.images, self.step.totals))
+                number = max(tick, before + 1)  # the last one may be shorter
+                self._record_tick(self.status.tick(number, self.progress.images, self.step.totals))
                 if tick // schedule_config.snapshot_ticks > before // schedule_config.snapshot_ticks:
                     self.snapshot(evaluate=not self._any(stop.asked is not None))
         return True

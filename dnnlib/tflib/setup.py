@@ -120,6 +120,21 @@ def session_scope(optimize=True):
             close_session()
 
 
+@contextlib.contextmanager
+def memory_errors(flag):
+    """A block in which TensorFlow's running out of memory is a UserError.
+
+    Args:
+        flag: the flag to lower, with its value.
+    """
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError as error:
+        lines = str(error).splitlines()
+        reason = next((line for line in lines if "OOM" in line), lines[0])  # TensorFlow 2 begins with where, not with what
+        raise UserError(f"out of memory, try less than {flag} ({reason.strip()})") from None
+
+
 def half_type():
     """The 16-bit type for mixed precision: float16 on GPUs, bfloat16 on CPUs where convolutions know it (TensorFlow 2)."""
     on_cpu = devices()[0].startswith("/cpu")

@@ -54,9 +54,10 @@ def run(options, seeds, label, argv, perceptual=None):
         if target is not None:
             _project(sampler, target, options, perceptual, {**_record(options, path, ratio, argv), "image_loss": _loss_name(perceptual)})
             return
-        files = _pictures(sampler, options, seeds)
-        if options.video:
-            _video(sampler, options.output_dir, seeds, options.video_steps)
+        with tflib.memory_errors(f"--batch-size {options.batch_size}"):
+            files = _pictures(sampler, options, seeds)
+            if options.video:
+                _video(sampler, options.output_dir, seeds, options.video_steps)
     _write_record({**_record(options, path, ratio, argv), "pictures": files}, options.output_dir, "samples.json")
     print(f"{len(seeds)} pictures in {options.output_dir}")
 
