@@ -6,6 +6,7 @@ import tensorflow.compat.v1 as tf
 
 from dnnlib import tflib
 from dnnlib.tflib import variables
+from training.networks import attention
 from training.networks.attention import AttentionOptions, attention_layer
 from training.networks.layers import Context, minibatch_stddev
 from training.networks.merge import merge_weights
@@ -150,6 +151,25 @@ def test_batch_normalization_uses_the_batch_in_training_and_averages_elsewhere(g
     np.testing.assert_allclose(tflib.run(outside), (values - 0.5) / 2, atol=1e-4)
     tflib.run([variable.assign(value) for variable, value in training.updates])
     np.testing.assert_allclose(tflib.run(averages["norm_mean"]), 0.999 * 0.5 + 0.001 * values.mean(axis=(0, 1)), atol=1e-5)
+    np.testing.assert_allclose(tflib.run(averages["norm_square"]), 0.999 * 4 + 0.001 * (centred**2).mean(axis=(0, 1)), rtol=1e-5)
+
+
+def test_dropout_of_entries_and_of_latents(graph):
+    """Rate p: single entries and whole latents are lost with p / 2 each, the rest grows; in training only."""
+    training = Context(True, tflib.RandomStreams(0))
+    probs = tf.ones([1000, 2, 6, 5])
+    dropped = tflib.run(attention._dropout(probs, training, 0.4))
+    np.testing.assert_allclose(np.unique(dropped), [0, 1 / 0.8**2], rtol=1e-5)
+    there = (dropped > 0).any(axis=2, keepdims=True)
+    assert there.mean() == pytest.approx(0.8, abs=0.02)  # 1 − 0.2⁶ of the latents that are there keep an entry
+    assert (dropped > 0).sum() / (6 * there.sum()) == pytest.approx(0.8, abs=0.01)
+    assert attention._dropout(probs, Context(), 0.4) is probs
+    x, y = tf.zeros([50, F, DIM]), tf.zeros([50, T, TO])
+    for name, kmeans in (("simplex", False), ("duplex", True)):
+        probs = attention_layer(x, y, training, AttentionOptions(dropout=0.4, kmeans=kmeans), name).probs
+        tflib.run(tf.global_variables_initializer())
+        dropped = tflib.run(probs)
+        np.testing.assert_allclose(np.unique(dropped), [0, 1 / T / 0.8**2], rtol=1e-5)
 
 
 def test_minibatch_stddev_groups(graph):
