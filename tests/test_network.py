@@ -34,6 +34,45 @@ def test_initial_values(graph):
     assert np.abs(fresh.get_values()["G_mapping/Dense0/weight"] - values["G_mapping/Dense0/weight"]).max() > 1
 
 
+INITIAL = [  # what ends a variable's name, mean and standard deviation of its initial values; the first that fits
+    ("noise_strength", 0, 0), ("bias", 0, 0), ("bias_query", 0, 0), ("mod_bias", 0, 0), ("dlatent_avg", 0, 0), ("norm_mean", 0, 0),
+    ("norm_square", 1, 0), ("st_weights", 1, 0), ("G_mapping/Dense0/weight", 0, 100), ("ltnt_emb/emb", 0.5, 12**-0.5),
+    ("aggregators", 0.5, 12**-0.5), ("toasgn_init", 0, 1), ("noise4", 0, 1), ("Const/const", 0, 1), ("LabelConcat/weight", 0, 1),
+    ("mod_weight", 0, 1), ("ToRGB/weight", 0, 1), ("weight_value", 0, 1), ("16x16/Conv0/weight", 0, 1), ("FromRGB/weight", 0, 1),
+]  # fmt: skip
+VITGAN_INITIAL = [
+    ("G/pos/weight", 0, np.sqrt(4.5 / 3)), ("G/fou/weight", 0, np.sqrt(4.5 / 3)), ("pos/bias", 0, np.sqrt(0.5 / 3)),
+    ("style_bias", 1, 0), ("gamma_bias", 1, 0), ("beta_bias", 0, 0), ("gain", 1, 0), ("o_bias", 0, 0), ("mlp/bias0", 0, 0),
+    ("siren0/bias", 0, 0),
+    ("cls", 0, 1), ("q_weight", 0, 1), ("gamma_weight", 0, 1), ("siren0/style_weight", 0, 1), ("map/weight0", 0, 100),
+    ("siren0/weight", 0, 30 / np.sqrt(96) / np.sqrt(3)), ("siren1/weight", 0, np.sqrt(2)), ("siren2/weight", 0, np.sqrt(2) / 30),
+    ("patch/weight", 0, 1), ("mlp/weight0", 0, 1), ("patch/weight_u", 0, 96**-0.5), ("mlp/weight0_u", 0, 384**-0.5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("family, shared, own, expected", [
+    ("", {"channel_base": 1024, "channel_max": 64, "transformer": True, "components_num": 32},
+     {"w_dim": 64, "kmeans": True, "norm": "batch", "integration": "both", "c_dim": 16}, INITIAL),
+    ("ViTGAN", {"dim": 96, "depth": 1}, {"siren_layers": 3}, VITGAN_INITIAL),
+], ids=["convolutional", "ViTGAN"])  # fmt: skip
+def test_initial_distributions(graph, family, shared, own, expected):
+    """As the papers and the specification have them, to four standard errors."""
+    configs = [
+        registry.find(f"{family}Generator").config_class(resolution=16, z_dim=64, mapping_num_layers=2, **shared, **own),
+        registry.find(f"{family}Discriminator").config_class(resolution=16, **shared),
+    ]
+    values = {}
+    for name, config in zip(("G", "D"), configs):
+        network = tflib.Network(name, registry.find_for(config).name, config, seed=5)
+        values.update({f"{name}/{key}": value for key, value in network.get_values().items()})
+    for ending, mean, deviation in expected:
+        found = [value for name, value in values.items() if f"/{name}".endswith(f"/{ending}")]
+        assert found, ending
+        for value in found:
+            assert abs(value.mean() - mean) <= 4 * deviation / np.sqrt(value.size) + 1e-6, ending
+            assert abs(value.std() - deviation) <= 4 * deviation / np.sqrt(value.size) + 1e-6, ending
+
+
 def test_same_picture_at_any_batch_size(graph):
     g = small_generator()
     g.set_values({name: 0.5 for name in g.variables if name.endswith("noise_strength")})

@@ -315,3 +315,11 @@ def test_labels_of_fakes_are_as_frequent_as_in_the_dataset():
         labels = tflib.run(step._latents(tflib.RandomStreams(0, 0), 4000)[1])
     np.testing.assert_allclose(labels.mean(axis=0), dataset.labels.mean(axis=0), atol=0.04)
     assert set(labels.sum(axis=1)) == {1}
+
+
+def test_wide_pictures_are_seen_without_their_padding():
+    with tflib.session_scope():
+        step, dataset, _, _ = formula_step(small_training(mirror=False, pathreg=False, d_reg="non"))
+        step.D = SimpleNamespace(input_shapes=[(3, 4, 8), (3,)])
+        feed, reals, _ = second_round(step, dataset)
+        np.testing.assert_allclose(tflib.run(step._part(0).reals, feed), reals[:, :, 2:6], atol=1e-6)
