@@ -1,15 +1,19 @@
 """Attention layers against naive float64 loops over images, heads, rows and latents."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from dnnlib import tflib
 from dnnlib.tflib import variables
+from training.networks import attention
 from training.networks.attention import AttentionOptions, attention_layer
 from training.networks.layers import Context, minibatch_stddev
-from training.networks.merge import merge_weights
+from training.networks.merge import merge_images, merge_weights
 from training.networks.positional import grid_positions
+from training.networks.synthesis import _Synthesis
 
 N, F, T, DIM, TO, POS = 2, 6, 3, 8, 5, 4
 
@@ -150,6 +154,25 @@ def test_batch_normalization_uses_the_batch_in_training_and_averages_elsewhere(g
     np.testing.assert_allclose(tflib.run(outside), (values - 0.5) / 2, atol=1e-4)
     tflib.run([variable.assign(value) for variable, value in training.updates])
     np.testing.assert_allclose(tflib.run(averages["norm_mean"]), 0.999 * 0.5 + 0.001 * values.mean(axis=(0, 1)), atol=1e-5)
+    np.testing.assert_allclose(tflib.run(averages["norm_square"]), 0.999 * 4 + 0.001 * (centred**2).mean(axis=(0, 1)), rtol=1e-5)
+
+
+def test_dropout_of_entries_and_of_latents(graph):
+    """Rate p: single entries and whole latents are lost with p / 2 each, the rest grows; in training only."""
+    training = Context(True, tflib.RandomStreams(0))
+    probs = tf.ones([1000, 2, 6, 5])
+    dropped = tflib.run(attention._dropout(probs, training, 0.4))
+    np.testing.assert_allclose(np.unique(dropped), [0, 1 / 0.8**2], rtol=1e-5)
+    there = (dropped > 0).any(axis=2, keepdims=True)
+    assert there.mean() == pytest.approx(0.8, abs=0.02)  # 1 − 0.2⁶ of the latents that are there keep an entry
+    assert (dropped > 0).sum() / (6 * there.sum()) == pytest.approx(0.8, abs=0.01)
+    assert attention._dropout(probs, Context(), 0.4) is probs
+    x, y = tf.zeros([50, F, DIM]), tf.zeros([50, T, TO])
+    for name, kmeans in (("simplex", False), ("duplex", True)):
+        probs = attention_layer(x, y, training, AttentionOptions(dropout=0.4, kmeans=kmeans), name).probs
+        tflib.run(tf.global_variables_initializer())
+        dropped = tflib.run(probs)
+        np.testing.assert_allclose(np.unique(dropped), [0, 1 / T / 0.8**2], rtol=1e-5)
 
 
 def test_minibatch_stddev_groups(graph):
@@ -176,6 +199,59 @@ def test_sinus_positions(graph):
     x, y = -1 + 2 * 2 / 3, 1.0
     expected = [g(x * np.cos(d * np.pi / 4) + y * np.sin(d * np.pi / 4)) for d in range(4) for g in (np.sin, np.cos)]
     np.testing.assert_allclose(four[1, 2], expected, atol=1e-6)
+
+
+def test_trainable_positions(graph):
+    """linear: projections on the directions times a table; trainable: a table of columns beside one of rows."""
+    height, width, dim = 2, 4, 6
+    rng = np.random.RandomState(0)
+    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
+    tensors = []
+    for pos_type, directions in (("linear", 3), ("trainable", 2)):
+        with tf.variable_scope(pos_type):
+            tensors.append(grid_positions(height, width, dim, pos_type, directions, "normal"))
+    tables = {v.name[:-2]: rng.randn(*v.shape.as_list()) for v in tf.global_variables()}
+    variables.assign({v: tables[v.name[:-2]] for v in tf.global_variables()})
+    linear, trainable = [value.reshape(height, width, dim) for value in tflib.run(tensors)]
+    for row in range(height):
+        for column in range(width):
+            turned = [x[row, column] * np.cos(t) + y[row, column] * np.sin(t) for t in (0, np.pi / 3, 2 * np.pi / 3)]
+            scaled = [projection * line for projection, line in zip(turned, tables["linear/emb"])]
+            np.testing.assert_allclose(linear[row, column], np.concatenate(scaled), atol=1e-6)
+            both = [tables["trainable/x_emb"][column], tables["trainable/y_emb"][row]]
+            np.testing.assert_allclose(trainable[row, column], np.concatenate(both), atol=1e-6)
+
+
+def test_carried_assignments_are_those_of_the_cell_before(graph):
+    carried = np.random.RandomState(0).rand(2, 3, 5, 2 * 4)  # [N, h, T, F] of a grid of 2 x 4
+    state = SimpleNamespace(assignments=(tf.constant(carried), (2, 4)))
+    value = tflib.run(_Synthesis._carried_assignments(state, (4, 8))).reshape(2, 3, 5, 4, 8)
+    for row in range(4):
+        for column in range(8):
+            np.testing.assert_array_equal(value[..., row, column], carried[..., (row // 2) * 4 + column // 2])
+
+
+@pytest.mark.parametrize("merge_type", ["softmax", "sum"])
+@pytest.mark.parametrize("merge_same", [False, True])
+def test_merged_images(graph, merge_type, merge_same):
+    """Features and pictures are weighted sums over the images of a sample, latents the average with the weights' means."""
+    rng = np.random.RandomState(0)
+    x, images, ws = rng.randn(6, 2, 4, 5), rng.randn(6, 2, 4, 3), rng.randn(2, 3, 7, 8)  # two samples of three
+    given = [tf.constant(value, tf.float32) for value in (x, images, ws)]
+    merged = merge_images(*given, 2, 3, merge_type, merge_same)
+    [kernel] = tf.global_variables()
+    table = rng.randn(1, 1, 5, 1)
+    variables.assign({kernel: table})
+    merged = tflib.run(merged)
+    for sample in range(2):
+        own = slice(3 * sample, 3 * sample + 3)
+        scores = x[own] @ table[0, 0, :, 0] / np.sqrt(5)  # [k, H, W]
+        scores = scores.sum(axis=(1, 2), keepdims=True) + 0 * scores if merge_same else scores
+        weights = np.exp(scores) / np.exp(scores).sum(axis=0) if merge_type == "softmax" else np.ones([3, 2, 4])
+        np.testing.assert_allclose(merged[0][sample], (x[own] * weights[..., np.newaxis]).sum(axis=0), atol=1e-5)
+        np.testing.assert_allclose(merged[1][sample], (images[own] * weights[..., np.newaxis]).sum(axis=0), atol=1e-5)
+        shares = weights.mean(axis=(1, 2))
+        np.testing.assert_allclose(merged[2][sample, 0], np.tensordot(shares / shares.sum(), ws[sample], 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("merge_type", ["softmax", "max", "sum", "leaves"])

@@ -1,11 +1,17 @@
 """Network: variables, running, cloning, averaging; random streams."""
 
+import importlib
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from dnnlib import UserError, tflib
+from dnnlib.tflib import registry
 from training.networks import DiscriminatorConfig, GeneratorConfig
+from training.networks.layers import Context
+
+generator_module = importlib.import_module("training.networks.generator")  # its function has the same name
 
 SMALL = {"resolution": 16, "channel_base": 128, "channel_max": 16}
 
@@ -26,6 +32,45 @@ def test_initial_values(graph):
         np.testing.assert_array_equal(other.get_values()["G_mapping/Dense0/weight"], values["G_mapping/Dense0/weight"])
     fresh = tflib.Network("G", "Generator", GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=2, **SMALL), seed=4)
     assert np.abs(fresh.get_values()["G_mapping/Dense0/weight"] - values["G_mapping/Dense0/weight"]).max() > 1
+
+
+INITIAL = [  # what ends a variable's name, mean and standard deviation of its initial values; the first that fits
+    ("noise_strength", 0, 0), ("bias", 0, 0), ("bias_query", 0, 0), ("mod_bias", 0, 0), ("dlatent_avg", 0, 0), ("norm_mean", 0, 0),
+    ("norm_square", 1, 0), ("st_weights", 1, 0), ("G_mapping/Dense0/weight", 0, 100), ("ltnt_emb/emb", 0.5, 12**-0.5),
+    ("aggregators", 0.5, 12**-0.5), ("toasgn_init", 0, 1), ("noise4", 0, 1), ("Const/const", 0, 1), ("LabelConcat/weight", 0, 1),
+    ("mod_weight", 0, 1), ("ToRGB/weight", 0, 1), ("weight_value", 0, 1), ("16x16/Conv0/weight", 0, 1), ("FromRGB/weight", 0, 1),
+]  # fmt: skip
+VITGAN_INITIAL = [
+    ("G/pos/weight", 0, np.sqrt(4.5 / 3)), ("G/fou/weight", 0, np.sqrt(4.5 / 3)), ("pos/bias", 0, np.sqrt(0.5 / 3)),
+    ("style_bias", 1, 0), ("gamma_bias", 1, 0), ("beta_bias", 0, 0), ("gain", 1, 0), ("o_bias", 0, 0), ("mlp/bias0", 0, 0),
+    ("siren0/bias", 0, 0),
+    ("cls", 0, 1), ("q_weight", 0, 1), ("gamma_weight", 0, 1), ("siren0/style_weight", 0, 1), ("map/weight0", 0, 100),
+    ("siren0/weight", 0, 30 / np.sqrt(96) / np.sqrt(3)), ("siren1/weight", 0, np.sqrt(2)), ("siren2/weight", 0, np.sqrt(2) / 30),
+    ("patch/weight", 0, 1), ("mlp/weight0", 0, 1), ("patch/weight_u", 0, 96**-0.5), ("mlp/weight0_u", 0, 384**-0.5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("family, shared, own, expected", [
+    ("", {"channel_base": 1024, "channel_max": 64, "transformer": True, "components_num": 32},
+     {"w_dim": 64, "kmeans": True, "norm": "batch", "integration": "both", "c_dim": 16}, INITIAL),
+    ("ViTGAN", {"dim": 96, "depth": 1}, {"siren_layers": 3}, VITGAN_INITIAL),
+], ids=["convolutional", "ViTGAN"])  # fmt: skip
+def test_initial_distributions(graph, family, shared, own, expected):
+    """As the papers and the specification have them, to four standard errors."""
+    configs = [
+        registry.find(f"{family}Generator").config_class(resolution=16, z_dim=64, mapping_num_layers=2, **shared, **own),
+        registry.find(f"{family}Discriminator").config_class(resolution=16, **shared),
+    ]
+    values = {}
+    for name, config in zip(("G", "D"), configs):
+        network = tflib.Network(name, registry.find_for(config).name, config, seed=5)
+        values.update({f"{name}/{key}": value for key, value in network.get_values().items()})
+    for ending, mean, deviation in expected:
+        found = [value for name, value in values.items() if f"/{name}".endswith(f"/{ending}")]
+        assert found, ending
+        for value in found:
+            assert abs(value.mean() - mean) <= 4 * deviation / np.sqrt(value.size) + 1e-6, ending
+            assert abs(value.std() - deviation) <= 4 * deviation / np.sqrt(value.size) + 1e-6, ending
 
 
 def test_same_picture_at_any_batch_size(graph):
@@ -120,6 +165,92 @@ def test_truncation(graph):
     cut = g.run_part("mapping", z, truncation_psi=0.3, truncation_cutoff=2).ws
     np.testing.assert_allclose(cut[:, :, 2:], ws[:, :, 2:], atol=1e-6)
     np.testing.assert_allclose(cut[:, :, :2], (average + 0.3 * (ws - average))[:, :, :2], atol=1e-6)
+
+
+def test_average_latent_moves_in_training(graph):
+    """By a 0.005th towards the mean w over images and latents, before mixing."""
+    g = small_generator(components_num=2, transformer=True, style_mixing=1.0, component_mixing=1.0)
+    average, z = np.arange(8) / 10, np.random.RandomState(0).randn(4, 3, 8)
+    g.set_values({"dlatent_avg": average})
+    given = tf.constant(z, tf.float32), tf.zeros([4, 0])
+    [(variable, value)] = g.get_output_for(*given, training=True, streams=tflib.RandomStreams(0)).updates
+    assert variable is g.variables["dlatent_avg"]
+    mean = g.run_part("mapping", z).ws[:, :, 0].mean(axis=(0, 1))
+    np.testing.assert_allclose(tflib.run(value), 0.995 * average + 0.005 * mean, rtol=1e-5)
+
+
+def test_mixing_cuts_everywhere(graph, monkeypatch):
+    """With its probability, other latents take over from one of the places 1 to count − 1 on: of the layers, of the latents."""
+    config = GeneratorConfig(z_dim=8, w_dim=8, components_num=3, transformer=True, style_mixing=0.6, component_mixing=0.3, **SMALL)
+    fresh = []
+
+    def mapping(config, z, labels, positions, ctx, mask):
+        assert ctx.training and mask == "mask"
+        fresh.append(z)
+        return tf.zeros([4000, 4, 7, 8])
+
+    monkeypatch.setattr(generator_module, "mapping", mapping)
+    mixed = generator_module._mix(config, tf.ones([4000, 4, 7, 8]), None, None, Context(True, tflib.RandomStreams(0)), "mask")
+    own, fresh = tflib.run([mixed, fresh])
+    assert fresh[0].shape == fresh[1].shape == (4000, 4, 8) and abs(np.std(fresh) - 1) < 0.02
+    cuts = []
+    for axis, probability in ((2, 0.6), (1, 0.3)):
+        count = own.shape[axis]
+        line = own.max(axis=(3 - axis, 3))  # [N, count]: the first latent, the first layer stay in any case
+        cuts.append(line.sum(axis=1))
+        np.testing.assert_array_equal(line, np.arange(count) < cuts[-1][:, np.newaxis])
+        shares = [np.mean(cuts[-1] == cut) for cut in range(1, count + 1)]
+        np.testing.assert_allclose(shares, [probability / (count - 1)] * (count - 1) + [1 - probability], atol=0.02)
+    layers, latents = [np.arange(count) < cut[:, np.newaxis] for count, cut in zip((7, 4), cuts)]
+    np.testing.assert_array_equal(own[..., 0], latents[:, :, np.newaxis] & layers[:, np.newaxis])
+    assert abs(np.corrcoef(*cuts)[0, 1]) < 0.05
+
+
+def test_an_absent_component_changes_nothing(graph, monkeypatch):
+    """Neither the other latents in the mapping nor the picture."""
+    z, mask = tf.placeholder(tf.float32, [2, 4, 8]), tf.placeholder(tf.float32, [2, 1, 3])
+    g = small_generator(
+        resolution=8, components_num=3, transformer=True, mapping_num_layers=2, mapping_resnet=True, mapping_ltnt2ltnt=True,
+        ltnt2ltnt=True, component_dropout=0.3, attention_dropout=0.0, style_mixing=0.0,
+    )  # fmt: skip
+    ctx, free = Context(True, tflib.RandomStreams(0)), tf.zeros([4000, 4, 8])
+    assert generator_module._component_mask(g.config, free, Context()) is None
+    drawn = tflib.run(generator_module._component_mask(g.config, free, ctx))
+    assert drawn.shape == (4000, 1, 3) and set(np.unique(drawn)) == {0, 1}
+    np.testing.assert_allclose(drawn.mean(axis=0)[0], 0.7, atol=0.03)
+    assert abs(np.corrcoef(drawn[:, 0, 0], drawn[:, 0, 1])[0, 1]) < 0.05
+    monkeypatch.setattr(generator_module, "_component_mask", lambda config, z, ctx: mask)
+    out = g.get_output_for(z, tf.zeros([2, 0]), training=True, streams=tflib.RandomStreams(0))
+    latents = np.random.RandomState(0).randn(2, 4, 8)
+    for present in (1, 0):
+        masks = np.tile([1, present, 1], [2, 1, 1])
+        one, other = (tflib.run([out.images, out.ws[:, 0]], {z: value, mask: masks}) for value in (latents, latents + [[0], [1], [0], [0]]))
+        changes = [np.abs(a - b).max() for a, b in zip(one, other)]
+        assert min(changes) > 1e-3 if present else max(changes) < 1e-5
+
+
+def test_every_draw_has_a_stream_of_its_own(graph, monkeypatch):
+    """Equal names would give equal numbers: the same noise in two layers, the same dropout in two attentions."""
+    names, draw = [], tflib.RandomStreams._draw
+
+    def recorded(streams, sample, name, shape):
+        names.append(streams.path + name)
+        return draw(streams, sample, name, shape)
+
+    monkeypatch.setattr(tflib.RandomStreams, "_draw", recorded)
+    shared = {"resolution": 8, "channel_base": 32, "channel_max": 8, "transformer": True, "components_num": 2, "img2img": 3,
+              "attention_dropout": 0.2, "ltnt2ltnt": True}  # fmt: skip
+    g_config = GeneratorConfig(z_dim=8, w_dim=8, mapping_num_layers=2, img2ltnt=True, kmeans=True, kmeans_iters=2, component_mixing=0.5,
+                               component_dropout=0.1, mapping_resnet=True, mapping_ltnt2ltnt=True, **shared)  # fmt: skip
+    streams, labels = tflib.RandomStreams(0), tf.zeros([2, 0])
+    d_config = DiscriminatorConfig(a_dim=8, ltnt2img=True, **shared)
+    build_g, build_d = [registry.find(name).whole.build for name in ("Generator", "Discriminator")]
+    with tf.variable_scope("networks", reuse=tf.AUTO_REUSE):
+        z = streams.normal("z", [2, 3, 8])
+        images = build_g(g_config, z, labels, training=True, streams=streams.child("G"), noise_mode="random").images
+        in_g = len(names)
+        build_d(d_config, images, labels, training=True, streams=streams.child("D"))
+    assert len(names) == len(set(names)) and in_g > 30 and len(names) - in_g == 2 * 4, sorted(names)
 
 
 def test_layer_table(graph):

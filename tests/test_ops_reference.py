@@ -145,3 +145,29 @@ def test_modulated_convolution_equals_per_sample_weights(graph, demodulate, up):
         one = tf.constant(x[i : i + 1], tf.float32), tf.constant(ww, tf.float32)
         expected = tflib.run(ops.upsample_conv_2d(*one, taps=(1, 3, 3, 1)) if up else ops.conv_2d(*one))
         np.testing.assert_allclose(y[i : i + 1], expected, atol=1e-4)
+
+
+def test_fused_modulated_convolution(graph, monkeypatch):
+    """The one grouped convolution of all samples, which only GPUs have, taken apart into its groups."""
+
+    def grouped(x, w):
+        return tf.concat([ops.conv_2d(*parts) for parts in zip(tf.split(x, 3, axis=-1), tf.split(w, 3, axis=-1))], axis=-1)
+
+    rng = np.random.RandomState(5)
+    x, w, s = [tf.constant(rng.randn(*shape), tf.float32) for shape in ([3, 5, 6, 4], [3, 3, 4, 2], [3, 4])]
+    expected = ops.scale_channels(*ops.modulated_conv_2d(x, w, s))
+    monkeypatch.setattr("ops.modulated_conv.conv_2d", grouped)
+    y, rest = ops.modulated_conv_2d(x, w, s, fused=True)
+    assert rest is None
+    np.testing.assert_allclose(*tflib.run([y, expected]), atol=1e-5)
+
+
+def test_scaled_bias_act(graph):
+    rng = np.random.RandomState(6)
+    terms = x, b, scale, residual, noise = [rng.randn(*shape) for shape in ([2, 3, 4, 5], [5], [2, 5], [2, 3, 4, 5], [1, 3, 4, 1])]
+    given = [tf.constant(term, tf.float32) for term in terms]
+    summed = x * scale[:, np.newaxis, np.newaxis] + residual + noise + b
+    expected = np.clip(np.where(summed > 0, summed, 0.2 * summed) * np.sqrt(2), -2, 2)
+    np.testing.assert_allclose(tflib.run(ops.scaled_bias_act(*given, act="lrelu", clamp=2.0)), expected, atol=1e-5)
+    halved = ops.scaled_bias_act(given[0], residual=given[3], gain=0.5)
+    np.testing.assert_allclose(tflib.run(halved), (x + residual) / 2, atol=1e-6)

@@ -11,6 +11,7 @@ from dnnlib.tflib.optimizer import Optimizer
 from training.config import AdamConfig
 
 SETTINGS = {"learning_rate": 0.05, "beta1": 0.3, "beta2": 0.9, "epsilon": 1e-6}
+SIZED = dict(SETTINGS, beta1=0.0, epsilon=10.0)  # a large epsilon makes the step depend on the gradient's size
 
 
 def make_variables():
@@ -66,36 +67,35 @@ def test_two_losses_share_one_state(session):
 
 def test_accumulation_averages_rounds(session):
     variables = make_variables()
-    optimizer = Optimizer("G_opt", variables, rounds=3, **SETTINGS)
+    optimizer = Optimizer("G_opt", variables, rounds=3, **SIZED)
     feed = tf.placeholder(tf.float32, [])
     accumulate, finish = optimizer.build([linear_loss(variables, feed, feed)], ["/cpu:0"])
     for step in range(2):
         for gradient in (1.0, 4.0, -2.0 * step):
             tflib.run(accumulate, {feed: gradient})
         tflib.run(finish)
-    np.testing.assert_allclose(tflib.run(variables["b"]), adam_reference([5 / 3, 1.0], **SETTINGS), rtol=1e-5)
+    np.testing.assert_allclose(tflib.run(variables["b"]), adam_reference([5 / 3, 1.0], **SIZED), rtol=1e-5)
 
 
 def test_devices_are_averaged(session):
     variables = make_variables()
-    optimizer = Optimizer("G_opt", variables, **SETTINGS)
+    optimizer = Optimizer("G_opt", variables, **SIZED)
     losses = [linear_loss(variables, g, g) for g in (1.0, 2.0, 6.0)]
     _, finish = optimizer.build(losses, ["/cpu:0"] * 3)
     tflib.run(finish)
     tflib.run(finish)
-    np.testing.assert_allclose(tflib.run(variables["a"]), adam_reference([3.0, 3.0], **SETTINGS), rtol=1e-5)
+    np.testing.assert_allclose(tflib.run(variables["a"]), adam_reference([3.0, 3.0], **SIZED), rtol=1e-5)
 
 
 def test_clipping_to_the_global_norm(session):
     variables = make_variables()
-    settings = dict(SETTINGS, beta1=0.0, epsilon=10.0)  # a large epsilon makes the step depend on the gradient's size
-    optimizer = Optimizer("G_opt", variables, clip_norm=2.0, **settings)
+    optimizer = Optimizer("G_opt", variables, clip_norm=2.0, **SIZED)
     feed = tf.placeholder(tf.float32, [])
     _, finish = optimizer.build([linear_loss(variables, feed, feed)], ["/cpu:0"])
     for gradient in (10.0, 0.1):
         tflib.run(finish, {feed: gradient})
     clipped = [10.0 * 2.0 / (10.0 * np.sqrt(7)), 0.1]
-    np.testing.assert_allclose(tflib.run(variables["a"]), adam_reference(clipped, **settings), rtol=1e-5)
+    np.testing.assert_allclose(tflib.run(variables["a"]), adam_reference(clipped, **SIZED), rtol=1e-5)
 
 
 def test_unconnected_variable_has_zero_gradient(session):

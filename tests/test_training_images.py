@@ -1,11 +1,20 @@
-"""Conversion to bytes, grids, padding; the schedule's arithmetic."""
+"""Conversion to bytes, grids, padding; sample grids and summaries; the schedule's arithmetic."""
+
+import glob
+import io
+import os
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow.compat.v1 as tf
 
 from dnnlib import UsageError
+from dnnlib.tflib.autosummary import Autosummary
+from tests.training_standins import ArrayDataset
 from training import images, schedule
+from training.samples import SampleGrid
 
 
 def test_to_uint8():
@@ -52,6 +61,60 @@ def test_gray_pictures(tmp_path):
     gray = np.arange(16, dtype=np.uint8).reshape(1, 4, 4)
     images.save_png(gray, str(tmp_path / "gray.png"))
     assert np.array_equal(np.asarray(PIL.Image.open(str(tmp_path / "gray.png"))), gray[0])
+
+
+def cells_of(grid):
+    """Pictures of 8 x 8 of a grid [C, H, W], row by row: [N, C, 8, 8]."""
+    channels, height, width = grid.shape
+    return grid.reshape(channels, height // 8, 8, width // 8, 8).transpose(1, 3, 0, 2, 4).reshape(-1, channels, 8, 8)
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_sample_grids(tmp_path, keep):
+    """The same latents every time, with the labels of the real pictures; older grids go where only the newest is kept."""
+    dataset, calls = ArrayDataset(classes=3), []
+
+    def paint(z, labels, batch_size, truncation_psi, noise_mode):
+        calls.append((z, labels))
+        assert (batch_size, truncation_psi, noise_mode) == (4, 0.5, "const")
+        classes = labels.argmax(axis=1) - 1.0
+        return SimpleNamespace(images=classes[:, np.newaxis, np.newaxis, np.newaxis] * np.ones([1, 3, 8, 8]))
+
+    samples = SampleGrid(str(tmp_path), dataset, SimpleNamespace(input_shapes=[(1, 8)]), 0, 0.5, keep)
+    samples.write_reals()
+    grids = [samples.write(SimpleNamespace(run=paint), shown, batch_size=4) for shown in (1999, 5000)]
+    (z, labels), again = calls
+    assert np.array_equal(z, again[0]) and np.array_equal(labels, again[1]) and z.shape == (40, 1, 8) and abs(z.std() - 1) < 0.2
+    assert np.array_equal(cells_of(grids[1])[:, 0, 0, 0], np.array([0, 128, 255])[labels.argmax(axis=1)])
+    reals = cells_of(np.asarray(PIL.Image.open(str(tmp_path / "reals.png"))).transpose(2, 0, 1))
+    pictures = {picture.tobytes(): label for picture, label in zip(dataset.read(np.arange(64)), dataset.labels)}
+    assert all(np.array_equal(pictures[real.tobytes()], label) for real, label in zip(reals, labels))
+    assert sorted(os.listdir(str(tmp_path / "visuals" / "images"))) == ["000001_grid.png", "000005_grid.png"][not keep :]
+
+
+def test_summaries(tmp_path):
+    """Means since the last report; pictures as they are."""
+    pictures = {"color": np.arange(24, dtype=np.uint8).reshape(3, 2, 4), "gray": np.arange(8, dtype=np.uint8).reshape(1, 2, 4)}
+    summary = Autosummary(str(tmp_path), begun=16)
+    summary.add({"a": 1.0, "b": 2.0})
+    summary.add({"a": 4.0})
+    assert summary.report(32, {"c": 7.0}) == {"a": 2.5, "b": 2.0, "c": 7.0}
+    summary.add({"a": 1.0})
+    assert summary.report(48) == {"a": 1.0}
+    for name, picture in pictures.items():
+        summary.image(name, picture, 48)
+    summary.close()
+    events = list(tf.train.summary_iterator(glob.glob(str(tmp_path / "events*"))[0]))
+    assert [event.step for event in events if event.HasField("session_log")] == [17]
+    values = [(event.step, value) for event in events for value in event.summary.value]
+    numbers = [(step, value.tag, value.simple_value) for step, value in values if value.HasField("simple_value")]
+    assert sorted(numbers) == [(32, "a", 2.5), (32, "b", 2.0), (32, "c", 7.0), (48, "a", 1.0)]
+    for step, value in values:
+        if value.HasField("image"):
+            shown = np.asarray(PIL.Image.open(io.BytesIO(value.image.encoded_image_string))).reshape(2, 4, -1)
+            assert step == 48 and np.array_equal(shown.transpose(2, 0, 1), pictures.pop(value.tag))
+            assert (value.image.height, value.image.width, value.image.colorspace) == shown.shape
+    assert not pictures
 
 
 def test_schedule():

@@ -1,15 +1,16 @@
 """The stages of a step, one by one: what they change, what they leave, the same on any number of devices."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from dnnlib import UserError, tflib
+from dnnlib import EasyDict, UserError, tflib
 from tests.training_standins import GANFORMER, ArrayDataset, small_networks, small_training
 from training import step as training_step
-from training.config import AugmentConfig
+from training.config import AugmentConfig, LossConfig
 from training.step import Batch, TrainingStep
 
 
@@ -45,6 +46,9 @@ def test_stages_one_by_one():
         assert [(s.name, s.interval) for s in step.stages] == [
             ("generator", 1), ("path_length", 2), ("discriminator", 1), ("r1", 3), ("moving_average", 1),
         ]  # fmt: skip
+        for name, interval in (("G", 2), ("D", 3)):
+            assert step.optimizers[name].learning_rate == pytest.approx(0.002 * interval / (interval + 1))
+            assert step.optimizers[name].beta2 == pytest.approx(0.99 ** (interval / (interval + 1)))
         batch = batch_at(dataset, 0)
         effects = {"generator": {"G"}, "path_length": {"G"}, "discriminator": {"D"}, "r1": {"D"}, "moving_average": {"Gs"}}
         for name, networks in effects.items():
@@ -149,8 +153,11 @@ def test_a_skipped_update_leaves_no_trace():
         step.G.set_values({name: good[name]})
         for key, value in step.G.get_values().items():
             np.testing.assert_array_equal(value, good[key], err_msg=key)
+        average = step.G.get_values()["dlatent_avg"]
         statistics = {**stages["generator"].run(batch_at(dataset, 16)), **stages["path_length"].run(batch_at(dataset, 16))}
         assert step.totals["Skipped/G"] == 2 and np.isfinite(list(statistics.values())).all() and step.path_length_mean != mean
+        assert np.all(step.G.get_values()["dlatent_avg"] != average)
+        assert set(step._skipped_in_row.values()) == {0}
 
 
 def test_a_loss_that_is_never_finite_ends_the_training(monkeypatch, capsys):
@@ -184,3 +191,135 @@ def test_the_weights_of_the_regularizers(kind):
         squares = tflib.run(tf.reduce_sum(tf.square(tf.gradients(tf.reduce_sum(scores), part.reals)[0]), axis=[1, 2, 3]), feed)
     assert values[0] == pytest.approx(16 * 6.0 / 2 * squares.mean(), rel=1e-4)
     assert values[2] == pytest.approx(2 * 3.0 * 4 * values[3], rel=1e-5) and values[3] > 0
+
+
+WEIGHTS = np.random.RandomState(9).standard_normal([3, 8, 8])
+MIX = np.random.RandomState(8).standard_normal([8, 3 * 8 * 8])
+
+
+def formula_step(config):
+    """A TrainingStep on formulas that NumPy can repeat in place of both networks.
+
+    Returns:
+        (step, dataset, painted, judged): the lists are filled by calls of the networks.
+    """
+    painted, judged = [], []
+
+    def paint(z, labels, training, streams, noise_mode):
+        assert training and noise_mode == "random" and z.shape.as_list()[1:] == [1, 8]
+        painted.append((tf.reshape(tf.matmul(z[:, 0], tf.constant(MIX, tf.float32)), [-1, 3, 8, 8]), labels))
+        return EasyDict(images=painted[-1][0], ws=z, updates=[])
+
+    def judge(images, labels, training, streams):
+        assert training
+        judged.append((images, labels, streams.path))
+        squares = tf.reduce_sum(tf.square(images) * tf.constant(WEIGHTS, tf.float32), axis=[1, 2, 3])
+        return EasyDict(scores=0.1 * squares[:, tf.newaxis] + tf.matmul(labels, tf.constant([[1.0], [2.0], [3.0]])))
+
+    shared = {"trainables": {"unused": tflib.get_variable("unused", [], None)}, "after_update_op": lambda: None}
+    average = {"moving_average_op": lambda source, beta: tf.no_op()}
+    G = SimpleNamespace(input_shapes=[(1, 8), (3,)], get_output_for=paint, **shared, **average)
+    D = SimpleNamespace(input_shapes=[(3, 8, 8), (3,)], get_output_for=judge, **shared)
+    dataset = ArrayDataset(classes=3)
+    step = TrainingStep(G, D, G, config, dataset.labels, ["/cpu:0"])
+    painted.clear()
+    judged.clear()
+    return step, dataset, painted, judged
+
+
+def score_of(images, labels):
+    """The same score, of augmented images: the tests' augmentation halves them."""
+    return 0.1 * np.sum((images / 2) ** 2 * WEIGHTS, axis=(1, 2, 3)) + labels @ [1, 2, 3]
+
+
+@pytest.fixture
+def halving(monkeypatch):
+    monkeypatch.setattr(training_step, "augment", lambda images, config, streams: images / 2)
+
+
+def second_round(step, dataset):
+    """Feed of a batch's second round, its real images and labels."""
+    batch = batch_at(dataset, 0)
+    return step._feed(batch, 1), batch.reals[4:].astype(np.float64) / 127.5 - 1, batch.labels[4:]
+
+
+def test_the_losses_against_numpy(halving):
+    with tflib.session_scope():
+        config = small_training(mirror=False, pathreg=False, d_reg="non", bcr_real=2.0, bcr_fake=3.0)
+        step, dataset, painted, judged = formula_step(config)
+        feed, reals, labels = second_round(step, dataset)
+        part = step._part(0)
+        (g_loss, _, _), (d_loss, shown, _) = step._generator_loss(part), step._discriminator_loss(part)
+        assert tf.gradients(d_loss, painted[1][0]) == [None]
+        g_loss, d_loss, shown, painted = tflib.run([g_loss, d_loss, shown, painted], feed)
+    assert len({path for _, _, path in judged}) == 5  # each with draws of its own
+    for images, drawn in painted:
+        assert images.shape == (4, 3, 8, 8) and all(drawn.sum(axis=1) == 1)
+    np.testing.assert_allclose(g_loss, np.logaddexp(0, -score_of(*painted[0])).mean(), rtol=1e-4)
+    scores = {"fake": score_of(*painted[1]), "real": score_of(reals, labels)}
+    plain = {"fake": score_of(2 * painted[1][0], painted[1][1]), "real": score_of(2 * reals, labels)}
+    consistency = {name: np.mean((scores[name] - plain[name]) ** 2) for name in scores}
+    expected = np.mean(np.logaddexp(0, scores["fake"]) + np.logaddexp(0, -scores["real"]))
+    np.testing.assert_allclose(d_loss, expected + 3 * consistency["fake"] + 2 * consistency["real"], rtol=1e-4)
+    np.testing.assert_allclose(shown["Loss/D"], expected, rtol=1e-4)
+    for name in scores:
+        np.testing.assert_allclose(shown[f"Scores/{name}"], scores[name].mean(), rtol=1e-4)
+        np.testing.assert_allclose(shown[f"Regularizer/bcr_{name}"], consistency[name], rtol=1e-4)
+
+
+def test_the_penalties_against_numpy(halving):
+    """Of reals (R1), fakes (R2) or points between them (gradient penalty), with the labels of the reals, fakes, reals."""
+    with tflib.session_scope():
+        step, dataset, painted, judged = formula_step(small_training(mirror=False, pathreg=False, d_reg="non"))
+        feed, reals, labels = second_round(step, dataset)
+        penalties = []
+        for kind in ("r1", "r2", "gp"):
+            step.config = dataclasses.replace(step.config, loss=LossConfig(d_reg=kind, gamma=6.0, d_reg_interval=3))
+            penalties.append(step._discriminator_penalty(step._part(0))[:2])
+        assert tf.gradients([value for value, _ in penalties], [images for images, _ in painted]) == [None, None]  # none by the generator
+        penalties, painted, judged = tflib.run([penalties, painted, [given[:2] for given in judged]], feed)
+    share = (2 * judged[2][0] - painted[1][0]) / (reals - painted[1][0])
+    share = np.median(share, axis=(1, 2, 3))
+    assert len(np.unique(share)) == 4 and all(share >= 0) and all(share <= 1)
+    between = painted[1][0] + (reals - painted[1][0]) * share[:, np.newaxis, np.newaxis, np.newaxis]
+    for index, (images, of) in enumerate([(reals, labels), painted[0], (between, labels)]):
+        np.testing.assert_allclose(2 * judged[index][0], images, rtol=1e-3, atol=1e-4)
+        np.testing.assert_array_equal(judged[index][1], of)
+        squares = np.sum((0.05 * WEIGHTS * images) ** 2, axis=(1, 2, 3))  # of the score's gradient
+        penalty = np.mean((np.sqrt(squares) - 1) ** 2) if index == 2 else np.mean(squares) / 2
+        assert penalties[index][0] == pytest.approx(3 * 6 * penalty, rel=1e-3)
+        assert list(penalties[index][1].values()) == pytest.approx([6 * penalty], rel=1e-3)
+
+
+def test_the_path_length_penalty_against_numpy(monkeypatch):
+    """Of half the images, around the moving average, which moves a hundredth of the way."""
+
+    def lengths(images, ws, directions):
+        assert images.shape.as_list() == [2, 3, 8, 8]
+        return tf.constant([3.0, 5.0])
+
+    monkeypatch.setattr(training_step.loss, "path_lengths", lengths)
+    with tflib.session_scope():
+        step, dataset, _, _ = formula_step(small_training(pathreg=False, d_reg="non", g_reg_weight=3.0, g_reg_interval=4))
+        step.path_length_mean = 2.0
+        value, shown, _ = step._path_length_penalty(step._part(0))
+        value, shown = tflib.run([value, shown], second_round(step, dataset)[0])
+        penalty = ((3 - 2) ** 2 + (5 - 2) ** 2) / 2
+        assert value == 2 * 3 * 4 * penalty and shown == {"Regularizer/path_length": penalty, "Path/length": 4}
+        assert step._track_path_length(shown)["Path/mean"] == step.path_length_mean == pytest.approx(2 + 0.01 * (4 - 2))
+
+
+def test_labels_of_fakes_are_as_frequent_as_in_the_dataset():
+    with tflib.session_scope():
+        step, dataset, _, _ = formula_step(small_training(pathreg=False, d_reg="non"))
+        labels = tflib.run(step._latents(tflib.RandomStreams(0, 0), 4000)[1])
+    np.testing.assert_allclose(labels.mean(axis=0), dataset.labels.mean(axis=0), atol=0.04)
+    assert set(labels.sum(axis=1)) == {1}
+
+
+def test_wide_pictures_are_seen_without_their_padding():
+    with tflib.session_scope():
+        step, dataset, _, _ = formula_step(small_training(mirror=False, pathreg=False, d_reg="non"))
+        step.D = SimpleNamespace(input_shapes=[(3, 4, 8), (3,)])
+        feed, reals, _ = second_round(step, dataset)
+        np.testing.assert_allclose(tflib.run(step._part(0).reals, feed), reals[:, :, 2:6], atol=1e-6)
