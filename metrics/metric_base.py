@@ -1,7 +1,6 @@
 """What a metric is, the registry of named ones, and the options of an evaluation."""
 
 import dataclasses
-from collections import OrderedDict
 from typing import Optional
 
 from dnnlib import UserError
@@ -9,9 +8,9 @@ from dnnlib.cache import cache_folder
 from metrics import images
 from metrics.rows import Rows
 
-PROTOCOLS = OrderedDict([("full", images.CLEAN), ("stylegan2", images.HISTORIC)])  # protocol -> crop rule
+PROTOCOLS = {"full": images.CLEAN, "stylegan2": images.HISTORIC}  # protocol -> crop rule
 RESIZE_RULES = ("tf1", "clean")
-REGISTRY = OrderedDict()
+REGISTRY = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Metric:
         raise NotImplementedError
 
     def score(self, reals, fakes, context):
-        """Numbers from the filled collectors (reals is None unless `uses_reals`): OrderedDict, the metric's own number first."""
+        """Numbers from the filled collectors (reals is None unless `uses_reals`): dict, the metric's own number first."""
         raise NotImplementedError
 
     def run(self, context):
@@ -121,4 +120,4 @@ def parse_names(names):
     unknown = [name for name in wanted if name not in REGISTRY and name not in ("", "none")]
     if unknown:
         raise UserError(f"--metrics {','.join(wanted)}: {unknown[0]} is not known, accepted: {', '.join(REGISTRY)}, none")
-    return [REGISTRY[name] for name in OrderedDict.fromkeys(wanted) if name in REGISTRY]
+    return [REGISTRY[name] for name in dict.fromkeys(wanted) if name in REGISTRY]

@@ -5,8 +5,6 @@ LPIPS on VGG-16 but without LPIPS's learned channel weights, which are published
 does, they are not equal to published ones, and results say so.
 """
 
-from collections import OrderedDict
-
 import numpy as np
 
 from metrics.images import chunks, crop_rows, devices_of_session, draw_inputs, to_square
@@ -166,7 +164,7 @@ class PerceptualPathLength(Metric):
         if not np.isfinite(distances).all():
             raise ValueError("path lengths: got NaN or infinity, expected finite numbers")
         kept, _, _ = percentile_filter(distances)
-        return OrderedDict([(self.name, float(kept.mean()))])
+        return {self.name: float(kept.mean())}
 
 
 @register

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import sys
-from collections import OrderedDict
 from typing import Dict, Optional
 
 import numpy as np
@@ -70,14 +69,14 @@ class Result:
 
     def as_dict(self):
         """Plain data for a line of metrics.jsonl."""
-        return OrderedDict(
-            metric=self.metric,
-            value=self.value,
-            values=self.values,
-            error=self.error,
-            seconds=round(self.seconds, 3),
-            settings=self.settings,
-        )
+        return {
+            "metric": self.metric,
+            "value": self.value,
+            "values": self.values,
+            "error": self.error,
+            "seconds": round(self.seconds, 3),
+            "settings": self.settings,
+        }
 
 
 def snapshot_name(path, run_dir):

@@ -28,7 +28,7 @@ class Network:
         seed: int, initial values are a function of it and of the variables' names.
 
     Attributes:
-        variables, trainables: OrderedDict local name -> tf.Variable.
+        variables, trainables: dict local name -> tf.Variable.
         input_shapes: list of shapes without the batch axis, one an input.
     """
 
@@ -135,7 +135,7 @@ class Network:
 
     def layer_table(self):
         """Lines of text: one a layer (variable scope) with its output shape, its weight's shape and its number of trainable values."""
-        layers = collections.OrderedDict()
+        layers = {}
         for name, variable in self.trainables.items():
             layers.setdefault(name.rpartition("/")[0], []).append(variable)
         shapes = self._layer_output_shapes(layers)
@@ -166,14 +166,14 @@ class Network:
         return found
 
     def _create_variables(self, seed):
-        self.variables = collections.OrderedDict()
+        self.variables = {}
         self._call(self.arch.whole, {}, reuse=tf.AUTO_REUSE)
         prefix = f"{self.scope}/"
         for variable in tf.global_variables():
             if variable.name.startswith(prefix):
                 self.variables[variable.name[len(prefix) :].rpartition(":")[0]] = variable
         trainable = {variable.name for variable in tf.trainable_variables()}
-        self.trainables = collections.OrderedDict((n, v) for n, v in self.variables.items() if v.name in trainable)
+        self.trainables = {name: v for name, v in self.variables.items() if v.name in trainable}
         variables.initialize(self.variables, seed)
 
     def _build(self, part, inputs, options, reuse=True):

@@ -5,8 +5,6 @@ Several losses (a training loss and its lazily applied regularizer) may share on
 
 from __future__ import annotations
 
-import collections
-
 import numpy as np
 import tensorflow.compat.v1 as tf
 
@@ -22,7 +20,7 @@ class Optimizer:
 
     Args:
         name: variable scope of the optimizer's own variables.
-        variables: OrderedDict name -> tf.Variable to train.
+        variables: dict name -> tf.Variable to train.
         learning_rate, beta1, beta2, epsilon: Adam's constants.
         clip_norm: global norm that the gradients are scaled down to, or None.
         rounds: number of rounds whose gradients are averaged for one update.
@@ -30,7 +28,7 @@ class Optimizer:
             halved at a non-finite gradient and doubled every LOSS_SCALE_UPDATES updates (Micikevicius et al. 2018, section 3.2).
 
     Attributes:
-        state: OrderedDict name -> tf.Variable: what a resumed training needs besides the variables themselves, between two updates.
+        state: dict name -> tf.Variable: what a resumed training needs besides the variables themselves, between two updates.
     """
 
     def __init__(self, name, variables, learning_rate, beta1, beta2, epsilon, clip_norm=None, rounds=1, loss_scaling=False):
@@ -43,7 +41,7 @@ class Optimizer:
         self.clip_norm = clip_norm
         self.rounds = rounds
         self.loss_scaling = loss_scaling
-        self.state = collections.OrderedDict()
+        self.state = {}
         with tf.variable_scope(None, default_name=name):
             self._m = [self._variable(f"m/{key}", v.shape.as_list()) for key, v in variables.items()]
             self._v = [self._variable(f"v/{key}", v.shape.as_list()) for key, v in variables.items()]
