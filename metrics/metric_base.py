@@ -1,7 +1,8 @@
 """What a metric is, the registry of named ones, and the options of an evaluation."""
 
+from __future__ import annotations
+
 import dataclasses
-from typing import Optional
 
 from dnnlib import UserError
 from dnnlib.cache import cache_folder
@@ -23,12 +24,12 @@ class Options:
     seed: int = 0  # of latents, noise, order of the reals, subsets
     mirror: bool = False  # the training's --mirror-augment; only the stylegan2 protocol mirrors reals
     resize: str = "tf1"  # to the feature network's size: tf1 | clean (--eval-resize)
-    features_dir: Optional[str] = None  # folder with feature networks placed by hand (--features-dir)
-    images_dir: Optional[str] = None  # evaluate this folder instead of a network (--images-dir)
-    cache_dir: Optional[str] = None  # reference statistics and temporary files; dnnlib's cache when None
-    run_dir: Optional[str] = None  # where metric-<name>.txt and metrics.jsonl are appended to; nowhere when None
+    features_dir: str | None = None  # folder with feature networks placed by hand (--features-dir)
+    images_dir: str | None = None  # evaluate this folder instead of a network (--images-dir)
+    cache_dir: str | None = None  # reference statistics and temporary files; dnnlib's cache when None
+    run_dir: str | None = None  # where metric-<name>.txt and metrics.jsonl are appended to; nowhere when None
     network: str = "Gs"  # which network of the snapshot the caller passes, for the results
-    snapshot: Optional[str] = None  # its name, for the results
+    snapshot: str | None = None  # its name, for the results
     progress: bool = True  # show progress bars on a terminal
 
     def check(self):

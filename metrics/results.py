@@ -1,12 +1,13 @@
 """Results: what a number is a number of, the files it goes to, and which ones may be compared."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import json
 import os
 import platform
 import sys
-from typing import Dict, Optional
 
 import numpy as np
 
@@ -41,10 +42,10 @@ class Result:
     """
 
     metric: str
-    values: Dict[str, float]
-    settings: Dict[str, object]
+    values: dict[str, float]
+    settings: dict[str, object]
     seconds: float = 0.0
-    error: Optional[str] = None
+    error: str | None = None
 
     @property
     def value(self):
