@@ -175,7 +175,7 @@ class Context:
                 wait(given)
                 given = [collecting.submit(self._attempt, kind, [metric], self._give, metric, part) for metric, part in parts]
                 position += len(batch)
-                progress(len(batch))
+                progress.update(len(batch))
                 if all((kind, metric.name) in self._errors for metric in metrics):
                     return
 
@@ -220,7 +220,7 @@ class Context:
         options, fakes, reals = self.options, self._sources["fakes"], self._sources["reals"]
         reals_num, fakes_num = self.count("reals", metric), self.count("fakes", metric)
         opened = self._networks.get(metric.network)
-        network = {"network": options.network, "network_fingerprint": self._fingerprint, "snapshot": options.snapshot}
+        network = {"network": "Gs", "network_fingerprint": self._fingerprint, "snapshot": options.snapshot}
         return {
             "reals": reals_num,
             "fakes": fakes_num,

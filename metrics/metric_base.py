@@ -28,8 +28,7 @@ class Options:
     images_dir: str | None = None  # evaluate this folder instead of a network (--images-dir)
     cache_dir: str | None = None  # reference statistics and temporary files; dnnlib's cache when None
     run_dir: str | None = None  # where metric-<name>.txt and metrics.jsonl are appended to; nowhere when None
-    network: str = "Gs"  # which network of the snapshot the caller passes, for the results
-    snapshot: str | None = None  # its name, for the results
+    snapshot: str | None = None  # name of the snapshot that the network is of, for the results
     progress: bool = True  # show progress bars on a terminal
 
     def check(self):

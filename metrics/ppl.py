@@ -159,7 +159,7 @@ class PerceptualPathLength(Metric):
         with progress_bar(f"metrics: {self.name}", options.images_num, options.progress) as progress:
             for pairs in chunks(context.source(self.name), options.images_num):
                 distances.append(network.distances(pairs[:, 0], pairs[:, 1]).astype(np.float64) / EPSILON**2)
-                progress(len(pairs))
+                progress.update(len(pairs))
         distances = np.concatenate(distances)
         if not np.isfinite(distances).all():
             raise ValueError("path lengths: got NaN or infinity, expected finite numbers")
