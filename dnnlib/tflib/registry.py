@@ -7,7 +7,7 @@ snapshot can be opened with `from dnnlib.tflib import load_snapshot` alone.
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Callable
 
 from dnnlib.errors import UserError
@@ -44,14 +44,15 @@ class Architecture:
         parts: further Parts by name ("mapping", "synthesis"), built in the same variable scope.
         components: sub-networks in snapshot files: name -> variable prefix ("mapping" -> "G_mapping").
         parsers: build function names found in snapshot files -> function keyword arguments -> (config, notes).
-        to_kwargs: function (config, component name or None) -> keyword arguments to store in a snapshot file.
+        to_kwargs: function (config, component name or None) -> keyword arguments to store in a snapshot file; all of the
+            configuration unless told otherwise.
         after_update: function (dict local name -> tf.Variable) -> operations to run once after each update of the trainable variables.
     """
 
     name: str
     config_class: type
     whole: Part
-    to_kwargs: Callable
+    to_kwargs: Callable = lambda config, component: asdict(config)
     parsers: dict = field(default_factory=dict)
     parts: dict = field(default_factory=dict)
     components: dict = field(default_factory=dict)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 from dnnlib.errors import UserError
@@ -53,10 +52,6 @@ class TransformerConfig:
     def grid(self):
         """g: patches along a side."""
         return self.resolution // self.patch
-
-    def to_kwargs(self):
-        """Plain dict of all arguments."""
-        return dataclasses.asdict(self)
 
 
 @dataclass
