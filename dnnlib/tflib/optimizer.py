@@ -51,16 +51,13 @@ class Optimizer:
             self._sums = None
             if rounds > 1:  # zero between two updates, so no part of the state
                 self._sums = [_zeros(f"sum/{key}", v.shape.as_list()) for key, v in variables.items()]
-        self.reset()
+        self._applied_sums = None
+        start = {v: np.zeros(v.shape.as_list()) for v in [*self.state.values(), *(self._sums or [])]}
+        tflib_variables.assign({**start, self._loss_scale: FIRST_LOSS_SCALE})
 
     def _variable(self, name, shape, dtype=tf.float32):
         self.state[name] = _zeros(name, shape, dtype)
         return self.state[name]
-
-    def reset(self):
-        """Set the optimizer's state to its beginning."""
-        tflib_variables.assign({v: np.zeros(v.shape.as_list()) for v in [*self.state.values(), *(self._sums or [])]})
-        tflib_variables.assign({self._loss_scale: FIRST_LOSS_SCALE})
 
     def build(self, losses, devices):
         """Build what one loss needs.
@@ -94,7 +91,7 @@ class Optimizer:
             return [mean / scale for mean in means] if self.loss_scaling else means
 
     def _apply_sums(self, device):
-        if not hasattr(self, "_applied_sums"):
+        if self._applied_sums is None:
             share = tf.constant(1 / self.rounds, tf.float32)
             means = [s * share for s in self._sums]
             outputs = self._apply(means, device)
