@@ -316,8 +316,3 @@ def choose_snapshot(options):
         except UserError as error:
             print(f"warning: {error}; the one before is used")
     raise UserError(f"--expname {options.expname}: {run_dir} has no readable snapshot")
-
-
-def load_generator(snapshot):
-    """Gs of a chosen snapshot, in the current graph."""
-    return build_network(snapshot.networks[2], "Gs")
