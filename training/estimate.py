@@ -47,7 +47,7 @@ class Memory(NamedTuple):
 
 
 def _size(tensor):
-    return int(np.prod(tensor.shape.as_list(), dtype=np.int64)) if tensor.shape.is_fully_defined() else 0
+    return tensor.shape.num_elements() or 0  # None where a size is not known
 
 
 def multiply_adds(op):

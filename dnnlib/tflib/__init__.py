@@ -3,16 +3,13 @@
 from dnnlib.tflib.setup import close_session, devices, get_session, half_type, init_tf, leave_workers, run, session_scope, workers  # isort: skip (the switch comes first)
 from dnnlib.tflib.exchange import broadcast, gather
 from dnnlib.tflib.network import Network
-from dnnlib.tflib.random_streams import PerImageStreams, RandomStreams, numpy_stream, stream_key
-from dnnlib.tflib.registry import Architecture, Part, register
+from dnnlib.tflib.random_streams import PerImageStreams, RandomStreams, numpy_stream
 from dnnlib.tflib.snapshot import load_snapshot, save_snapshot
 from dnnlib.tflib.variables import get_variable
 from dnnlib.tflib.workers import Workers
 
 __all__ = [
-    "Architecture",
     "Network",
-    "Part",
     "PerImageStreams",
     "RandomStreams",
     "Workers",
@@ -27,10 +24,8 @@ __all__ = [
     "leave_workers",
     "load_snapshot",
     "numpy_stream",
-    "register",
     "run",
     "save_snapshot",
     "session_scope",
-    "stream_key",
     "workers",
 ]

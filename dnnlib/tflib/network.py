@@ -130,8 +130,7 @@ class Network:
 
     def parameter_count(self):
         """(trainable, all) numbers of stored values."""
-        count = [sum(int(np.prod(v.shape.as_list())) for v in group.values()) for group in (self.trainables, self.variables)]
-        return tuple(count)
+        return tuple(sum(v.shape.num_elements() for v in group.values()) for group in (self.trainables, self.variables))
 
     def layer_table(self):
         """Lines of text: one a layer (variable scope) with its output shape, its weight's shape and its number of trainable values."""
@@ -141,8 +140,8 @@ class Network:
         shapes = self._layer_output_shapes(layers)
         rows = [("layer", "output", "weight", "parameters")]
         for layer, members in layers.items():
-            largest = max(members, key=lambda v: int(np.prod(v.shape.as_list())))
-            count = sum(int(np.prod(v.shape.as_list())) for v in members)
+            largest = max(members, key=lambda v: v.shape.num_elements())
+            count = sum(v.shape.num_elements() for v in members)
             rows.append((layer or "(top)", shapes.get(layer, ""), str(largest.shape.as_list()), f"{count:,}"))
         trainable, total = self.parameter_count()
         rows.append((f"{self.name}: total", "", f"{total:,} stored", f"{trainable:,}"))

@@ -138,8 +138,7 @@ class _Search:
 
     def restore(self):
         """Give the network its own noise back."""
-        for name, value in self._before.items():
-            self._noises[name].load(value, tflib.get_session())
+        tflib.variables.assign({self._noises[name]: value for name, value in self._before.items()})
 
 
 def _rows_inside(pictures, shape):
