@@ -103,7 +103,7 @@ class TrainingStep:
         """
         statistics = {}
         for stage in self.stages:
-            if schedule.is_due(step, stage.interval):
+            if step % stage.interval == 0:
                 statistics.update(stage.run(batch))
         return statistics
 
