@@ -20,6 +20,7 @@ from PIL import Image
 
 from dnnlib import UserError, records
 from training import manifest as manifests
+from training.images import from_pil
 
 BATCHES_AHEAD = 3
 
@@ -190,8 +191,7 @@ def _decode_picture(data, encoding, shape):
     if encoding not in (b"png", b"jpeg"):
         raise ValueError(f"encoding {encoding!r}; accepted: raw, png, jpeg")
     with Image.open(io.BytesIO(data), formats=[encoding.decode()]) as image:
-        pixels = np.asarray(image)                                                                    # [H, W] or [H, W, C]
-    return np.atleast_3d(pixels).transpose(2, 0, 1)
+        return from_pil(image)
 
 
 def _fingerprint(manifest, labels, count):
