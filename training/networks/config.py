@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dnnlib.errors import UserError
+from dnnlib import UserError
 from training.schedule import STATISTICS_GROUP
 
 CROP_RATIO = 0.5  # pictures of at most this height/width ratio ...

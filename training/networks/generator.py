@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import tensorflow.compat.v1 as tf
 
+from dnnlib import EasyDict
 from dnnlib.tflib import variables
-from dnnlib.util import EasyDict
 from training.networks.layers import Context
 from training.networks.mapping import mapping
 from training.networks.positional import latent_positions

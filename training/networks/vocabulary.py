@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import reprlib
 
-from dnnlib.errors import UserError
+from dnnlib import UserError
 from training.networks.config import DiscriminatorConfig, GeneratorConfig
 
 FIRST_GENERATOR = {

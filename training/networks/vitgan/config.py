@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dnnlib.errors import UserError
+from dnnlib import UserError
 from training.networks.config import SMALLEST_FACTOR, check_at_least, check_one_of
 
 POSITIONS = ("fourier", "table")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tensorflow.compat.v1 as tf
 
-from dnnlib.util import EasyDict
+from dnnlib import EasyDict
 from training.networks.generator import average_w, moved_average, truncate
 from training.networks.layers import dense as mapping_dense
 from training.networks.mapping import normalize_latents, with_labels
