@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from dnnlib import UserError, tflib
-from dnnlib.tflib import registry, snapshot
+from dnnlib.tflib import snapshot
 from training.networks import vocabulary
 from training.networks.config import DiscriminatorConfig, GeneratorConfig
 
@@ -61,7 +61,7 @@ def check_network(path):
         print(f"{path}: {note}")
     values = {key[4:]: value for key, value in data.items() if key.startswith("var:")}
     with tflib.session_scope():
-        network = tflib.Network("net", "Discriminator" if is_discriminator else "Generator", config)
+        network = tflib.Network("net", config)
         snapshot.check_variables(network, {name: list(value.shape) for name, value in values.items()}, "golden file")
         network.set_values(values)
         outputs = _discriminator_outputs(network, data) if is_discriminator else _generator_outputs(network, data)
@@ -189,7 +189,6 @@ def main(argv):
     if not argv or argv[0] in ("-h", "--help"):
         print(__doc__.strip())
         return 0 if argv else 2
-    registry.find("Generator")
     results = []
     for path in golden_files(argv):
         line, good = check_file(path)

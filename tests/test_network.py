@@ -11,21 +11,26 @@ SMALL = {"resolution": 16, "channel_base": 128, "channel_max": 16}
 
 
 def small_generator(name="G", seed=0, **options):
-    return tflib.Network(name, "Generator", GeneratorConfig(z_dim=8, w_dim=8, **dict(SMALL, **options)), seed=seed)
+    return tflib.Network(name, GeneratorConfig(z_dim=8, w_dim=8, **dict(SMALL, **options)), seed=seed)
 
 
 def test_initial_values(graph):
     """Weights are N(0, 1/lrmul), biases zero; a function of the seed and the variable's name alone."""
-    g = tflib.Network("G", "Generator", GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=2, **SMALL), seed=3)
+    g = tflib.Network("G", GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=2, **SMALL), seed=3)
     values = g.get_values()
     assert abs(values["G_synthesis/8x8/Conv1/weight"].std() - 1) < 0.05
     assert abs(values["G_mapping/Dense0/weight"].std() - 100) < 5
     assert not values["G_mapping/Dense0/bias"].any() and values["G_synthesis/8x8/Conv1/noise_strength"] == 0
     with tflib.session_scope():
-        other = tflib.Network("other", "Generator", GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=2, **SMALL), seed=3)
+        other = tflib.Network("other", GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=2, **SMALL), seed=3)
         np.testing.assert_array_equal(other.get_values()["G_mapping/Dense0/weight"], values["G_mapping/Dense0/weight"])
-    fresh = tflib.Network("G", "Generator", GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=2, **SMALL), seed=4)
+    fresh = tflib.Network("G", GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=2, **SMALL), seed=4)
     assert np.abs(fresh.get_values()["G_mapping/Dense0/weight"] - values["G_mapping/Dense0/weight"]).max() > 1
+
+
+def test_a_configuration_of_no_architecture_is_refused(graph):
+    with pytest.raises(ValueError, match="configuration of a network: got dict, expected one of GeneratorConfig, DiscriminatorConfig"):
+        tflib.Network("G", dict(SMALL))
 
 
 def test_same_picture_at_any_batch_size(graph):
@@ -48,7 +53,7 @@ def scores_of(network, images):
 @pytest.mark.parametrize("options", [{}, {"transformer": True, "a_dim": 8}])
 def test_compared_images_stay_together_at_any_batch_size(graph, options):
     """Groups of the minibatch standard deviation are made of all images: sample n is in group n mod (N / 4)."""
-    d = tflib.Network("D", "Discriminator", DiscriminatorConfig(**options, **SMALL))
+    d = tflib.Network("D", DiscriminatorConfig(**options, **SMALL))
     images = np.random.RandomState(0).randn(12, 3, 16, 16) * np.arange(1, 13).reshape([12, 1, 1, 1])
     whole = scores_of(d, images)
     assert np.abs(whole[:8] - scores_of(d, images[:8])).max() > 1e-3  # the batch matters
@@ -123,7 +128,7 @@ def test_truncation(graph):
 
 
 def test_layer_table(graph):
-    d = tflib.Network("D", "Discriminator", DiscriminatorConfig(**SMALL))
+    d = tflib.Network("D", DiscriminatorConfig(**SMALL))
     lines = d.layer_table()
     trainable, stored = d.parameter_count()
     assert lines[0].split() == ["layer", "output", "weight", "parameters"]

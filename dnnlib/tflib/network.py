@@ -1,4 +1,4 @@
-"""Network: (architecture, typed config) -> variables, and ways to call it."""
+"""Network: typed config -> variables, and ways to call it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ class Network:
 
     Args:
         name: scope name wished for ("G"); made unique within the graph.
-        arch_name: registered architecture ("Generator").
-        config: its config dataclass.
+        config: the typed configuration of a registered architecture.
         seed: int, initial values are a function of it and of the variables' names.
 
     Attributes:
@@ -32,10 +31,8 @@ class Network:
         input_shapes: list of shapes without the batch axis, one an input.
     """
 
-    def __init__(self, name, arch_name, config, seed=0):
-        self.arch = registry.find(arch_name)
-        if not isinstance(config, self.arch.config_class):
-            raise ValueError(f"config of {arch_name}: got {type(config).__name__}, expected {self.arch.config_class.__name__}")
+    def __init__(self, name, config, seed=0):
+        self.arch = registry.find_for(config)
         self.name = name
         self.config = config
         self.scope = tf.get_default_graph().unique_name(name, mark_as_used=True)
@@ -102,7 +99,7 @@ class Network:
 
     def clone(self, name):
         """Another network of the same architecture, config and present values."""
-        twin = Network(name, self.arch.name, self.config)
+        twin = Network(name, self.config)
         twin.copy_from(self)
         return twin
 

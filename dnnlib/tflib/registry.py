@@ -1,4 +1,4 @@
-"""The table of network architectures: what a Network is built from, found by name.
+"""The table of network architectures: what a Network is built from, found by its configuration.
 
 The framework knows no architecture itself. The package named in DEFINITIONS registers them; it is imported at first use, so that a
 snapshot can be opened with `from dnnlib.tflib import load_snapshot` alone.
@@ -38,7 +38,7 @@ class Architecture:
     """One registered network type.
 
     Attributes:
-        name: the name networks are created by ("Generator").
+        name: what it is called in snapshot files and messages ("Generator").
         config_class: dataclass of its arguments.
         whole: the network as a Part.
         parts: further Parts by name ("mapping", "synthesis"), built in the same variable scope.
@@ -59,24 +59,12 @@ class Architecture:
     after_update: Callable | None = None
 
 
-_architectures = {}
+_architectures = {}  # by the class of their configuration
 
 
 def register(architecture):
     """Add an Architecture to the table."""
-    _architectures[architecture.name] = architecture
-
-
-def find(name):
-    """The Architecture of that name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    importlib.import_module(DEFINITIONS)
-    if name not in _architectures:
-        raise ValueError(f"unknown architecture: got {name!r}, expected one of {sorted(_architectures)}")
-    return _architectures[name]
+    _architectures[architecture.config_class] = architecture
 
 
 def find_for(config):
@@ -86,10 +74,10 @@ def find_for(config):
         ValueError: there is none.
     """
     importlib.import_module(DEFINITIONS)
-    for architecture in _architectures.values():
-        if type(config) is architecture.config_class:
-            return architecture
-    raise ValueError(f"configuration: got {type(config).__name__}, expected that of one of {sorted(_architectures)}")
+    if type(config) not in _architectures:
+        accepted = ", ".join(config_class.__name__ for config_class in _architectures)
+        raise ValueError(f"configuration of a network: got {type(config).__name__}, expected one of {accepted}")
+    return _architectures[type(config)]
 
 
 def find_parser(build_func_name):
