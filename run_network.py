@@ -187,7 +187,10 @@ def _stored_options(given):
     if not given.get("reload"):
         return None
     defaults = command_line.Options()
-    folder = runs.existing_run(given.get("result_dir", defaults.result_dir), given.get("expname", defaults.expname))
+    result_dir, expname = given.get("result_dir", defaults.result_dir), given.get("expname", defaults.expname)
+    folder = runs.latest_run(result_dir, expname)
+    if folder is None:
+        raise UserError(f"--reload: there is no run {expname} in {result_dir}")
     stored = dict(run_record.read_record(folder)["options"])
     for option in OPTIONS:
         if option.of_the_call:
