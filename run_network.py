@@ -85,8 +85,8 @@ def _check_folders(options):
     given = options.pretrained_pkl != "None"
     if given:
         command_line.check_source("--pretrained-pkl", options.pretrained_pkl)
-    if _needs_snapshot(options) and not (options.train or given or runs.latest_run(options.result_dir, options.expname)):
-        raise UserError(f"--expname {options.expname}: there is no run of that name in {options.result_dir}")
+    if _needs_snapshot(options) and not (options.train or given):
+        runs.existing_run(options.result_dir, options.expname)
 
 
 def _metric_options(options, given, trained=None):
@@ -143,7 +143,8 @@ def _evaluate_folder(command, options, dataset, metric_names, metric_options):
 def _use_snapshot(snapshot, options, dataset, metric_names, metric_options):
     """--eval and --vis of a snapshot."""
     from dnnlib import tflib
-    from training import launch, visualize
+    from dnnlib.tflib.snapshot import build_network
+    from training import visualize
 
     print(f"snapshot {snapshot.path}")
     evaluated = metric_names if options.eval and not _images_dir(options) else []
@@ -152,7 +153,7 @@ def _use_snapshot(snapshot, options, dataset, metric_names, metric_options):
     if options.vis:
         visualize.check(snapshot.networks[2], dataset, options)
     with tflib.session_scope(), tflib.memory_errors(f"--batch-gpu {options.batch_gpu}"):
-        Gs = launch.load_generator(snapshot)
+        Gs = build_network(snapshot.networks[2], "Gs")
         if not Gs.config.c_dim and dataset.labels.shape[1]:
             print(f"dataset {dataset.name}: its labels are not used, the snapshot was trained without them")
             dataset.labels = dataset.labels[:, :0]
@@ -177,10 +178,7 @@ def _images_shown(path):
 
 def _write_report(options):
     """--report alone: from the files of the latest run, without TensorFlow."""
-    folder = runs.latest_run(options.result_dir, options.expname)
-    if folder is None:
-        raise UserError(f"--expname {options.expname}: there is no run of that name in {options.result_dir}")
-    print(f"report {report.write(folder)}")
+    print(f"report {report.write(runs.existing_run(options.result_dir, options.expname))}")
     return 0
 
 

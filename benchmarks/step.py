@@ -133,15 +133,15 @@ def _networks(case):
     from training.networks.vitgan.config import ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
 
     if case.model == "ViTGAN":
-        G = tflib.Network("G", "ViTGANGenerator", ViTGANGeneratorConfig(resolution=case.resolution))
-        return G, tflib.Network("D", "ViTGANDiscriminator", ViTGANDiscriminatorConfig(resolution=case.resolution))
+        G = tflib.Network("G", ViTGANGeneratorConfig(resolution=case.resolution))
+        return G, tflib.Network("D", ViTGANDiscriminatorConfig(resolution=case.resolution))
     size = LATENT_SIZE // COMPONENTS
     shared = {"resolution": case.resolution, "channel_base": case.channels[0], "channel_max": case.channels[1]}
     config = GeneratorConfig(
         **shared, z_dim=size, w_dim=size, components_num=COMPONENTS, transformer=True, norm="layer", integration="mul", kmeans=True,
         use_pos=True, mapping_resnet=True, mapping_ltnt2ltnt=True, architecture="resnet", end_res=8,
     )  # fmt: skip
-    return tflib.Network("G", "Generator", config), tflib.Network("D", "Discriminator", DiscriminatorConfig(**shared))
+    return tflib.Network("G", config), tflib.Network("D", DiscriminatorConfig(**shared))
 
 
 def _sampling(case):

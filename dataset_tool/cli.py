@@ -83,23 +83,20 @@ def prepare(options):
     Args:
         options: the Options.
 
-    Returns:
-        List of their Manifests.
-
     Raises:
         UsageError: nothing, or something impossible, is asked for.
         UserError: the input, a download or the disk is at fault.
     """
     _check_usage(options)
-    manifests = [_prepare_from_catalog(name, options) for name in CATALOG if getattr(options, name)]
+    for name in CATALOG:
+        if getattr(options, name):
+            _prepare_from_catalog(name, options)
     if options.scenes:
         count, resolution = options.max_images or SCENES_COUNT, options.resolution or SCENES_RESOLUTION
         source = sources.scenes_source(count, options.seed, resolution, options.masks)
-        manifests.append(_write(options.task or "scenes", source, options))
+        _write(options.task or "scenes", source, options)
     elif options.task:
-        source = FORMATS[options.format](options)
-        manifests.append(_write(options.task, source, options))
-    return manifests
+        _write(options.task, FORMATS[options.format](options), options)
 
 
 def _check_usage(options):
@@ -135,8 +132,8 @@ def _prepare_from_catalog(name, options):
         manifest, _ = open_folder(folder)
         _print_summary(folder, manifest, was_there=True)
         print("  taken as it is: what it was made from is not there any more, and is not downloaded again")
-        return manifest
-    return _write(name, entry.fetch(options), options, entry.ratio, entry.shards)
+    else:
+        _write(name, entry.fetch(options), options, entry.ratio, entry.shards)
 
 
 def _write(name, source, options, ratio=1.0, shards=None):
@@ -159,7 +156,6 @@ def _write(name, source, options, ratio=1.0, shards=None):
     _print_summary(os.path.join(options.data_dir, manifest.name), manifest, was_there)
     if attached is None and source.subfolders > 1:
         print(f"  the names of the {source.subfolders} sub-folders are not used; --labels folders makes them labels")
-    return manifest
 
 
 def _print_summary(folder, manifest, was_there):

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from training.manifest import picture_box
-from training.picture_files import PictureError, to_channels
+from training.picture_files import PictureError, cut, to_channels
 
 ENCODINGS = ("png", "raw", "jpeg")
 RESIZE_FILTER = "lanczos"
@@ -64,7 +64,9 @@ def to_mask(mask, form):
 def _fit(image, form, resample, notes):
     """Crop, resize and pad an image: uint8 [resolution, resolution] or [resolution, resolution, C]."""
     left, top, right, bottom = picture_box(form.resolution, form.ratio)
-    image = _crop(image, form.ratio, notes)
+    whole, image = image, cut(image, form.ratio)
+    if image is not whole:
+        notes.append("cropped")
     if image.width < right - left:
         notes.append("enlarged")
     if image.size != (right - left, bottom - top):
@@ -73,17 +75,6 @@ def _fit(image, form, resample, notes):
     pixels = np.zeros([form.resolution, form.resolution, *fitted.shape[2:]], np.uint8)
     pixels[top:bottom, left:right] = fitted
     return pixels
-
-
-def _crop(image, ratio, notes):
-    """The largest centred rectangle of the ratio height / width."""
-    width, height = image.size
-    kept = (min(width, int(round(height / ratio))), min(height, max(1, int(round(width * ratio)))))
-    if kept == image.size:
-        return image
-    notes.append("cropped")
-    left, top = (width - kept[0]) // 2, (height - kept[1]) // 2
-    return image.crop((left, top, left + kept[0], top + kept[1]))
 
 
 def encode(pixels, encoding):

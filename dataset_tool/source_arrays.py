@@ -35,23 +35,21 @@ def layout(shape, what):
     raise UserError(f"{what}: shape {list(shape)}; accepted: [N, H, W], [N, H, W, C], [N, C, H, W], or one picture, C 1 to 4")
 
 
-@dataclass(frozen=True)
-class NpyLoader:
-    """Reads the picture (path, row); row -1 is the whole array."""
-
-    def __call__(self, entry):
-        path, row = entry
-        try:
-            array = _open_npy(path)
-            if array.flags.c_contiguous and row >= 0:
-                # Read, not mapped: pages of a map that is read through would count as this process's memory.
-                offset = array.offset + row * int(np.prod(array.shape[1:])) * array.dtype.itemsize
-                pixels = np.fromfile(path, array.dtype, int(np.prod(array.shape[1:])), offset=offset).reshape(array.shape[1:])
-            else:
-                pixels = np.array(array[row] if row >= 0 else array)
-        except (ValueError, OSError) as error:
-            raise PictureError(str(error)) from error
-        return _channels_last(pixels, layout(pixels.shape, path))
+def load_npy_picture(entry):
+    """Picture (path, row), uint8 or uint16 [H, W] or [H, W, C]; row -1 is the whole array."""
+    path, row = entry
+    try:
+        array = _open_npy(path)
+        if array.flags.c_contiguous and row >= 0:
+            # Read, not mapped: pages of a map that is read through would count as this process's memory.
+            size = int(np.prod(array.shape[1:]))
+            offset = array.offset + row * size * array.dtype.itemsize
+            pixels = np.fromfile(path, array.dtype, size, offset=offset).reshape(array.shape[1:])
+        else:
+            pixels = np.array(array[row] if row >= 0 else array)
+    except (ValueError, OSError) as error:
+        raise PictureError(str(error)) from error
+    return _channels_last(pixels, layout(pixels.shape, path))
 
 
 @functools.lru_cache(maxsize=4)
@@ -87,7 +85,7 @@ def npy_source(root):
 
     identity = digest(["npy", *map(file_facts, paths)])
     count = sum(max(1, number) for number in rows)
-    return NpySource("npy arrays", NpyLoader(), entries, count, identity, notes=notes, default_resolution=width_of(max(widths)),
+    return NpySource("npy arrays", load_npy_picture, entries, count, identity, notes=notes, default_resolution=width_of(max(widths)),
                      root=base_folder(root))
 
 

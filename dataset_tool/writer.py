@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import glob
 import hashlib
 import itertools
@@ -25,7 +24,7 @@ from tqdm import tqdm
 
 from dataset_tool import pictures
 from dataset_tool.workers import convert_all
-from dnnlib import UserError, atomic_output, records
+from dnnlib import UserError, atomic_output, locks, records
 from dnnlib.files import check_space
 from training import manifest as manifests
 
@@ -113,11 +112,11 @@ def write_dataset(data_dir, plan, source, num_workers=1, allow_skips=False):
 
 @contextlib.contextmanager
 def _lock(path, partial):
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{partial}: another process is preparing this dataset") from None
+    try:
+        file = locks.take(path)
+    except BlockingIOError:
+        raise UserError(f"{partial}: {locks.owner(path)} is preparing this dataset") from None
+    with file:
         try:
             yield
         finally:

@@ -10,7 +10,7 @@ def take(path):
     """Take the lock file `path`, made where it is missing, and write this process's name into it.
 
     Returns:
-        The open file; the lock lasts until it is closed.
+        The open file; the lock lasts until it is closed. Its owner may remove `path` before that.
 
     Raises:
         BlockingIOError: another process holds it (see `owner`).
@@ -20,12 +20,17 @@ def take(path):
         import fcntl
     except ImportError:
         raise OSError("no lock files on Windows") from None
-    file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held by the caller
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        file.close()
-        raise
+    while True:
+        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - held by the caller
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            file.close()
+            raise
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                break
+        file.close()  # its last owner has removed it meanwhile
     with contextlib.suppress(OSError):  # a full disk: the lock holds without the name
         file.truncate(0)
         file.write(f"process {os.getpid()} on {os.uname().nodename}\n")

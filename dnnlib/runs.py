@@ -31,6 +31,14 @@ def latest_run(result_dir, expname):
     return runs[-1][1] if runs else None
 
 
+def existing_run(result_dir, expname):
+    """Folder of the latest run of that name. UserError when there is none."""
+    folder = latest_run(result_dir, expname)
+    if folder is None:
+        raise UserError(f"--expname {expname}: there is no run of that name in {result_dir}")
+    return folder
+
+
 def create_run(result_dir, expname):
     """Make the folder of the next run of that name.
 

@@ -15,12 +15,6 @@ class EasyDict(dict):
     def __setattr__(self, name, value):
         self[name] = value
 
-    def __delattr__(self, name):
-        try:
-            del self[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
 
 def python_line(words):
     """Python's command line with these words (the program first) as one line that a shell takes."""

@@ -10,7 +10,7 @@ The whole interface for entry points and the training loop:
 `.line()`, `.summary()`.
 `--eval-images-num`, `--eval-protocol`, `--features-dir`, `--images-dir` are the Options fields images_num, protocol, features_dir,
 images_dir; with images_dir, Gs is not used and may be None. Reference statistics are kept in the machine's cache (dnnlib.cache).
-`metrics.names()` lists what --metrics accepts, `metrics.PROTOCOLS` what --eval-protocol does.
+`metrics.REGISTRY` has what --metrics accepts, `metrics.PROTOCOLS` what --eval-protocol does.
 """
 
 from metrics import fid, inception_score, kid, ppl, precision_recall, swd  # noqa: F401 (they register themselves)
@@ -18,9 +18,4 @@ from metrics.evaluation import evaluate, resolve
 from metrics.metric_base import PROTOCOLS, REGISTRY, Options
 from metrics.results import Result, read, require_comparable, snapshot_name
 
-__all__ = ["PROTOCOLS", "Options", "Result", "evaluate", "names", "read", "require_comparable", "resolve", "snapshot_name"]
-
-
-def names():
-    """Names that --metrics accepts."""
-    return list(REGISTRY)
+__all__ = ["PROTOCOLS", "REGISTRY", "Options", "Result", "evaluate", "read", "require_comparable", "resolve", "snapshot_name"]

@@ -6,8 +6,7 @@ Results made in unlike ways (protocol, crop, counts, feature network, reference 
 import argparse
 import sys
 
-from dnnlib import UserError
-from dnnlib.errors import run_main
+from dnnlib import UserError, run_main
 from metrics.results import read, require_comparable
 
 

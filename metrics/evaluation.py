@@ -1,7 +1,6 @@
 """Evaluation of several metrics over the same images: checks at the start, shared passes, failures kept apart."""
 
 import time
-from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from dnnlib import UserError
@@ -65,7 +64,7 @@ def _check_images(metrics, options, dataset):
 
 def networks_of(metrics):
     """The feature networks of some metrics, each once; None where a metric takes the images themselves."""
-    return list(OrderedDict.fromkeys(metric.network for metric in metrics))
+    return list(dict.fromkeys(metric.network for metric in metrics))
 
 
 class Context:
@@ -176,7 +175,7 @@ class Context:
                 wait(given)
                 given = [collecting.submit(self._attempt, kind, [metric], self._give, metric, part) for metric, part in parts]
                 position += len(batch)
-                progress(len(batch))
+                progress.update(len(batch))
                 if all((kind, metric.name) in self._errors for metric in metrics):
                     return
 
@@ -217,23 +216,28 @@ class Context:
         return self._reference_name(metric) + self._collectors["reals", metric.name].suffix
 
     def settings(self, metric):
-        """What a result of the metric depends on: OrderedDict of plain data."""
+        """What a result of the metric depends on: dict of plain data."""
         options, fakes, reals = self.options, self._sources["fakes"], self._sources["reals"]
-        settings = OrderedDict(reals=self.count("reals", metric), fakes=self.count("fakes", metric))
-        settings.update(feature_network=None, feature_checksum=None, resize=None)
-        if metric.network in self._networks:
-            settings.update(self._networks[metric.network].settings)
-        settings.update(metric.settings(settings["reals"], settings["fakes"]))
-        settings.update(crop=self.crop, ratio=self.dataset.ratio, protocol=options.protocol, mirror=reals.settings["mirror"])
-        settings.update(truncation=fakes.settings["truncation"])
-        settings.update(dataset=self.dataset.name, dataset_fingerprint=self.dataset.fingerprint, seed=options.seed)
-        settings.update(metrics_version=results.VERSION)
-        if options.images_dir:
-            settings["images_dir"] = fakes.settings["images_dir"]
-        else:
-            settings.update(network=options.network, network_fingerprint=self._fingerprint, snapshot=options.snapshot)
-        settings["tool"] = results.tool_name()
-        return settings
+        reals_num, fakes_num = self.count("reals", metric), self.count("fakes", metric)
+        opened = self._networks.get(metric.network)
+        network = {"network": "Gs", "network_fingerprint": self._fingerprint, "snapshot": options.snapshot}
+        return {
+            "reals": reals_num,
+            "fakes": fakes_num,
+            **(opened.settings if opened else {"feature_network": None, "feature_checksum": None, "resize": None}),
+            **metric.settings(reals_num, fakes_num),
+            "crop": self.crop,
+            "ratio": self.dataset.ratio,
+            "protocol": options.protocol,
+            "mirror": reals.settings["mirror"],
+            "truncation": fakes.settings["truncation"],
+            "dataset": self.dataset.name,
+            "dataset_fingerprint": self.dataset.fingerprint,
+            "seed": options.seed,
+            "metrics_version": results.VERSION,
+            **({"images_dir": fakes.settings["images_dir"]} if options.images_dir else network),
+            "tool": results.tool_name(),
+        }
 
 
 def evaluate(names, Gs, dataset, options):
@@ -276,14 +280,14 @@ def evaluate(names, Gs, dataset, options):
 
 
 def _sources_made(Gs, dataset, options):
-    """Sources of what is evaluated: OrderedDict of "fakes" and, with a network, each metric's that has its own.
+    """Sources of what is evaluated: dict of "fakes" and, with a network, each metric's that has its own.
 
     They do not depend on the metrics asked for: the workers of a training may have been given different ones.
     """
     crop = PROTOCOLS[options.protocol]
     if options.images_dir:
-        return OrderedDict(fakes=images.ImageFolder(options.images_dir, dataset, crop))
-    sources = OrderedDict(fakes=images.Generated(Gs, dataset, options.images_num, options.seed, options.batch_size, crop))
+        return {"fakes": images.ImageFolder(options.images_dir, dataset, crop)}
+    sources = {"fakes": images.Generated(Gs, dataset, options.images_num, options.seed, options.batch_size, crop)}
     sources.update((name, metric.source(Gs, dataset, options)) for name, metric in REGISTRY.items() if metric.needs_generator)
     return sources
 
@@ -299,7 +303,7 @@ def _evaluate_one(metric, context):
     from dnnlib import tflib
 
     start = time.time()
-    values, problem = OrderedDict(), None
+    values, problem = {}, None
     try:
         with tflib.memory_errors(f"--batch-gpu {context.options.batch_size}"):
             values = metric.run(context)

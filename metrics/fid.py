@@ -5,8 +5,6 @@ by two symmetric eigendecompositions with relative thresholds, which is exact fo
 features), where iterative matrix roots lose seven digits.
 """
 
-from collections import OrderedDict
-
 import numpy as np
 
 from metrics.metric_base import Metric, register
@@ -113,5 +111,4 @@ class FrechetInceptionDistance(Metric):
         return FeatureStatistics(shape[0])
 
     def score(self, reals, fakes, context):
-        distance = frechet_distance(reals.mean, reals.covariance(), fakes.mean, fakes.covariance())
-        return OrderedDict([("fid", distance)])
+        return {"fid": frechet_distance(reals.mean, reals.covariance(), fakes.mean, fakes.covariance())}

@@ -14,7 +14,7 @@ import numpy as np
 from dnnlib import UserError
 from metrics.stopping import stop_if_asked
 from metrics.streams import image_stream
-from training.images import to_uint8
+from training.images import from_pil, to_uint8
 from training.manifest import picture_box
 from training.picture_files import PictureError, open_picture, to_channels
 
@@ -219,8 +219,7 @@ class ImageFolder:
             image, _ = to_channels(open_picture(path), self._square[0])
         except PictureError as error:
             raise UserError(f"{path}: not a readable image ({error})") from None
-        pixels = np.asarray(image)
-        pixels = pixels.reshape(pixels.shape[:2] + (-1,)).transpose(2, 0, 1)  # [C, H, W]
+        pixels = from_pil(image)  # [C, H, W]
         if pixels.shape == self._square:
             return pixels[:, self._rows]
         if pixels.shape == self.shape:

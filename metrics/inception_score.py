@@ -4,8 +4,6 @@ Part i of S holds the images [i·N//S, (i+1)·N//S); the score is the mean over 
 The class probabilities come from the classifier without its bias, as in the original code.
 """
 
-from collections import OrderedDict
-
 import numpy as np
 
 from metrics.metric_base import Metric, register
@@ -75,4 +73,4 @@ class InceptionScore(Metric):
 
     def score(self, reals, fakes, context):
         scores = fakes.scores()
-        return OrderedDict([("is", float(scores.mean())), ("is_std", float(scores.std()))])
+        return {"is": float(scores.mean()), "is_std": float(scores.std())}

@@ -4,8 +4,6 @@ Two estimates over all features: the mean over random subsets, as most tools rep
 Both may be slightly negative.
 """
 
-from collections import OrderedDict
-
 import numpy as np
 
 from metrics.metric_base import RowsMetric, register
@@ -122,7 +120,7 @@ class KernelInceptionDistance(RowsMetric):
         reals, fakes = reals.array, fakes.array
         size = subset_size(len(reals), len(fakes))
         estimates = subset_estimates(reals, fakes, draw_subsets(len(reals), len(fakes), SUBSETS, size, context.options.seed))
-        scores = OrderedDict(kid=float(estimates.mean()))
+        scores = {"kid": float(estimates.mean())}
         if size < max(len(reals), len(fakes)):  # else every subset is the same two sets
             scores["kid_std"] = float(estimates.std())
         if 1 < block_count(len(reals), len(fakes)) <= min(len(reals), len(fakes)) // 2:

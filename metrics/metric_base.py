@@ -1,17 +1,17 @@
 """What a metric is, the registry of named ones, and the options of an evaluation."""
 
+from __future__ import annotations
+
 import dataclasses
-from collections import OrderedDict
-from typing import Optional
 
 from dnnlib import UserError
 from dnnlib.cache import cache_folder
 from metrics import images
 from metrics.rows import Rows
 
-PROTOCOLS = OrderedDict([("full", images.CLEAN), ("stylegan2", images.HISTORIC)])  # protocol -> crop rule
+PROTOCOLS = {"full": images.CLEAN, "stylegan2": images.HISTORIC}  # protocol -> crop rule
 RESIZE_RULES = ("tf1", "clean")
-REGISTRY = OrderedDict()
+REGISTRY = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +24,11 @@ class Options:
     seed: int = 0  # of latents, noise, order of the reals, subsets
     mirror: bool = False  # the training's --mirror-augment; only the stylegan2 protocol mirrors reals
     resize: str = "tf1"  # to the feature network's size: tf1 | clean (--eval-resize)
-    features_dir: Optional[str] = None  # folder with feature networks placed by hand (--features-dir)
-    images_dir: Optional[str] = None  # evaluate this folder instead of a network (--images-dir)
-    cache_dir: Optional[str] = None  # reference statistics and temporary files; dnnlib's cache when None
-    run_dir: Optional[str] = None  # where metric-<name>.txt and metrics.jsonl are appended to; nowhere when None
-    network: str = "Gs"  # which network of the snapshot the caller passes, for the results
-    snapshot: Optional[str] = None  # its name, for the results
+    features_dir: str | None = None  # folder with feature networks placed by hand (--features-dir)
+    images_dir: str | None = None  # evaluate this folder instead of a network (--images-dir)
+    cache_dir: str | None = None  # reference statistics and temporary files; dnnlib's cache when None
+    run_dir: str | None = None  # where metric-<name>.txt and metrics.jsonl are appended to; nowhere when None
+    snapshot: str | None = None  # name of the snapshot that the network is of, for the results
     progress: bool = True  # show progress bars on a terminal
 
     def check(self):
@@ -83,7 +82,7 @@ class Metric:
         raise NotImplementedError
 
     def score(self, reals, fakes, context):
-        """Numbers from the filled collectors (reals is None unless `uses_reals`): OrderedDict, the metric's own number first."""
+        """Numbers from the filled collectors (reals is None unless `uses_reals`): dict, the metric's own number first."""
         raise NotImplementedError
 
     def run(self, context):
@@ -121,4 +120,4 @@ def parse_names(names):
     unknown = [name for name in wanted if name not in REGISTRY and name not in ("", "none")]
     if unknown:
         raise UserError(f"--metrics {','.join(wanted)}: {unknown[0]} is not known, accepted: {', '.join(REGISTRY)}, none")
-    return [REGISTRY[name] for name in OrderedDict.fromkeys(wanted) if name in REGISTRY]
+    return [REGISTRY[name] for name in dict.fromkeys(wanted) if name in REGISTRY]

@@ -5,8 +5,6 @@ LPIPS on VGG-16 but without LPIPS's learned channel weights, which are published
 does, they are not equal to published ones, and results say so.
 """
 
-from collections import OrderedDict
-
 import numpy as np
 
 from metrics.images import chunks, crop_rows, devices_of_session, draw_inputs, to_square
@@ -161,12 +159,12 @@ class PerceptualPathLength(Metric):
         with progress_bar(f"metrics: {self.name}", options.images_num, options.progress) as progress:
             for pairs in chunks(context.source(self.name), options.images_num):
                 distances.append(network.distances(pairs[:, 0], pairs[:, 1]).astype(np.float64) / EPSILON**2)
-                progress(len(pairs))
+                progress.update(len(pairs))
         distances = np.concatenate(distances)
         if not np.isfinite(distances).all():
             raise ValueError("path lengths: got NaN or infinity, expected finite numbers")
         kept, _, _ = percentile_filter(distances)
-        return OrderedDict([(self.name, float(kept.mean()))])
+        return {self.name: float(kept.mean())}
 
 
 @register

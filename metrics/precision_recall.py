@@ -11,7 +11,6 @@ features once.
 
 import collections
 import hashlib
-from collections import OrderedDict
 
 import numpy as np
 
@@ -174,4 +173,4 @@ class PrecisionRecall(RowsMetric):
         reals, fakes = reals.array, fakes.array
         real_radii2 = context.reference_array(self, "radii", lambda: manifold_radii2(reals, NEIGHBOURS))
         fake_in_real, real_in_fake = manifold_overlap(reals, fakes, real_radii2, manifold_radii2(fakes, NEIGHBOURS))
-        return OrderedDict([("precision", float(fake_in_real.mean())), ("recall", float(real_in_fake.mean()))])
+        return {"precision": float(fake_in_real.mean()), "recall": float(real_in_fake.mean())}

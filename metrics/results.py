@@ -1,13 +1,13 @@
 """Results: what a number is a number of, the files it goes to, and which ones may be compared."""
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import json
 import os
 import platform
 import sys
-from collections import OrderedDict
-from typing import Dict, Optional
 
 import numpy as np
 
@@ -42,10 +42,10 @@ class Result:
     """
 
     metric: str
-    values: Dict[str, float]
-    settings: Dict[str, object]
+    values: dict[str, float]
+    settings: dict[str, object]
     seconds: float = 0.0
-    error: Optional[str] = None
+    error: str | None = None
 
     @property
     def value(self):
@@ -70,14 +70,14 @@ class Result:
 
     def as_dict(self):
         """Plain data for a line of metrics.jsonl."""
-        return OrderedDict(
-            metric=self.metric,
-            value=self.value,
-            values=self.values,
-            error=self.error,
-            seconds=round(self.seconds, 3),
-            settings=self.settings,
-        )
+        return {
+            "metric": self.metric,
+            "value": self.value,
+            "values": self.values,
+            "error": self.error,
+            "seconds": round(self.seconds, 3),
+            "settings": self.settings,
+        }
 
 
 def snapshot_name(path, run_dir):

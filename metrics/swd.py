@@ -7,8 +7,6 @@ sets is the mean, over random directions, of the one-dimensional transport cost 
 Shape letters: N images, C channels, H, W height and width, R patches of a set, F = C·7·7 numbers of a patch, M directions.
 """
 
-from collections import OrderedDict
-
 import numpy as np
 
 from metrics.metric_base import Metric, register
@@ -227,6 +225,6 @@ class SlicedWasserstein(Metric):
             sliced_wasserstein(real.array, fake.array, reals.channels, context.options.seed) * SCALE
             for real, fake in zip(reals.rows, fakes.rows)
         ]
-        scores = OrderedDict([("swd", float(np.mean(distances)))])
+        scores = {"swd": float(np.mean(distances))}
         scores.update((f"swd_{max(size)}", distance) for size, distance in zip(reals.sizes, distances))
         return scores

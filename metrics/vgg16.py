@@ -139,7 +139,7 @@ class Vgg16:
             self._replicas, self._pairs = [], []
             for device in tflib.devices():
                 with tf.device(device):
-                    weights = self._variables()
+                    weights = [[tflib.variables.from_array(array) for array in arrays if array is not None] for _, *arrays in self._layers]
                     self._replicas.append(self._build_features(weights, floating))
                     self._pairs.append(self._build_distances(weights))
         del self._layers  # half a gigabyte that the variables hold now
@@ -149,19 +149,6 @@ class Vgg16:
         dense = next(kernel for kind, kernel, _ in self._layers if kind == "dense")
         channels = [len(bias) for kind, _, bias in self._layers if kind == "conv"][-1]
         return dense.shape[0] // channels
-
-    def _variables(self):
-        """Variables of the weights on the current device: too large for constants in a graph."""
-        pairs = []
-        for _, kernel, bias in self._layers:
-            pair = []
-            for array in (kernel, bias) if kernel is not None else ():
-                start = tf.placeholder(tf.float32, array.shape)
-                variable = tf.Variable(start, trainable=False)
-                self._session.run(variable.initializer, {start: array})
-                pair.append(variable)
-            pairs.append(pair)
-        return pairs
 
     def _build_features(self, weights, floating):
         images = tf.placeholder(tf.float32 if floating else tf.uint8, [None, None, None, 3])

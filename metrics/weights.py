@@ -3,13 +3,15 @@
 Nobody publishes a checksum of these files that was verified here; sizes and md5 sums below are the ones public projects pin.
 """
 
+from __future__ import annotations
+
 import functools
 import hashlib
 import os
 import shutil
 import tarfile
 import zlib
-from typing import NamedTuple, Tuple
+from typing import NamedTuple
 
 from dnnlib import UserError, atomic_output
 from dnnlib.cache import cache_folder
@@ -24,7 +26,7 @@ class WeightFile(NamedTuple):
     name: str  # file name in --features-dir and in the cache
     size: int  # bytes
     md5: str
-    urls: Tuple[str, ...]  # of the file itself, or of the archive
+    urls: tuple[str, ...]  # of the file itself, or of the archive
     archive: str = ""  # name of a .tgz that holds the file, as it is officially distributed
 
 

@@ -221,13 +221,8 @@ def _take_lock(path):
     deadline = time.monotonic() + LOCK_TIMEOUT
     while True:
         try:
-            file = locks.take(path)
+            return locks.take(path)
         except BlockingIOError:
             if time.monotonic() > deadline:
                 raise BuildError(f"{path} is held by {locks.owner(path)} for more than {LOCK_TIMEOUT:.0f} s") from None
             time.sleep(0.2)
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                return file
-        file.close()  # removed meanwhile by its last owner

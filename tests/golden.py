@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from dnnlib import UserError, tflib
-from dnnlib.tflib import registry, snapshot
+from dnnlib.tflib import snapshot
 from training.networks import vocabulary
 from training.networks.config import DiscriminatorConfig, GeneratorConfig
 
@@ -34,6 +34,13 @@ def relative_error(value, expected):
     return float(np.max(np.abs(value - expected)) / max(np.max(np.abs(expected)), 1e-30))
 
 
+def _is_first_vocabulary(kwargs):
+    """Whether keyword arguments without a build function's name use the first vocabulary."""
+    first = {*vocabulary.FIRST_GENERATOR, *vocabulary.FIRST_DISCRIMINATOR}
+    second = {"z_dim", "w_dim", "c_dim", "a_dim", "channel_base", "channel_max", "mapping_num_layers"}
+    return bool(first & set(kwargs)) and not second & set(kwargs)
+
+
 def check_network(path):
     """Build the network of a golden file, set its variables by name, compare every output in the file.
 
@@ -49,12 +56,12 @@ def check_network(path):
     is_discriminator = "scores" in data
     config_class = DiscriminatorConfig if is_discriminator else GeneratorConfig
     first = vocabulary.FIRST_DISCRIMINATOR if is_discriminator else vocabulary.FIRST_GENERATOR
-    config, notes = vocabulary.parse(kwargs, config_class, first if vocabulary.is_first(kwargs) else None)
+    config, notes = vocabulary.parse(kwargs, config_class, first if _is_first_vocabulary(kwargs) else None)
     for note in notes:
         print(f"{path}: {note}")
     values = {key[4:]: value for key, value in data.items() if key.startswith("var:")}
     with tflib.session_scope():
-        network = tflib.Network("net", "Discriminator" if is_discriminator else "Generator", config)
+        network = tflib.Network("net", config)
         snapshot.check_variables(network, {name: list(value.shape) for name, value in values.items()}, "golden file")
         network.set_values(values)
         outputs = _discriminator_outputs(network, data) if is_discriminator else _generator_outputs(network, data)
@@ -182,7 +189,6 @@ def main(argv):
     if not argv or argv[0] in ("-h", "--help"):
         print(__doc__.strip())
         return 0 if argv else 2
-    registry.find("Generator")
     results = []
     for path in golden_files(argv):
         line, good = check_file(path)

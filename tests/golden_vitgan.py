@@ -96,7 +96,7 @@ def check_generator(data, meta):
         siren_layers=numbered(data, "p:siren{}/kernel"), siren_w0=meta["w0"],
         style="affine" if "p:siren0/style_kernel" in data else "direct", **_shared_arguments(data, image, meta),
     )  # fmt: skip
-    network = tflib.Network("G", "ViTGANGenerator", config)
+    network = tflib.Network("G", config)
     values = _network_values(data, "p:")
     gains = blocks.siren_gains([len(values[f"siren{index}/weight"]) for index in range(config.siren_layers)], meta["w0"])
     _set_values(network, {name: value / gains.get(name, 1) for name, value in values.items()})
@@ -125,7 +125,7 @@ def _discriminator_mode(data, meta, mode):
     config = ViTGANDiscriminatorConfig(
         patch=patch, l2_mode=mode, pad_patches=tokens == (size // patch) ** 2, **_shared_arguments(data, image, meta)
     )
-    network = tflib.Network("D", "ViTGANDiscriminator", config)
+    network = tflib.Network("D", config)
     values = _network_values(data, "p:")
     for suffix, prefix in (("_u", "u:"), ("_sigma", "sigma_init:")):
         values.update({name + suffix: value for name, value in _network_values(data, prefix).items()})

@@ -20,7 +20,7 @@ def training_of(images):
 
 def main(images):
     tflib.init_tf("cpu")
-    G, D = (tflib.Network(name, kind, config) for name, kind, config in zip("GD", ("Generator", "Discriminator"), NETWORKS))
+    G, D = (tflib.Network(name, config) for name, config in zip("GD", NETWORKS))
     step = TrainingStep(G, D, G.clone("Gs"), training_of(images), np.zeros([1, 0], np.float32), ["/cpu:0"])
     reals = np.random.RandomState(0).randint(256, size=[images, 3, 32, 32]).astype(np.uint8)
     for _ in range(2):

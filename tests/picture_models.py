@@ -32,8 +32,8 @@ def write_models(folder):
         shared = {key: options[key] for key in ("resolution", "num_channels", "c_dim", "crop_ratio") if key in options}
         sizes = {"channel_base": 128, "channel_max": 16}
         with tflib.session_scope():
-            G = tflib.Network("G", "Generator", GeneratorConfig(z_dim=6, w_dim=8, mapping_num_layers=2, **sizes, **options))
-            D = tflib.Network("D", "Discriminator", DiscriminatorConfig(**sizes, **shared))
+            G = tflib.Network("G", GeneratorConfig(z_dim=6, w_dim=8, mapping_num_layers=2, **sizes, **options))
+            D = tflib.Network("D", DiscriminatorConfig(**sizes, **shared))
             rng = np.random.RandomState(1)
             values = {key: value + 0.1 * rng.standard_normal(value.shape) for key, value in G.get_values().items()}
             values.update({key: np.float32(0.5) for key in values if key.endswith("noise_strength")})
@@ -41,8 +41,8 @@ def write_models(folder):
             paths[name] = _save(folder, name, G, D)
     with tflib.session_scope():
         sizes = {"resolution": 8, "dim": 8, "heads": 2, "depth": 2}
-        G = tflib.Network("G", "ViTGANGenerator", ViTGANGeneratorConfig(z_dim=6, mapping_num_layers=2, **sizes))
-        paths["vitgan"] = _save(folder, "vitgan", G, tflib.Network("D", "ViTGANDiscriminator", ViTGANDiscriminatorConfig(**sizes)))
+        G = tflib.Network("G", ViTGANGeneratorConfig(z_dim=6, mapping_num_layers=2, **sizes))
+        paths["vitgan"] = _save(folder, "vitgan", G, tflib.Network("D", ViTGANDiscriminatorConfig(**sizes)))
     return paths
 
 

@@ -157,7 +157,7 @@ def test_random_combination(tmp_path, index):
     z, images = rng.randn(BATCH, g_config.inputs_num, 8), rng.uniform(-1, 1, (BATCH, g_config.num_channels, 16, 16))
     labels = np.eye(max(g_config.c_dim, 1))[np.arange(BATCH) % max(g_config.c_dim, 1)][:, : g_config.c_dim]
     with tflib.session_scope(optimize=False):
-        g, d = tflib.Network("G", "Generator", g_config), tflib.Network("D", "Discriminator", d_config)
+        g, d = tflib.Network("G", g_config), tflib.Network("D", d_config)
         g_loss, d_loss, updates = losses_of(g, d)
         steps = descend(g, g_loss, unused_in_generator) + descend(d, d_loss, unused_in_discriminator)
         losses = tflib.run([g_loss, d_loss, steps, updates])[:2]
@@ -224,6 +224,6 @@ def test_impossible_discriminators_are_refused():
 )
 def test_what_a_network_does_not_have_does_not_forbid_it(options):
     """No positions, whose width would not divide; no block of the mapping between unlike widths."""
-    g = tflib.Network("G", "Generator", GeneratorConfig(**options, **SHARED), seed=0)
+    g = tflib.Network("G", GeneratorConfig(**options, **SHARED), seed=0)
     images = g.run(np.random.RandomState(0).randn(2, *g.input_shapes[0]), truncation_psi=1, truncation_cutoff=2).images
     assert images.shape == (2, 3, 16, 16) and np.isfinite(images).all()

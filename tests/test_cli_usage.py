@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import time
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -210,7 +211,7 @@ def test_a_snapshot_for_pictures_of_another_ratio(picture_models):
     assert config.crop_ratio is None and config.components_num == 3
     with pytest.raises(UserError, match=r"its c_dim is 0, dataset squares has 3 \(--labels False leaves them out\)"):
         launch._pretrained_config(record, GeneratorConfig(resolution=16, c_dim=3), options, dataset)
-    dataset.resolution, record.static_kwargs = 512, GeneratorConfig(resolution=512, crop_ratio=0.5).to_kwargs()
+    dataset.resolution, record.static_kwargs = 512, asdict(GeneratorConfig(resolution=512, crop_ratio=0.5))
     with pytest.raises(UserError, match=r"old.pkl: its layers are made for pictures of ratio 0.5, dataset squares has 1$"):
         launch._pretrained_config(record, GeneratorConfig(resolution=512), options, dataset)
     asked = GeneratorConfig(resolution=512, crop_ratio=0.4)

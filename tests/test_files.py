@@ -1,12 +1,13 @@
 """Files that are whole or not there, what is said where they cannot be written, and what is read of damaged ones."""
 
 import errno
+import fcntl
 import os
 
 import numpy as np
 import pytest
 
-from dnnlib import UserError, atomic_output, run_main
+from dnnlib import UserError, atomic_output, locks, run_main
 from dnnlib.files import check_space, read_lines, read_object
 
 
@@ -114,3 +115,17 @@ def test_lines_are_read_from_a_file_that_may_be_damaged(tmp_path):
     path.write_bytes(b'{"a": 1}\n\n[2]\n{"b": 3}\n{"a": "\xff"}\n{"a": "\xc3\xa9", "b": 4}\n{"a": 5')
     assert read_lines(str(path), ["a"]) == [{"a": 1}, {"a": "\u00e9", "b": 4}]
     assert read_lines(str(path), ["a", "b"]) == [{"a": "\u00e9", "b": 4}]
+
+
+def test_a_lock_file_that_its_owner_removes_while_it_is_taken_is_no_lock(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    flock = fcntl.flock
+
+    def flock_of_a_removed_file(file, operation):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        os.remove(path)
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_of_a_removed_file)
+    with locks.take(path), pytest.raises(BlockingIOError):
+        locks.take(path)

@@ -128,7 +128,7 @@ def test_learns(data_dir, tmp_path, name):
     with tflib.session_scope():
         snapshot = sorted(glob.glob(os.path.join(folder, "network-snapshot-*.pkl")))[-1]
         G, D, _ = tflib.load_snapshot(snapshot)
-        untrained = distance(tflib.Network("untrained", G.arch_name, G.config, seed=1), Dataset(os.path.join(data_dir, model.dataset)))
+        untrained = distance(tflib.Network("untrained", G.config, seed=1), Dataset(os.path.join(data_dir, model.dataset)))
         print(f"{name}: swd {untrained:.1f} -> {trained:.1f}")
         assert trained < model.share * untrained
         for network, reasons in ((G, unused_in_generator), (D, unused_in_discriminator)):

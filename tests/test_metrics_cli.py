@@ -231,7 +231,7 @@ def test_the_command_line_accepts_what_is_registered():
     import metrics
     from training import presets
 
-    assert set(presets.METRICS) == {*metrics.names(), "none"}
+    assert set(presets.METRICS) == {*metrics.REGISTRY, "none"}
     (resize,) = [option for option in presets.OPTIONS if option.name == "eval_resize"]
     (protocol,) = [option for option in presets.OPTIONS if option.name == "eval_protocol"]
     assert resize.choices == metrics.metric_base.RESIZE_RULES and resize.default == metrics.Options().resize

@@ -241,7 +241,7 @@ def two_cpus():
 def _noisy_network(seed=1):
     """A network of this code, of random variables: as it is made, its noise has no strength."""
     config = GeneratorConfig(resolution=32, channel_base=64, channel_max=8, z_dim=8, w_dim=8, mapping_num_layers=2, c_dim=3)
-    Gs = tflib.Network("Gs", "Generator", config, seed=seed)
+    Gs = tflib.Network("Gs", config, seed=seed)
     stream = np.random.RandomState(seed)
     Gs.set_values({name: value + 0.2 * stream.standard_normal(np.shape(value)) for name, value in sorted(Gs.get_values().items())})
     return Gs
@@ -335,7 +335,7 @@ def test_networks_of_wide_pictures_are_scored_whole(monkeypatch, options, rule, 
     monkeypatch.setattr(config, "CROP_ABOVE", 16)
     with tflib.session_scope():
         sizes = {"resolution": 32, "channel_base": 64, "channel_max": 8, "z_dim": 4, "w_dim": 4, "crop_ratio": 0.5}
-        Gs = tflib.Network("Gs", "Generator", GeneratorConfig(**sizes))
+        Gs = tflib.Network("Gs", GeneratorConfig(**sizes))
         dataset = _dataset(ratio=0.5)
         generated = images.Generated(Gs, dataset, 4, 0, 4, rule)
         pictures = generated.read(0, 4)
@@ -592,7 +592,7 @@ def test_paths_in_z_go_from_latents_of_a_normal_length(options):
 def test_paths_in_z_reach_what_normal_latents_do(graph, options, sizes):
     """Also of the global latent, which the mapping does not normalise, and beside a label."""
     sizes = dict(sizes, resolution=32, channel_base=64, channel_max=8, z_dim=16, w_dim=16, mapping_num_layers=2)
-    Gs = tflib.Network("Gs", "Generator", GeneratorConfig(**sizes), seed=1)
+    Gs = tflib.Network("Gs", GeneratorConfig(**sizes), seed=1)
     dataset = _dataset(labels=np.eye(3, dtype=np.float32)[np.arange(16) % 3])
     z, labels, _ = images.draw_inputs(Gs, dataset.labels, 3, "ppl-from", 0, 200)
     expected = Gs.run_part("mapping", z, labels, truncation_psi=None).ws

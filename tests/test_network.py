@@ -10,6 +10,7 @@ from dnnlib import UserError, tflib
 from dnnlib.tflib import registry
 from training.networks import DiscriminatorConfig, GeneratorConfig
 from training.networks.layers import Context
+from training.networks.vitgan.config import ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
 
 generator_module = importlib.import_module("training.networks.generator")  # its function has the same name
 
@@ -17,20 +18,20 @@ SMALL = {"resolution": 16, "channel_base": 128, "channel_max": 16}
 
 
 def small_generator(name="G", seed=0, **options):
-    return tflib.Network(name, "Generator", GeneratorConfig(z_dim=8, w_dim=8, **dict(SMALL, **options)), seed=seed)
+    return tflib.Network(name, GeneratorConfig(z_dim=8, w_dim=8, **dict(SMALL, **options)), seed=seed)
 
 
 def test_initial_values(graph):
     """Weights are N(0, 1/lrmul), biases zero; a function of the seed and the variable's name alone."""
-    g = tflib.Network("G", "Generator", GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=2, **SMALL), seed=3)
+    g = tflib.Network("G", GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=2, **SMALL), seed=3)
     values = g.get_values()
     assert abs(values["G_synthesis/8x8/Conv1/weight"].std() - 1) < 0.05
     assert abs(values["G_mapping/Dense0/weight"].std() - 100) < 5
     assert not values["G_mapping/Dense0/bias"].any() and values["G_synthesis/8x8/Conv1/noise_strength"] == 0
     with tflib.session_scope():
-        other = tflib.Network("other", "Generator", GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=2, **SMALL), seed=3)
+        other = tflib.Network("other", GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=2, **SMALL), seed=3)
         np.testing.assert_array_equal(other.get_values()["G_mapping/Dense0/weight"], values["G_mapping/Dense0/weight"])
-    fresh = tflib.Network("G", "Generator", GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=2, **SMALL), seed=4)
+    fresh = tflib.Network("G", GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=2, **SMALL), seed=4)
     assert np.abs(fresh.get_values()["G_mapping/Dense0/weight"] - values["G_mapping/Dense0/weight"]).max() > 1
 
 
@@ -50,20 +51,18 @@ VITGAN_INITIAL = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("family, shared, own, expected", [
-    ("", {"channel_base": 1024, "channel_max": 64, "transformer": True, "components_num": 32},
+@pytest.mark.parametrize("classes, shared, own, expected", [
+    ((GeneratorConfig, DiscriminatorConfig), {"channel_base": 1024, "channel_max": 64, "transformer": True, "components_num": 32},
      {"w_dim": 64, "kmeans": True, "norm": "batch", "integration": "both", "c_dim": 16}, INITIAL),
-    ("ViTGAN", {"dim": 96, "depth": 1}, {"siren_layers": 3}, VITGAN_INITIAL),
+    ((ViTGANGeneratorConfig, ViTGANDiscriminatorConfig), {"dim": 96, "depth": 1}, {"siren_layers": 3}, VITGAN_INITIAL),
 ], ids=["convolutional", "ViTGAN"])  # fmt: skip
-def test_initial_distributions(graph, family, shared, own, expected):
+def test_initial_distributions(graph, classes, shared, own, expected):
     """As the papers and the specification have them, to four standard errors."""
-    configs = [
-        registry.find(f"{family}Generator").config_class(resolution=16, z_dim=64, mapping_num_layers=2, **shared, **own),
-        registry.find(f"{family}Discriminator").config_class(resolution=16, **shared),
-    ]
+    generator, discriminator = classes
+    g_config = generator(resolution=16, z_dim=64, mapping_num_layers=2, **shared, **own)
     values = {}
-    for name, config in zip(("G", "D"), configs):
-        network = tflib.Network(name, registry.find_for(config).name, config, seed=5)
+    for name, config in (("G", g_config), ("D", discriminator(resolution=16, **shared))):
+        network = tflib.Network(name, config, seed=5)
         values.update({f"{name}/{key}": value for key, value in network.get_values().items()})
     for ending, mean, deviation in expected:
         found = [value for name, value in values.items() if f"/{name}".endswith(f"/{ending}")]
@@ -71,6 +70,9 @@ def test_initial_distributions(graph, family, shared, own, expected):
         for value in found:
             assert abs(value.mean() - mean) <= 4 * deviation / np.sqrt(value.size) + 1e-6, ending
             assert abs(value.std() - deviation) <= 4 * deviation / np.sqrt(value.size) + 1e-6, ending
+def test_a_configuration_of_no_architecture_is_refused(graph):
+    with pytest.raises(ValueError, match="configuration of a network: got dict, expected one of GeneratorConfig, DiscriminatorConfig"):
+        tflib.Network("G", dict(SMALL))
 
 
 def test_same_picture_at_any_batch_size(graph):
@@ -93,7 +95,7 @@ def scores_of(network, images):
 @pytest.mark.parametrize("options", [{}, {"transformer": True, "a_dim": 8}])
 def test_compared_images_stay_together_at_any_batch_size(graph, options):
     """Groups of the minibatch standard deviation are made of all images: sample n is in group n mod (N / 4)."""
-    d = tflib.Network("D", "Discriminator", DiscriminatorConfig(**options, **SMALL))
+    d = tflib.Network("D", DiscriminatorConfig(**options, **SMALL))
     images = np.random.RandomState(0).randn(12, 3, 16, 16) * np.arange(1, 13).reshape([12, 1, 1, 1])
     whole = scores_of(d, images)
     assert np.abs(whole[:8] - scores_of(d, images[:8])).max() > 1e-3  # the batch matters
@@ -244,7 +246,7 @@ def test_every_draw_has_a_stream_of_its_own(graph, monkeypatch):
                                component_dropout=0.1, mapping_resnet=True, mapping_ltnt2ltnt=True, **shared)  # fmt: skip
     streams, labels = tflib.RandomStreams(0), tf.zeros([2, 0])
     d_config = DiscriminatorConfig(a_dim=8, ltnt2img=True, **shared)
-    build_g, build_d = [registry.find(name).whole.build for name in ("Generator", "Discriminator")]
+    build_g, build_d = [registry.find_for(config).whole.build for config in (g_config, d_config)]
     with tf.variable_scope("networks", reuse=tf.AUTO_REUSE):
         z = streams.normal("z", [2, 3, 8])
         images = build_g(g_config, z, labels, training=True, streams=streams.child("G"), noise_mode="random").images
@@ -254,7 +256,7 @@ def test_every_draw_has_a_stream_of_its_own(graph, monkeypatch):
 
 
 def test_layer_table(graph):
-    d = tflib.Network("D", "Discriminator", DiscriminatorConfig(**SMALL))
+    d = tflib.Network("D", DiscriminatorConfig(**SMALL))
     lines = d.layer_table()
     trainable, stored = d.parameter_count()
     assert lines[0].split() == ["layer", "output", "weight", "parameters"]

@@ -293,10 +293,10 @@ SIZES = {"resolution": 16, "channel_base": 128, "channel_max": 16}
 GENERATOR = {**SIZES, "z_dim": 8, "w_dim": 8, "mapping_num_layers": 2}
 DUPLEX = {"transformer": True, "components_num": 2, "integration": "both", "kmeans": True, "norm": "layer"}
 NETWORKS = {
-    "StyleGAN2, resnet": ("Generator", GeneratorConfig(architecture="resnet", **GENERATOR)),
-    "StyleGAN2, skip": ("Generator", GeneratorConfig(**GENERATOR)),
-    "GANformer": ("Generator", GeneratorConfig(**DUPLEX, **GENERATOR)),
-    "discriminator": ("Discriminator", DiscriminatorConfig(architecture="resnet", **SIZES)),
+    "StyleGAN2, resnet": GeneratorConfig(architecture="resnet", **GENERATOR),
+    "StyleGAN2, skip": GeneratorConfig(**GENERATOR),
+    "GANformer": GeneratorConfig(**DUPLEX, **GENERATOR),
+    "discriminator": DiscriminatorConfig(architecture="resnet", **SIZES),
 }
 
 
@@ -315,7 +315,7 @@ def test_network_gradients_of_compiled_ops_agree_with_the_reference(library, mon
     for active in (True, False):
         monkeypatch.setattr(implementation._state, "active", active)
         with tflib.session_scope():
-            network = tflib.Network("net", *NETWORKS[name], seed=3)
+            network = tflib.Network("net", NETWORKS[name], seed=3)
             x, result = call(network)
             (slope,) = tf.gradients(tf.reduce_sum(tf.sin(result)), x)
             gradients = tf.gradients(tf.reduce_sum(tf.square(slope)), list(network.trainables.values()))
@@ -331,7 +331,7 @@ def test_network_gradients_of_compiled_ops_agree_with_the_reference(library, mon
 def test_networks_fuse_what_ends_a_layer(compiled, name, expected):
     """Demodulation (where no attention follows), the sum of a residual block and noise are operands of the activation."""
     with tflib.session_scope():
-        network = tflib.Network("net", *NETWORKS[name], seed=3)
+        network = tflib.Network("net", NETWORKS[name], seed=3)
         before = set(tf.get_default_graph().get_operations())
         call(network)
         new = set(tf.get_default_graph().get_operations()) - before

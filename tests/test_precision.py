@@ -26,7 +26,7 @@ def networks(architecture):
         **PICTURES, z_dim=16, w_dim=16, architecture=architecture, kmeans=True, norm="layer", integration="mul", **attention
     )
     discriminator = DiscriminatorConfig(**PICTURES, architecture=architecture, ltnt2img=True, a_dim=16, **attention)
-    return tflib.Network("G", "Generator", generator), tflib.Network("D", "Discriminator", discriminator)
+    return tflib.Network("G", generator), tflib.Network("D", discriminator)
 
 
 def relative_rms(value, expected):

@@ -163,7 +163,8 @@ def test_two_preparations_of_one_dataset_do_not_mix(tmp_path):
     second = prepare_process("--data-dir", tmp_path, "--scenes", "--max-images", 9000, "--resolution", 16)
     first.kill()
     first.wait()
-    assert second.returncode == 1 and "another process is preparing this dataset" in error_line(second.stderr)
+    owner = f"process {first.pid} on {os.uname().nodename}"
+    assert second.returncode == 1 and f"{owner} is preparing this dataset" in error_line(second.stderr)
 
 
 def test_memory_stays_flat(tmp_path):

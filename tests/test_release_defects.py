@@ -12,7 +12,7 @@ SMALL = {"resolution": 16, "channel_base": 128, "channel_max": 8}
 
 
 def generator(**options):
-    return tflib.Network("G", "Generator", GeneratorConfig(**dict({"z_dim": 8, "w_dim": 8}, **dict(SMALL, **options))))
+    return tflib.Network("G", GeneratorConfig(**dict({"z_dim": 8, "w_dim": 8}, **dict(SMALL, **options))))
 
 
 def latents(network, count=3, seed=0):
@@ -81,13 +81,13 @@ def test_baselines_in_the_newer_vocabulary(graph, baseline):
     arguments = dict({"resolution": 16, "z_dim": 8, "w_dim": 8, "channel_base": 128, "channel_max": 8, "mapping_num_layers": 2}, **baseline)
     config, notes = vocabulary.parse(arguments, GeneratorConfig, None)
     assert not notes and config.mapping_num_layers == 2
-    g = tflib.Network("G", "Generator", config)
+    g = tflib.Network("G", config)
     assert np.isfinite(g.run(latents(g)).images).all()
 
 
 def test_dropout_is_off_at_inference(graph):
     g = generator(transformer=True, components_num=4, component_dropout=0.5, attention_dropout=0.5)
-    d = tflib.Network("D", "Discriminator", DiscriminatorConfig(transformer=True, a_dim=8, attention_dropout=0.5, **SMALL))
+    d = tflib.Network("D", DiscriminatorConfig(transformer=True, a_dim=8, attention_dropout=0.5, **SMALL))
     z, images = latents(g), np.random.RandomState(0).uniform(-1, 1, (4, 3, 16, 16))
     np.testing.assert_array_equal(g.run(z).images, g.run(z).images)
     np.testing.assert_array_equal(d.run(images).scores, d.run(images).scores)

@@ -21,8 +21,8 @@ from training.networks import DiscriminatorConfig, GeneratorConfig, vocabulary
 
 def small_networks(seed=0):
     shared = {"resolution": 16, "channel_base": 128, "channel_max": 16}
-    g = tflib.Network("G", "Generator", GeneratorConfig(z_dim=8, w_dim=8, components_num=2, transformer=True, **shared), seed=seed)
-    d = tflib.Network("D", "Discriminator", DiscriminatorConfig(**shared), seed=seed)
+    g = tflib.Network("G", GeneratorConfig(z_dim=8, w_dim=8, components_num=2, transformer=True, **shared), seed=seed)
+    d = tflib.Network("D", DiscriminatorConfig(**shared), seed=seed)
     return g, d, g.clone("Gs")
 
 

@@ -23,11 +23,11 @@ SMALL = {"resolution": 16, "dim": 24, "heads": 3, "depth": 2, "patch": 4}
 
 
 def small_generator(name="G", seed=0, **options):
-    return tflib.Network(name, "ViTGANGenerator", ViTGANGeneratorConfig(**dict(SMALL, z_dim=8, mapping_num_layers=2, **options)), seed=seed)
+    return tflib.Network(name, ViTGANGeneratorConfig(**dict(SMALL, z_dim=8, mapping_num_layers=2, **options)), seed=seed)
 
 
 def small_discriminator(name="D", seed=0, **options):
-    return tflib.Network(name, "ViTGANDiscriminator", ViTGANDiscriminatorConfig(**dict(SMALL, **options)), seed=seed)
+    return tflib.Network(name, ViTGANDiscriminatorConfig(**dict(SMALL, **options)), seed=seed)
 
 
 def normal(*shape):
@@ -67,7 +67,7 @@ def test_parameter_counts(resolution, generator, discriminator):
 def test_initial_scales_at_the_default_width():
     """Weights scaled twice give images of std 1e-8, a mapping without √2 gives w of rms 0.075 (specification, sections 2 and 3.5)."""
     config = ViTGANGeneratorConfig()
-    network = tflib.Network("G", "ViTGANGenerator", config)
+    network = tflib.Network("G", config)
     out = network.run(normal(16, 1, 512), return_ws=True)
     assert 0.065 < out.images.std() < 0.085  # 0.075 measured
     assert 0.04 < out.images.std(axis=0).mean() < 0.075  # over z; 0.059 measured

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from dnnlib import UsageError, tflib
-from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import read_records
 from tests.conftest import ROOT
 from tests.training_standins import ArrayDataset, small_networks
@@ -30,7 +29,7 @@ def tiny_networks(kind="ViTGAN"):
         generator = GeneratorConfig(z_dim=8, w_dim=8, mapping_num_layers=2, style_mixing=0.9, **STYLEGAN)
     if kind == "G":
         discriminator = DiscriminatorConfig(**STYLEGAN)
-    G, D = (tflib.Network(name, registry.find_for(config).name, config) for name, config in (("G", generator), ("D", discriminator)))
+    G, D = (tflib.Network(name, config) for name, config in (("G", generator), ("D", discriminator)))
     return {"G": G, "D": D, "Gs": G.clone("Gs")}
 
 

@@ -37,8 +37,8 @@ def small_networks(seed=0, c_dim=0, generator=None):
     """G, D and Gs by name, of 8 x 8 pixels; `generator` has further options of G (a StyleGAN2 without them)."""
     shared = {"resolution": 8, "channel_base": 32, "channel_max": 8, "c_dim": c_dim}
     options = {"z_dim": 8, "w_dim": 8, "mapping_num_layers": 2, "style_mixing": 0.9, **(generator or {})}
-    G = tflib.Network("G", "Generator", GeneratorConfig(**shared, **options), seed=seed)
-    D = tflib.Network("D", "Discriminator", DiscriminatorConfig(**shared), seed=seed)
+    G = tflib.Network("G", GeneratorConfig(**shared, **options), seed=seed)
+    D = tflib.Network("D", DiscriminatorConfig(**shared), seed=seed)
     return {"G": G, "D": D, "Gs": G.clone("Gs")}
 
 

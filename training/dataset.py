@@ -20,6 +20,7 @@ from PIL import Image
 
 from dnnlib import UserError, records
 from training import manifest as manifests
+from training.images import from_pil
 
 BATCHES_AHEAD = 3
 
@@ -50,9 +51,10 @@ class Dataset:
         Raises:
             UserError: no such dataset, files missing, damaged or changed, arguments out of range.
         """
-        for option, value in (("ratio", ratio), ("max_images", max_images)):
-            if value is not None and not 0 < value <= (1 if option == "ratio" else float("inf")):
-                raise UserError(f"dataset {path}: {option} {value}; accepted: {'above 0, up to 1' if option == 'ratio' else '1 or more'}")
+        if ratio is not None and not 0 < ratio <= 1:
+            raise UserError(f"dataset {path}: ratio {ratio}; accepted: above 0, up to 1")
+        if max_images is not None and max_images < 1:
+            raise UserError(f"dataset {path}: max_images {max_images}; accepted: 1 or more")
         manifest, self._index = manifests.open_folder(path)
         self.path, self.name, self.label_names = path, manifest.name, list(manifest.label_names)
         self.resolution, self.channels, self.has_masks = manifest.resolution, manifest.channels, manifest.masks
@@ -68,6 +70,7 @@ class Dataset:
         self._open_files, self._lock = {}, threading.Lock()
         self._num_threads = num_threads
         self._pool = None
+        self._shuffled = None, None  # the last (seed, epoch), and its order of the records
 
     def read(self, indices):
         """Read records by number.
@@ -132,7 +135,7 @@ class Dataset:
 
     def _permutation(self, seed, epoch):
         with self._lock:
-            if getattr(self, "_shuffled", (None,))[0] != (seed, epoch):
+            if self._shuffled[0] != (seed, epoch):
                 # RandomState's streams are frozen: the same order with every NumPy.
                 rng = np.random.RandomState([seed & 0xFFFFFFFF, seed >> 32, epoch])
                 self._shuffled = (seed, epoch), rng.permutation(self.count)
@@ -188,8 +191,7 @@ def _decode_picture(data, encoding, shape):
     if encoding not in (b"png", b"jpeg"):
         raise ValueError(f"encoding {encoding!r}; accepted: raw, png, jpeg")
     with Image.open(io.BytesIO(data), formats=[encoding.decode()]) as image:
-        pixels = np.asarray(image)                                                                    # [H, W] or [H, W, C]
-    return np.atleast_3d(pixels).transpose(2, 0, 1)
+        return from_pil(image)
 
 
 def _fingerprint(manifest, labels, count):

@@ -12,7 +12,6 @@ import tensorflow.compat.v1 as tf
 
 from dnnlib import tflib
 from dnnlib.log import format_time
-from dnnlib.tflib import registry
 from training import schedule
 from training.step import TrainingStep
 
@@ -47,7 +46,7 @@ class Memory(NamedTuple):
 
 
 def _size(tensor):
-    return int(np.prod(tensor.shape.as_list(), dtype=np.int64)) if tensor.shape.is_fully_defined() else 0
+    return tensor.shape.num_elements() or 0  # None where a size is not known
 
 
 def multiply_adds(op):
@@ -73,7 +72,7 @@ def network_cost(config, half=None):
         half: 16-bit type of mixed precision, or None.
     """
     with tflib.session_scope():
-        network = tflib.Network("net", registry.find_for(config).name, config)
+        network = tflib.Network("net", config)
         known = len(tf.get_default_graph().get_operations())
         inputs = [tf.zeros([1, *shape]) for shape in network.input_shapes]
         network.get_output_for(*inputs, **({"half": half} if half else {}))
@@ -137,7 +136,7 @@ def memory(generator, discriminator, config, device, parts=1):
     rounds = schedule.rounds_per_step(sizes.batch_size, sizes.batch_gpu, parts)
     own_share = replace(config, schedule=replace(sizes, batch_size=rounds * sizes.batch_gpu))
     with tflib.session_scope():
-        G, D = [tflib.Network(name, registry.find_for(own).name, own) for name, own in (("G", generator), ("D", discriminator))]
+        G, D = [tflib.Network(name, own) for name, own in (("G", generator), ("D", discriminator))]
         labels = np.zeros([1, *G.input_shapes[1]], np.float32)
         step = TrainingStep(G, D, G.clone("Gs"), own_share, labels, [device])
         return Memory(

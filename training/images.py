@@ -73,6 +73,11 @@ def to_pil(image):
     return PIL.Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
 
 
+def from_pil(image):
+    """A PIL image to uint8 [C, H, W], as a view."""
+    return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
+
+
 def save_png(image, path):
     """Write uint8 [C, H, W] as a PNG file, whole or not at all."""
     with atomic_output(path) as file:

@@ -77,7 +77,7 @@ def print_networks(options, dataset):
     generator, discriminator = network_configs(options, dataset)
     with tflib.session_scope():
         for name, config in (("G", generator), ("D", discriminator)):
-            tflib.Network(name, registry.find_for(config).name, config, seed=options.seed).print_layers()
+            tflib.Network(name, config, seed=options.seed).print_layers()
             print()
 
 
@@ -224,9 +224,9 @@ def _pretrained_config(record, asked, options, dataset):
 def _build_networks(plan, options):
     """G, D and Gs, with the values of the snapshot to start from if there is one."""
     if plan.pretrained is None:
-        G = tflib.Network("G", registry.find_for(plan.generator).name, plan.generator, seed=options.seed)
+        G = tflib.Network("G", plan.generator, seed=options.seed)
         # A seed of its own: ViTGAN's networks share names of variables, which choose their values.
-        D = tflib.Network("D", registry.find_for(plan.discriminator).name, plan.discriminator, seed=options.seed + 1)
+        D = tflib.Network("D", plan.discriminator, seed=options.seed + 1)
         return {"G": G, "D": D, "Gs": G.clone("Gs")}
     networks = {name: build_network(record, name) for name, record in zip(("G", "D", "Gs"), plan.pretrained)}
     for name, network in networks.items():
@@ -314,8 +314,3 @@ def choose_snapshot(options):
         except UserError as error:
             print(f"warning: {error}; the one before is used")
     raise UserError(f"--expname {options.expname}: {run_dir} has no readable snapshot")
-
-
-def load_generator(snapshot):
-    """Gs of a chosen snapshot, in the current graph."""
-    return build_network(snapshot.networks[2], "Gs")

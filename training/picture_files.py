@@ -61,6 +61,15 @@ def to_channels(image, channels):
     return _convert(image, MODES[channels], notes), notes
 
 
+def cut(image, ratio):
+    """The largest centred rectangle of height / width `ratio` of a PIL image; the image itself where that is all of it."""
+    width, height = min(image.width, max(1, round(image.height / ratio))), min(image.height, max(1, round(image.width * ratio)))
+    if (width, height) == image.size:
+        return image
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
 def _turn(image):
     """How EXIF says that the picture is to be turned, or None; metadata that cannot be read says nothing."""
     try:

@@ -30,7 +30,17 @@ class Option(NamedTuple):
 
 METRICS = ("fid", "is", "pr", "kid", "ppl", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend", "swd", "none")
 MODELS = ("StyleGAN2", "ViTGAN")
-BASELINE_NAMES = ("GAN", "StyleGAN2", "kGAN", "SAGAN", "ViTGAN")
+# What --baseline stands for.
+BASELINES = {
+    "GAN": {"style": False, "latent_stem": True},
+    "StyleGAN2": {},
+    "kGAN": {"kgan": True, "merge_layer": 5, "merge_type": "softmax", "components_num": 8},
+    "SAGAN": {"style": False, "latent_stem": True, "g_img2img": 5},
+    "ViTGAN": {
+        "g_model": "ViTGAN", "d_model": "ViTGAN", "batch_size": 128, "batch_gpu": 32, "augment": "diffaug",
+        "bcr_real": 10.0, "bcr_fake": 10.0, "ema_kimg": 1000.0, "ema_warmup": True, "labels": False,
+    },
+}
 
 FRAMEWORK = (
     Option("expname", str, "exp", "name of the experiment; its runs are <result-dir>/<expname>-<NNN>", of_the_call=True),
@@ -40,7 +50,7 @@ FRAMEWORK = (
     Option("report", bool, False, "write report.html of the latest run anew; --train, --eval and --vis do it too", of_the_call=True),
     Option("gpus", str, "0", "comma list of GPU numbers, or cpu; without a GPU the CPU is used"),
     Option("ganformer_default", bool, False, "the GANformer's options for the dataset (see Presets in docs/options.md)"),
-    Option("baseline", str, None, "options of a baseline model", choices=BASELINE_NAMES),
+    Option("baseline", str, None, "options of a baseline model", choices=tuple(BASELINES)),
     Option("seed", int, 0, "seed of weights, latents, noise and data order", low=0, high=2 ** 31 - 1),
     Option("ops", str, "auto", "custom ops: CUDA where it builds, always CUDA, or the reference", choices=("auto", "cuda", "ref")),
     Option("precision", str, "fp32", "arithmetic: fp32; tf32, products with 10 bits of fraction, which GPUs from Ampere on compute faster; "
@@ -244,16 +254,6 @@ GANFORMER_TASKS = {
     "ffhq": {"mirror_augment": True, "gamma": 10.0},
     "cityscapes": {"mirror_augment": True, "gamma": 20.0},
     "bedrooms": {"gamma": 100.0},
-}
-BASELINES = {
-    "GAN": {"style": False, "latent_stem": True},
-    "StyleGAN2": {},
-    "SAGAN": {"style": False, "latent_stem": True, "g_img2img": 5},
-    "kGAN": {"kgan": True, "merge_layer": 5, "merge_type": "softmax", "components_num": 8},
-    "ViTGAN": {
-        "g_model": "ViTGAN", "d_model": "ViTGAN", "batch_size": 128, "batch_gpu": 32, "augment": "diffaug",
-        "bcr_real": 10.0, "bcr_fake": 10.0, "ema_kimg": 1000.0, "ema_warmup": True, "labels": False,
-    },
 }
 ATTENTION = ("transformer", "d_transformer", "g_img2img", "d_img2img", "mapping_ltnt2ltnt")
 # Options that act only together with one of others.

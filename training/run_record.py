@@ -26,7 +26,7 @@ def make_record(options, training, generator, discriminator, dataset):
         generator, discriminator: network configurations.
         dataset: training.dataset.Dataset.
     """
-    record = {
+    return {
         "options": to_dict(options),
         "training": to_dict(training),
         "generator": to_dict(generator),
@@ -36,7 +36,6 @@ def make_record(options, training, generator, discriminator, dataset):
         "versions": versions(),
         "git": git_revision(),
     }
-    return json.loads(json.dumps(record))
 
 
 def versions():

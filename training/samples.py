@@ -47,14 +47,13 @@ class SampleGrid:
             uint8 [C, H, W], the grid.
         """
         folder = os.path.join(self._run_dir, "visuals", "images")
-        older = [path for _, path in numbered_files(folder, "", "_grid.png")]
         outputs = Gs.run(self._z, self._labels, batch_size=batch_size, truncation_psi=self._truncation_psi, noise_mode="const")
         fakes = images.crop_padding(images.to_uint8(outputs.images), self._dataset.ratio)
         grid = images.make_grid(fakes, self._columns)
         path = os.path.join(folder, f"{shown // 1000:06d}_grid.png")
         images.save_png(grid, path)
         if not self._keep:
-            for stale in older:
-                if stale != path:
-                    os.remove(stale)
+            for _, other in numbered_files(folder, "", "_grid.png"):
+                if other != path:
+                    os.remove(other)
         return grid

@@ -56,8 +56,3 @@ def snapshots_left(images, config):
     tick, last = (tick_of(shown, config.tick_kimg) for shown in (images, config.total_kimg * 1000))
     regular = last // config.snapshot_ticks - (tick - 1) // config.snapshot_ticks
     return regular + (last % config.snapshot_ticks > 0)
-
-
-def is_due(step, interval):
-    """Whether something that runs every `interval` steps runs in this one (it does in step 0)."""
-    return step % interval == 0

@@ -50,15 +50,6 @@ class _Phase(NamedTuple):
     finish: tuple
 
 
-def _constant_table(values):
-    """An array in the machine's memory that the graph can read: as a constant, it would be part of the graph, of 2 GB at most."""
-    with tf.device("/cpu:0"):
-        given = tf.placeholder(tf.float32, np.shape(values))
-        table = tf.Variable(given, trainable=False, collections=[], name="labels_of_dataset")
-    tflib.run(table.initializer, {given: values})
-    return table
-
-
 class TrainingStep:
     """Graph, optimizers and stages of a training.
 
@@ -87,7 +78,9 @@ class TrainingStep:
         self.part_size = config.schedule.batch_gpu
         self.rounds = schedule.rounds_per_step(config.schedule.batch_size, self.part_size, len(devices) * tflib.workers().count)
         self._make_inputs()
-        self._label_table = _constant_table(label_table) if G.input_shapes[1][0] else None
+        if G.input_shapes[1][0]:
+            with tf.device("/cpu:0"):  # in the memory of the machine
+                self._label_table = tflib.variables.from_array(label_table)
         self._make_optimizers()
         self.stages = self._make_stages()
 
@@ -103,7 +96,7 @@ class TrainingStep:
         """
         statistics = {}
         for stage in self.stages:
-            if schedule.is_due(step, stage.interval):
+            if step % stage.interval == 0:
                 statistics.update(stage.run(batch))
         return statistics
 

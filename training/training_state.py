@@ -16,11 +16,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dnnlib import UserError, atomic_output
+from dnnlib import UserError, atomic_output, tflib
 from dnnlib.runs import numbered_files
-from dnnlib.tflib import variables as tflib_variables
-from dnnlib.tflib.exchange import broadcast, gather
-from dnnlib.tflib.setup import run, workers
 
 VERSION = 1
 PREFIX = "training-state-"
@@ -67,7 +64,7 @@ def state_variables(networks, optimizers):
 
 def capture(variables, progress, record):
     """The present values as a TrainingState."""
-    return TrainingState(progress, record, dict(zip(variables, run(list(variables.values())))))
+    return TrainingState(progress, record, dict(zip(variables, tflib.run(list(variables.values())))))
 
 
 def restore(variables, state):
@@ -84,7 +81,7 @@ def restore(variables, state):
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UserError(f"the training state does not fit these networks: {'; '.join(problems[:3])}{more}")
-    tflib_variables.assign({variables[name]: array for name, array in arrays.items()})
+    tflib.variables.assign({variables[name]: array for name, array in arrays.items()})
 
 
 def check_replicas(state):
@@ -93,13 +90,14 @@ def check_replicas(state):
     Raises:
         UserError: they differ; names the workers.
     """
-    if workers().count == 1:
+    workers = tflib.workers()
+    if workers.count == 1:
         return
-    digests = gather(np.frombuffer(_digest(state.arrays), np.int64))
+    digests = tflib.gather(np.frombuffer(_digest(state.arrays), np.int64))
     strangers = [rank for rank, own in enumerate(digests) if np.any(own != digests[0])]
     if strangers:
-        listed = ", ".join(workers().describe(rank) for rank in strangers)
-        raise UserError(f"{listed} and {workers().describe(0)} hold different weights: all workers need the same hardware and versions")
+        listed = ", ".join(workers.describe(rank) for rank in strangers)
+        raise UserError(f"{listed} and {workers.describe(0)} hold different weights: all workers need the same hardware and versions")
 
 
 def _digest(entries):
@@ -162,12 +160,12 @@ def load(path):
 
 def share(state):
     """Worker 0's state (or None), in all workers."""
-    if workers().count == 1:
+    if tflib.workers().count == 1:
         return state
     file = io.BytesIO()
     if state is not None:
         _write(file, state)
-    received = broadcast(file.getvalue())
+    received = tflib.broadcast(file.getvalue())
     return load(io.BytesIO(received)) if received else None
 
 

@@ -16,16 +16,13 @@ from dnnlib.tflib.setup import (  # isort: skip (the switch comes first)
 )
 from dnnlib.tflib.exchange import broadcast, gather
 from dnnlib.tflib.network import Network
-from dnnlib.tflib.random_streams import PerImageStreams, RandomStreams, numpy_stream, stream_key
-from dnnlib.tflib.registry import Architecture, Part, register
+from dnnlib.tflib.random_streams import PerImageStreams, RandomStreams, numpy_stream
 from dnnlib.tflib.snapshot import load_snapshot, save_snapshot
 from dnnlib.tflib.variables import get_variable
 from dnnlib.tflib.workers import Workers
 
 __all__ = [
-    "Architecture",
     "Network",
-    "Part",
     "PerImageStreams",
     "RandomStreams",
     "Workers",
@@ -42,11 +39,9 @@ __all__ = [
     "load_snapshot",
     "memory_errors",
     "numpy_stream",
-    "register",
     "run",
     "save_snapshot",
     "session_scope",
-    "stream_key",
     "tf32_allowed",
     "workers",
 ]

@@ -1,4 +1,4 @@
-"""Network: (architecture, typed config) -> variables, and ways to call it."""
+"""Network: typed config -> variables, and ways to call it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,16 @@ class Network:
 
     Args:
         name: scope name wished for ("G"); made unique within the graph.
-        arch_name: registered architecture ("Generator").
-        config: its config dataclass.
+        config: the typed configuration of a registered architecture.
         seed: int, initial values are a function of it and of the variables' names.
 
     Attributes:
-        variables, trainables: OrderedDict local name -> tf.Variable.
+        variables, trainables: dict local name -> tf.Variable.
         input_shapes: list of shapes without the batch axis, one an input.
     """
 
-    def __init__(self, name, arch_name, config, seed=0):
-        self.arch = registry.find(arch_name)
-        if not isinstance(config, self.arch.config_class):
-            raise ValueError(f"config of {arch_name}: got {type(config).__name__}, expected {self.arch.config_class.__name__}")
+    def __init__(self, name, config, seed=0):
+        self.arch = registry.find_for(config)
         self.name = name
         self.config = config
         self.scope = tf.get_default_graph().unique_name(name, mark_as_used=True)
@@ -102,7 +99,7 @@ class Network:
 
     def clone(self, name):
         """Another network of the same architecture, config and present values."""
-        twin = Network(name, self.arch.name, self.config)
+        twin = Network(name, self.config)
         twin.copy_from(self)
         return twin
 
@@ -130,19 +127,18 @@ class Network:
 
     def parameter_count(self):
         """(trainable, all) numbers of stored values."""
-        count = [sum(int(np.prod(v.shape.as_list())) for v in group.values()) for group in (self.trainables, self.variables)]
-        return tuple(count)
+        return tuple(sum(v.shape.num_elements() for v in group.values()) for group in (self.trainables, self.variables))
 
     def layer_table(self):
         """Lines of text: one a layer (variable scope) with its output shape, its weight's shape and its number of trainable values."""
-        layers = collections.OrderedDict()
+        layers = {}
         for name, variable in self.trainables.items():
             layers.setdefault(name.rpartition("/")[0], []).append(variable)
         shapes = self._layer_output_shapes(layers)
         rows = [("layer", "output", "weight", "parameters")]
         for layer, members in layers.items():
-            largest = max(members, key=lambda v: int(np.prod(v.shape.as_list())))
-            count = sum(int(np.prod(v.shape.as_list())) for v in members)
+            largest = max(members, key=lambda v: v.shape.num_elements())
+            count = sum(v.shape.num_elements() for v in members)
             rows.append((layer or "(top)", shapes.get(layer, ""), str(largest.shape.as_list()), f"{count:,}"))
         trainable, total = self.parameter_count()
         rows.append((f"{self.name}: total", "", f"{total:,} stored", f"{trainable:,}"))
@@ -166,14 +162,14 @@ class Network:
         return found
 
     def _create_variables(self, seed):
-        self.variables = collections.OrderedDict()
+        self.variables = {}
         self._call(self.arch.whole, {}, reuse=tf.AUTO_REUSE)
         prefix = f"{self.scope}/"
         for variable in tf.global_variables():
             if variable.name.startswith(prefix):
                 self.variables[variable.name[len(prefix) :].rpartition(":")[0]] = variable
         trainable = {variable.name for variable in tf.trainable_variables()}
-        self.trainables = collections.OrderedDict((n, v) for n, v in self.variables.items() if v.name in trainable)
+        self.trainables = {name: v for name, v in self.variables.items() if v.name in trainable}
         variables.initialize(self.variables, seed)
 
     def _build(self, part, inputs, options, reuse=True):

@@ -5,8 +5,6 @@ Several losses (a training loss and its lazily applied regularizer) may share on
 
 from __future__ import annotations
 
-import collections
-
 import numpy as np
 import tensorflow.compat.v1 as tf
 
@@ -22,7 +20,7 @@ class Optimizer:
 
     Args:
         name: variable scope of the optimizer's own variables.
-        variables: OrderedDict name -> tf.Variable to train.
+        variables: dict name -> tf.Variable to train.
         learning_rate, beta1, beta2, epsilon: Adam's constants.
         clip_norm: global norm that the gradients are scaled down to, or None.
         rounds: number of rounds whose gradients are averaged for one update.
@@ -30,7 +28,7 @@ class Optimizer:
             halved at a non-finite gradient and doubled every LOSS_SCALE_UPDATES updates (Micikevicius et al. 2018, section 3.2).
 
     Attributes:
-        state: OrderedDict name -> tf.Variable: what a resumed training needs besides the variables themselves, between two updates.
+        state: dict name -> tf.Variable: what a resumed training needs besides the variables themselves, between two updates.
     """
 
     def __init__(self, name, variables, learning_rate, beta1, beta2, epsilon, clip_norm=None, rounds=1, loss_scaling=False):
@@ -43,7 +41,7 @@ class Optimizer:
         self.clip_norm = clip_norm
         self.rounds = rounds
         self.loss_scaling = loss_scaling
-        self.state = collections.OrderedDict()
+        self.state = {}
         with tf.variable_scope(None, default_name=name):
             self._m = [self._variable(f"m/{key}", v.shape.as_list()) for key, v in variables.items()]
             self._v = [self._variable(f"v/{key}", v.shape.as_list()) for key, v in variables.items()]
@@ -53,16 +51,13 @@ class Optimizer:
             self._sums = None
             if rounds > 1:  # zero between two updates, so no part of the state
                 self._sums = [_zeros(f"sum/{key}", v.shape.as_list()) for key, v in variables.items()]
-        self.reset()
+        self._applied_sums = None
+        start = {v: np.zeros(v.shape.as_list()) for v in [*self.state.values(), *(self._sums or [])]}
+        tflib_variables.assign({**start, self._loss_scale: FIRST_LOSS_SCALE})
 
     def _variable(self, name, shape, dtype=tf.float32):
         self.state[name] = _zeros(name, shape, dtype)
         return self.state[name]
-
-    def reset(self):
-        """Set the optimizer's state to its beginning."""
-        tflib_variables.assign({v: np.zeros(v.shape.as_list()) for v in [*self.state.values(), *(self._sums or [])]})
-        tflib_variables.assign({self._loss_scale: FIRST_LOSS_SCALE})
 
     def build(self, losses, devices):
         """Build what one loss needs.
@@ -96,7 +91,7 @@ class Optimizer:
             return [mean / scale for mean in means] if self.loss_scaling else means
 
     def _apply_sums(self, device):
-        if not hasattr(self, "_applied_sums"):
+        if self._applied_sums is None:
             share = tf.constant(1 / self.rounds, tf.float32)
             means = [s * share for s in self._sums]
             outputs = self._apply(means, device)

@@ -1,4 +1,4 @@
-"""The table of network architectures: what a Network is built from, found by name.
+"""The table of network architectures: what a Network is built from, found by its configuration.
 
 The framework knows no architecture itself. The package named in DEFINITIONS registers them; it is imported at first use, so that a
 snapshot can be opened with `from dnnlib.tflib import load_snapshot` alone.
@@ -7,7 +7,7 @@ snapshot can be opened with `from dnnlib.tflib import load_snapshot` alone.
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Callable
 
 from dnnlib.errors import UserError
@@ -38,44 +38,33 @@ class Architecture:
     """One registered network type.
 
     Attributes:
-        name: the name networks are created by ("Generator").
+        name: what it is called in snapshot files and messages ("Generator").
         config_class: dataclass of its arguments.
         whole: the network as a Part.
         parts: further Parts by name ("mapping", "synthesis"), built in the same variable scope.
         components: sub-networks in snapshot files: name -> variable prefix ("mapping" -> "G_mapping").
         parsers: build function names found in snapshot files -> function keyword arguments -> (config, notes).
-        to_kwargs: function (config, component name or None) -> keyword arguments to store in a snapshot file.
+        to_kwargs: function (config, component name or None) -> keyword arguments to store in a snapshot file; all of the
+            configuration unless told otherwise.
         after_update: function (dict local name -> tf.Variable) -> operations to run once after each update of the trainable variables.
     """
 
     name: str
     config_class: type
     whole: Part
-    to_kwargs: Callable
+    to_kwargs: Callable = lambda config, component: asdict(config)
     parsers: dict = field(default_factory=dict)
     parts: dict = field(default_factory=dict)
     components: dict = field(default_factory=dict)
     after_update: Callable | None = None
 
 
-_architectures = {}
+_architectures = {}  # by the class of their configuration
 
 
 def register(architecture):
     """Add an Architecture to the table."""
-    _architectures[architecture.name] = architecture
-
-
-def find(name):
-    """The Architecture of that name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    importlib.import_module(DEFINITIONS)
-    if name not in _architectures:
-        raise ValueError(f"unknown architecture: got {name!r}, expected one of {sorted(_architectures)}")
-    return _architectures[name]
+    _architectures[architecture.config_class] = architecture
 
 
 def find_for(config):
@@ -85,10 +74,10 @@ def find_for(config):
         ValueError: there is none.
     """
     importlib.import_module(DEFINITIONS)
-    for architecture in _architectures.values():
-        if type(config) is architecture.config_class:
-            return architecture
-    raise ValueError(f"configuration: got {type(config).__name__}, expected that of one of {sorted(_architectures)}")
+    if type(config) not in _architectures:
+        accepted = ", ".join(config_class.__name__ for config_class in _architectures)
+        raise ValueError(f"configuration of a network: got {type(config).__name__}, expected one of {accepted}")
+    return _architectures[type(config)]
 
 
 def find_parser(build_func_name):

@@ -27,7 +27,7 @@ def build_network(record, name):
         UserError: an argument is of another type, or variables are missing, unexpected or of another shape; the message lists them all.
     """
     what = f"snapshot {record.path}, network {record.name}"
-    architecture, parse = registry.find_parser(record.build_func_name)
+    _, parse = registry.find_parser(record.build_func_name)
     shapes = {variable: list(np.shape(value)) for variable, value in record.values.items()}
     try:
         config, notes = parse(record.static_kwargs)
@@ -35,7 +35,7 @@ def build_network(record, name):
         raise UserError(f"{what}: {error}") from None
     for note in notes:
         print(f"{what}: {note}")
-    network = Network(name, architecture.name, config)
+    network = Network(name, config)
     check_variables(network, shapes, what)
     network.set_values(record.values)
     return network

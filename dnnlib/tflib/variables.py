@@ -72,6 +72,15 @@ def initialize(variables, seed):
     assign(values)
 
 
+def from_array(values):
+    """A variable with the values of a float32 array, and no part of any network: as a constant it would be a part of the graph, of 2 GB at
+    most."""
+    given = tf.placeholder(tf.float32, np.shape(values))
+    variable = tf.Variable(given, trainable=False, collections=[])
+    get_session().run(variable.initializer, {given: values})
+    return variable
+
+
 def assign(values):
     """Set variables: one run, no new graph nodes (each variable's own initializer is fed).
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from dnnlib.tflib.registry import Architecture, Part, register
 from training.networks import vocabulary
 from training.networks.config import DiscriminatorConfig, GeneratorConfig
@@ -31,7 +33,7 @@ def _discriminator_inputs(config):
 
 
 def _generator_kwargs(config, component):
-    kwargs = config.to_kwargs()
+    kwargs = dataclasses.asdict(config)
     if component == "mapping":
         kwargs["num_broadcast"] = config.num_ws
     return kwargs
@@ -80,7 +82,6 @@ register(
             "D_GANformer": _parser(DiscriminatorConfig, vocabulary.FIRST_DISCRIMINATOR),
             "Discriminator": _parser(DiscriminatorConfig, None),
         },
-        to_kwargs=lambda config, component: config.to_kwargs(),
     )
 )
 register(
@@ -93,7 +94,6 @@ register(
             "synthesis": Part(vitgan_synthesis, _vitgan_ws_inputs, ("images", "maps")),
         },
         parsers={"ViTGANGenerator": _parser(ViTGANGeneratorConfig, None)},
-        to_kwargs=lambda config, component: config.to_kwargs(),
     )
 )
 register(
@@ -102,7 +102,6 @@ register(
         config_class=ViTGANDiscriminatorConfig,
         whole=Part(vitgan_discriminator, _vitgan_discriminator_inputs, ("scores",)),
         parsers={"ViTGANDiscriminator": _parser(ViTGANDiscriminatorConfig, None)},
-        to_kwargs=lambda config, component: config.to_kwargs(),
         after_update=power_iteration_updates,
     )
 )

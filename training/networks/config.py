@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
-from dnnlib.errors import UserError
+from dnnlib import UserError
 from training.schedule import STATISTICS_GROUP
 
 CROP_RATIO = 0.5  # pictures of at most this height/width ratio ...
@@ -124,15 +123,16 @@ class PictureConfig:
         """Whether scale r is one of the four highest, which mixed precision computes in a 16-bit type; never 4x4."""
         return r > max(self.resolution_log2 - 4, 2)
 
-    def check_heads(self, **dims):
-        """Raise UserError unless num_heads divides every attention layer's width."""
-        for what, dim in dims.items():
-            if dim % self.num_heads:
-                raise UserError(f"num_heads: got {self.num_heads}, accepted: a divisor of {what} ({dim})")
+    def check_heads(self, what, dim):
+        """Raise UserError unless num_heads divides the width of attention layers, called `what`."""
+        if dim % self.num_heads:
+            raise UserError(f"num_heads: got {self.num_heads}, accepted: a divisor of {what} ({dim})")
 
-    def to_kwargs(self):
-        """Plain dict of all arguments."""
-        return dataclasses.asdict(self)
+    def check_heads_of_grids(self, with_latents):
+        """The same for the attention of grids: with the latents, where they have it, and with themselves."""
+        for r in self.scales:
+            if with_latents and self.attends(r) or r == self.img2img:
+                self.check_heads(f"the channels at {2**r}x{2**r}", self.channels(r))
 
 
 @dataclass
@@ -191,14 +191,11 @@ class GeneratorConfig(PictureConfig):
             raise UserError("merge: got True, accepted: False with the transformer")
         if self.components_num > 1 and not (self.transformer or self.merge):
             raise UserError(f"components_num: got {self.components_num}, more than 1 needs the transformer or k-GAN's merge")
-        if self.transformer:
-            self.check_heads(**{f"the channels at {2**r}x{2**r}": self.channels(r) for r in self.scales if self.attends(r)})
-        if self.img2img and self.img2img in self.scales:
-            self.check_heads(**{f"the channels at {2**self.img2img}x{2**self.img2img}": self.channels(self.img2img)})
+        self.check_heads_of_grids(with_latents=self.transformer)
         if self.transformer and (self.ltnt2ltnt or self.img2ltnt):
-            self.check_heads(w_dim=self.w_dim)
+            self.check_heads("w_dim", self.w_dim)
         if self.self_attention_in_mapping:
-            self.check_heads(mapping_dim=self.mapping_width)
+            self.check_heads("mapping_dim", self.mapping_width)
         if self.img2img and not 2 <= self.img2img <= self.resolution_log2:
             raise UserError(f"img2img: got {self.img2img}, accepted: 2 to {self.resolution_log2} (log2 of the resolution), 0 for none")
 
@@ -277,11 +274,8 @@ class DiscriminatorConfig(PictureConfig):
         check_one_of(self, architecture=("orig", "skip", "resnet"))
         check_at_least(self, 1, "a_dim", "mbstd_group_size")
         if self.transformer:
-            self.check_heads(a_dim=self.a_dim)
-            if self.ltnt2img:
-                self.check_heads(**{f"the channels at {2**r}x{2**r}": self.channels(r) for r in self.scales if self.attends(r)})
-        if self.img2img in self.scales:
-            self.check_heads(**{f"the channels at {2**self.img2img}x{2**self.img2img}": self.channels(self.img2img)})
+            self.check_heads("a_dim", self.a_dim)
+        self.check_heads_of_grids(with_latents=self.transformer and self.ltnt2img)
 
     @property
     def scales(self):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import tensorflow.compat.v1 as tf
 
 import ops
+from dnnlib import EasyDict
 from dnnlib.tflib import variables
-from dnnlib.util import EasyDict
 from training.networks.attention import AttentionOptions, attention_layer, residual_attention_block
 from training.networks.layers import Context, conv_bias_act, conv_weight, dense, flatten_nchw, minibatch_stddev, residual_sum
 from training.networks.positional import latent_positions, pyramid_positions

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import tensorflow.compat.v1 as tf
 
+from dnnlib import EasyDict
 from dnnlib.tflib import variables
-from dnnlib.util import EasyDict
 from training.networks.layers import Context
 from training.networks.mapping import mapping
 from training.networks.positional import latent_positions
@@ -39,15 +39,13 @@ def generator(
     """
     ctx = Context(training, streams, half)
     positions = latent_positions(config.components_num, config.w_dim, config.pos_init)  # [k, w_dim]
-    average = variables.get_variable("dlatent_avg", [config.w_dim], init=variables.constant(0.0), trainable=False)
+    average = average_w(config.w_dim)
     mask = _component_mask(config, z, ctx)
     ws = mapping(config, z, labels, positions, ctx, mask)  # [N, K, L, w_dim]
     if training:
-        mean = tf.reduce_mean(ws[:, :, 0], axis=[0, 1])  # [w_dim]
-        ctx.updates.append((average, mean + (average - mean) * W_AVG_DECAY))
+        ctx.updates.append((average, moved_average(average, ws)))
         ws = _mix(config, ws, labels, positions, ctx, mask)
-    if truncation_psi is not None:
-        ws = truncate(ws, average, truncation_psi, truncation_cutoff)
+    ws = truncate(ws, average, truncation_psi, truncation_cutoff)
     ws = tf.identity(ws, name="ws")  # one tensor that path length regularization can differentiate by
     latent_pos = positions if config.use_pos else None
     images, maps = synthesis(config, ws, latent_pos, ctx, noise_mode, mask)
@@ -58,10 +56,7 @@ def generator_mapping(config, z, labels, truncation_psi=None, truncation_cutoff=
     """The mapping alone: EasyDict with ws [N, K, L, w_dim]. Arguments as of `generator`."""
     positions = latent_positions(config.components_num, config.w_dim, config.pos_init)
     ws = mapping(config, z, labels, positions, Context())
-    if truncation_psi is not None:
-        average = variables.get_variable("dlatent_avg", [config.w_dim], init=variables.constant(0.0), trainable=False)
-        ws = truncate(ws, average, truncation_psi, truncation_cutoff)
-    return EasyDict(ws=ws)
+    return EasyDict(ws=truncate(ws, average_w(config.w_dim), truncation_psi, truncation_cutoff))
 
 
 def generator_synthesis(config, ws, streams=None, noise_mode="const"):
@@ -102,8 +97,30 @@ def _mix(config, ws, labels, positions, ctx, mask):
     return ws
 
 
+def average_w(width):
+    """The stored average of w, which truncation moves towards: variable [width]."""
+    return variables.get_variable("dlatent_avg", [width], init=variables.constant(0.0), trainable=False)
+
+
+def moved_average(average, ws):
+    """The next value of the average after a batch of ws [N, K, L, width], not yet mixed: [width]."""
+    mean = tf.reduce_mean(ws[:, :, 0], axis=[0, 1])
+    return mean + (average - mean) * W_AVG_DECAY
+
+
 def truncate(ws, average, psi, cutoff):
-    """w = average + ψ·(w − average) for layers below the cutoff, every latent alike."""
+    """w = average + ψ·(w − average) for layers below the cutoff, every latent alike; ψ None for w itself.
+
+    Args:
+        ws: [N, K, L, width].
+        average: [width].
+        psi, cutoff: as truncation_psi, truncation_cutoff of `generator`.
+
+    Returns:
+        Tensor [N, K, L, width].
+    """
+    if psi is None:
+        return ws
     if cutoff is not None:
         layers = tf.range(ws.shape.as_list()[2])
         ones = tf.ones(tf.shape(layers))

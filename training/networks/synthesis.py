@@ -17,7 +17,7 @@ from training.networks.merge import merge_images
 from training.networks.positional import pyramid_positions
 
 
-def synthesis(config, ws, latent_pos, ctx, noise_mode="random", mask=None):
+def synthesis(config, ws, latent_pos, ctx, noise_mode, mask=None):
     """Images and attention maps of intermediate latents, in scope G_synthesis.
 
     Args:

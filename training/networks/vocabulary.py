@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import reprlib
 
-from dnnlib.errors import UserError
+from dnnlib import UserError
 from training.networks.config import DiscriminatorConfig, GeneratorConfig
 
 FIRST_GENERATOR = {
@@ -97,9 +97,3 @@ def _typed(name, value, annotation):
     if value is not None and not isinstance(value, TYPES[kind]):
         raise UserError(f"network argument {name}: got {reprlib.repr(value)}, accepted: {annotation}")
     return [_typed(name, tap, "float") for tap in value] if isinstance(value, (tuple, list)) else value
-
-
-def is_first(kwargs):
-    """Whether keyword arguments without a build function's name use the first vocabulary."""
-    second = {"z_dim", "w_dim", "c_dim", "a_dim", "channel_base", "channel_max", "mapping_num_layers"}
-    return bool((set(FIRST_GENERATOR) | set(FIRST_DISCRIMINATOR)) & set(kwargs)) and not second & set(kwargs)

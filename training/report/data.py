@@ -60,7 +60,7 @@ def _made(folder, kind):
 
 
 def _others(run_dir):
-    paths = ((os.path.join(run_dir, *name.split("/")), title, kind) for name, title, kind in OTHER_PICTURES)
+    paths = ((os.path.join(run_dir, name), title, kind) for name, title, kind in OTHER_PICTURES)
     found = [
         {"title": title, "note": _note(_made(os.path.join(run_dir, "visuals"), kind)), "src": photograph(path, STRIP_WIDTH)}
         for path, title, kind in paths

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-from collections import OrderedDict
 
 from dnnlib.files import read_lines
 
@@ -16,10 +15,10 @@ METRICS_FILE = "metrics.jsonl"
 IDENTITY_SETTINGS = ("network", "network_fingerprint", "snapshot", "images_dir", "tool")
 MOST_POINTS = 500
 # Charts of the report: prefix of the numbers' names -> title. Numbers of other prefixes get a chart of their prefix's name.
-TITLES = OrderedDict([
-    ("Loss", "Losses"), ("Scores", "Scores of the discriminator"), ("Regularizer", "Regularizers"), ("Gradients", "Gradient norms"),
-    ("Path", "Path lengths"), ("Timing", "Speed"), ("Resources", "Memory"), ("Rates", "Learning rates"), ("Skipped", "Skipped updates"),
-])  # fmt: skip
+TITLES = {
+    "Loss": "Losses", "Scores": "Scores of the discriminator", "Regularizer": "Regularizers", "Gradients": "Gradient norms",
+    "Path": "Path lengths", "Timing": "Speed", "Resources": "Memory", "Rates": "Learning rates", "Skipped": "Skipped updates",
+}  # fmt: skip
 LEFT_OUT = ("Progress/", "Timing/seconds_per_kimg", "Timing/total_hours")
 
 
@@ -46,12 +45,12 @@ def training_charts(run_dir):
         while ticks and ticks[-1]["images"] >= line["images"]:
             ticks.pop()  # the run went on from an earlier snapshot: what came after it did not happen
         ticks.append(line)
-    groups = OrderedDict((prefix, OrderedDict()) for prefix in TITLES)
+    groups = {prefix: {} for prefix in TITLES}
     for tick in ticks:
         for name, value in tick.items():
             if "/" in name and not name.startswith(LEFT_OUT) and math.isfinite(value):
                 prefix, _, short = name.partition("/")
-                points = groups.setdefault(prefix, OrderedDict()).setdefault(short.replace("_", " "), [])
+                points = groups.setdefault(prefix, {}).setdefault(short.replace("_", " "), [])
                 points.append([tick["images"] / 1000, value])
     return [_chart(TITLES.get(prefix, prefix), series) for prefix, series in groups.items() if series]
 
@@ -64,7 +63,7 @@ def metric_charts(run_dir):
     Returns:
         as of `training_charts`; in each dict also latest: the newest result for the last snapshot.
     """
-    lines = OrderedDict()
+    lines = {}
     for line in read_lines(os.path.join(run_dir, METRICS_FILE), ["metric", "settings", "values"]):
         number = re.fullmatch(r"network-snapshot-(\d+)\.pkl", str(line["settings"].get("snapshot")))
         if number and line["values"]:
@@ -81,9 +80,9 @@ def _latest(lines):
 
 def _metric_series(lines):
     """Curves of one metric's results: list of (kimg, settings, values) -> dict title -> points."""
-    names = OrderedDict.fromkeys(name for _, settings, _ in lines for name in settings)
+    names = dict.fromkeys(name for _, settings, _ in lines for name in settings)
     unlike = [name for name in names if any(settings.get(name) != lines[0][1].get(name) for _, settings, _ in lines)]
-    series = OrderedDict()
+    series = {}
     for kimg, settings, values in lines:
         differing = "".join(f", {name} {settings.get(name)}" for name in unlike)
         for name, value in values.items():

@@ -5,13 +5,13 @@ Letters: n pictures, K latents, L layers of w, C H W image, k region latents.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 
 import numpy as np
 
 from dnnlib import UsageError, UserError, atomic_output, tflib
+from dnnlib.download import file_digest
 from dnnlib.tflib import numpy_stream
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
 from dnnlib.util import python_line
@@ -157,12 +157,10 @@ def _project(sampler, target, options, perceptual, record):
 
 def _record(options, snapshot, ratio, argv):
     """Everything needed to make the pictures again: dict for JSON."""
-    with open(snapshot, "rb") as file:
-        digest = hashlib.sha256(file.read()).hexdigest()
     return {
         "command": python_line(["generate.py", *argv]),
         "model": options.model,
-        "model_sha256": digest,
+        "model_sha256": file_digest(snapshot, "sha256"),
         "truncation_psi": options.truncation_psi,
         "noise_mode": options.noise_mode,
         "ratio": ratio,

@@ -224,7 +224,7 @@ def interpolations(sampler, options, folder, with_movies=True):
     """
     parts = [("all", slice(None))]
     if options.interpolation_per_component:
-        parts = [(f"component_{index:02d}", slice(index, index + 1)) for index in range(sampler.components_num)]
+        parts = [(f"component_{index:02d}", slice(index, index + 1)) for index in range(sampler.latents_num)]
     count = options.vis_rich_num
     for space in ("z", "w"):
         empty_folder(os.path.join(folder, f"interpolations-{space}"), r"\d{6,}/(all|component_\d+)\.(png|gif|mp4)")

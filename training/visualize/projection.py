@@ -17,7 +17,8 @@ import tensorflow.compat.v1 as tf
 from dnnlib import UserError, atomic_output, tflib
 from dnnlib.tflib import numpy_stream
 from training import images
-from training.picture_files import PictureError, open_picture, to_channels
+from training.manifest import picture_box
+from training.picture_files import PictureError, cut, open_picture, to_channels
 from training.visualize import sampling
 
 AVERAGED = 256              # latents that the start and the spread of w are taken from
@@ -61,13 +62,8 @@ def read_target(path, config, ratio):
         picture, _ = to_channels(open_picture(path), config.num_channels)
     except PictureError as error:
         raise UserError(f"--project {path}: not a readable picture ({error})") from None
-    width = min(picture.width, max(int(round(picture.height / ratio)), 1))
-    height = min(picture.height, max(int(round(width * ratio)), 1))
-    left, top = (picture.width - width) // 2, (picture.height - height) // 2
-    size = (config.resolution, int(round(config.resolution * ratio)))
-    picture = picture.crop((left, top, left + width, top + height)).resize(size, PIL.Image.Resampling.LANCZOS)
-    pixels = np.asarray(picture, np.uint8).reshape([size[1], size[0], -1])
-    return pixels.transpose(2, 0, 1)
+    _, top, width, bottom = picture_box(config.resolution, ratio)
+    return images.from_pil(cut(picture, ratio).resize((width, bottom - top), PIL.Image.Resampling.LANCZOS))
 
 
 def project(sampler, target, steps, with_noise, perceptual=None):
@@ -138,8 +134,7 @@ class _Search:
 
     def restore(self):
         """Give the network its own noise back."""
-        for name, value in self._before.items():
-            self._noises[name].load(value, tflib.get_session())
+        tflib.variables.assign({self._noises[name]: value for name, value in self._before.items()})
 
 
 def _rows_inside(pictures, shape):

@@ -62,7 +62,7 @@ class Sampler:
         self._quiet = quiet
         self.ratio = ratio
         self.noise_mode = noise_mode
-        self.components_num = Gs.input_shapes[0][0]
+        self.latents_num = Gs.input_shapes[0][0]  # K
         self._truncation_psi = float(truncation_psi)
         self._batch_size = batch_size
         self._label_of = label_of

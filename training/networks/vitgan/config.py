@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
-from dnnlib.errors import UserError
+from dnnlib import UserError
 from training.networks.config import SMALLEST_FACTOR, check_at_least, check_one_of
 
 POSITIONS = ("fourier", "table")
@@ -53,10 +52,6 @@ class TransformerConfig:
     def grid(self):
         """g: patches along a side."""
         return self.resolution // self.patch
-
-    def to_kwargs(self):
-        """Plain dict of all arguments."""
-        return dataclasses.asdict(self)
 
 
 @dataclass

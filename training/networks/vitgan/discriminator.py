@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import tensorflow.compat.v1 as tf
 
+from dnnlib import EasyDict
 from dnnlib.tflib import variables
-from dnnlib.util import EasyDict
 from training.networks.vitgan.attention import l2_attention
 from training.networks.vitgan.layers import dense, layer_norm, mlp, position_embedding
 from training.networks.vitgan.patches import overlapping_patches

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import tensorflow.compat.v1 as tf
 
-from dnnlib.tflib import variables
-from dnnlib.util import EasyDict
-from training.networks.generator import W_AVG_DECAY, truncate
+from dnnlib import EasyDict
+from training.networks.generator import average_w, moved_average, truncate
 from training.networks.layers import dense as mapping_dense
 from training.networks.mapping import normalize_latents, with_labels
 from training.networks.vitgan.attention import dot_attention
@@ -36,25 +35,17 @@ def generator(
         EasyDict: images [N, channels, S, S] in about [−1, 1], maps [N, T, depth, h, S, S], ws [N, 1, L, D] (as used),
         updates (pairs of variable and next value, for a training step).
     """
-    average = variables.get_variable("dlatent_avg", [config.dim], init=variables.constant(0.0), trainable=False)
+    average = average_w(config.dim)
     ws = _mapping_of(config, z, labels)  # [N, 1, L, D]
-    updates = []
-    if training:
-        mean = tf.reduce_mean(ws[:, :, 0], axis=[0, 1])  # [D]
-        updates.append((average, mean + (average - mean) * W_AVG_DECAY))
-    if truncation_psi is not None:
-        ws = truncate(ws, average, truncation_psi, truncation_cutoff)
+    updates = [(average, moved_average(average, ws))] if training else []
+    ws = truncate(ws, average, truncation_psi, truncation_cutoff)
     images, maps = synthesis(config, ws)
     return EasyDict(images=images, maps=maps, ws=ws, updates=updates)
 
 
 def generator_mapping(config, z, labels, truncation_psi=None, truncation_cutoff=None):
     """The mapping alone: EasyDict with ws [N, 1, L, D]. Arguments as of `generator`."""
-    ws = _mapping_of(config, z, labels)
-    if truncation_psi is not None:
-        average = variables.get_variable("dlatent_avg", [config.dim], init=variables.constant(0.0), trainable=False)
-        ws = truncate(ws, average, truncation_psi, truncation_cutoff)
-    return EasyDict(ws=ws)
+    return EasyDict(ws=truncate(_mapping_of(config, z, labels), average_w(config.dim), truncation_psi, truncation_cutoff))
 
 
 def generator_synthesis(config, ws, streams=None, noise_mode="const"):
