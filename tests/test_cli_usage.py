@@ -251,7 +251,7 @@ PLACES = {
         "attention_dropout": (0.25, "G.attention_dropout D.attention_dropout"), "truncation_psi": (0.5, "G.truncation_psi"),
         "style": (False, "G.style"), "latent_stem": (True, "G.latent_stem"), "fused_modconv": (True, "G.fused_modconv"),
         "local_noise": (False, "G.local_noise"), "num_heads": (4, "G.num_heads D.num_heads"), "normalize": ("layer", "G.norm"),
-        "integration": ("mul", "G.integration"), "g_start_res": (3, "G.start_res"), "g_end_res": (6, "G.end_res"),
+        "integration": ("both", "G.integration"), "g_start_res": (3, "G.start_res"), "g_end_res": (6, "G.end_res"),
         "d_start_res": (3, "D.start_res"), "d_end_res": (6, "D.end_res"), "ltnt_gate": (True, "G.ltnt_gate D.ltnt_gate"),
         "img_gate": (True, "G.img_gate D.img_gate"), "kmeans": (True, "G.kmeans"), "kmeans_iters": (3, "G.kmeans_iters"),
         "iterative": (True, "G.iterative"), "mapping_ltnt2ltnt": (True, "G.mapping_ltnt2ltnt"), "g_ltnt2ltnt": (True, "G.ltnt2ltnt"),
