@@ -308,6 +308,7 @@ def _evaluate_one(metric, context):
         with tflib.memory_errors(f"--batch-gpu {context.options.batch_size}"):
             values = metric.run(context)
     except Exception as error:  # isolated: a metric must not end a training run
-        problem = f"{type(error).__name__}: {error}".splitlines()[0]
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        problem = f"{kind}{error}".splitlines()[0]
         results.warn(f"metric {metric.name} failed: {problem}")
     return results.Result(metric.name, values, context.settings(metric), time.time() - start, problem)
