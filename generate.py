@@ -24,7 +24,8 @@ OPTION_GROUPS = (
         Option("seeds", str, None, "the seeds instead, such as 1,5-20"),
         Option("truncation_psi", float, 0.7, "truncation: 1 for the full variety, less for more typical pictures", low=0, high=10),
         Option("batch_size", int, 8, "pictures computed at once", low=1),
-        Option("ratio", float, None, "height / width of the picture inside its padding (default: the snapshot's)", low=0.01, high=1),
+        Option("ratio", float, None, "height / width of the picture inside its padding (default: the snapshot's, of a published one its "
+               "dataset's)", low=0.01, high=1),
         Option("class_", str, None, "for models with labels: number of the class, or the label vector a,b,c (default: by the seed)"),
         Option("noise_mode", str, "const", "noise: stored with the model, by the seed, or none", choices=("const", "random", "none")),
     )),

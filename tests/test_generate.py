@@ -17,6 +17,7 @@ import generate
 from dnnlib import UsageError, run_main, tflib
 from tests.cli_helpers import ROOT, command, finish
 from tests.picture_models import assert_same_picture, expected_bytes, load_generator, one_error_line, read_png
+from training.visualize import generate as generation
 
 
 def latents(seeds, shape):
@@ -127,6 +128,15 @@ def test_kgan_and_ratio(picture_models, tmp_path):
     expected = expected_bytes(sampled(picture_models["kgan"], [5]).images, ratio=0.5)[0]
     assert expected.shape == (4, 8, 3)
     assert_same_picture(read_png(tmp_path, "sample_000005.png"), expected)
+
+
+def test_published_snapshots_have_the_ratio_of_their_dataset(picture_models, tmp_path, monkeypatch):
+    """They need not store it: the pictures would show the padding."""
+    monkeypatch.setattr(generate.command_line, "check_source", lambda flag, source: None)
+    monkeypatch.setattr(generation, "local_path", lambda model: picture_models["kgan"])
+    for model, height in (("gdrive:clevr-snapshot.pkl", 6), ("gdrive:ffhq-snapshot-1024.pkl", 8), ("clevr-snapshot.pkl", 8)):
+        assert generated("--model", model, "--gpus", "cpu", "--output-dir", tmp_path, "--seeds", 5) == 0
+        assert read_png(tmp_path, "sample_000005.png").shape == (height, 8, 3)
 
 
 BAD_LINES = [

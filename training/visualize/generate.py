@@ -17,6 +17,7 @@ from dnnlib.tflib.snapshot import build_network, local_path, read_records
 from dnnlib.util import python_line
 from training import images, run_record
 from training.devices import open_devices
+from training.presets import DATASET_RATIOS
 from training.visualize import colours, movies, projection, sampling
 
 VIDEO_FPS = 16
@@ -39,7 +40,7 @@ def run(options, seeds, label, argv, perceptual=None):
     record = read_records(path)[2]
     config = sampling.snapshot_config(record)
     _check(config, options, label)
-    ratio = sampling.picture_ratio(options.ratio, config)
+    ratio = sampling.picture_ratio(options.ratio, config, _published_ratio(options.model))
     target = None if options.project is None else projection.read_target(options.project, config, ratio)
     open_devices(options.gpus)
     with tflib.session_scope():
@@ -60,6 +61,11 @@ def run(options, seeds, label, argv, perceptual=None):
                 _video(sampler, options.output_dir, seeds, options.video_steps)
     _write_record({**_record(options, path, ratio, argv), "pictures": files}, options.output_dir, "samples.json")
     print(f"{len(seeds)} pictures in {options.output_dir}")
+
+
+def _published_ratio(model):
+    """Ratio of the dataset that a published snapshot (gdrive:NAME) was trained on, which it need not store; None for every other model."""
+    return DATASET_RATIOS.get(model[len("gdrive:") :].partition("-")[0]) if model.startswith("gdrive:") else None
 
 
 def _check(config, options, label):
