@@ -55,9 +55,9 @@ class Model(NamedTuple):
 
 
 MODELS = {
-    "GANformer": Model(GANFORMER, kimg=8, stacks="1"),
+    "GANformer": Model(GANFORMER, kimg=8, stacks=""),
     "GANformer, mixed precision": Model([*GANFORMER, "--precision", "mixed"], kimg=8, stacks=""),
-    "GANformer, conditional": Model([*GANFORMER, *FAST], dataset="shapes", stacks=""),
+    "GANformer, conditional": Model([*GANFORMER, *FAST], dataset="shapes", stacks="1"),
     "GANformer, conditional, mixed precision": Model([*GANFORMER, *FAST, "--precision", "mixed"], dataset="shapes", stacks="2"),
     "StyleGAN2": Model(["--baseline", "StyleGAN2", "--latent-size", "32"], kimg=5, stacks="2"),
     "GAN": Model(["--baseline", "GAN", "--latent-size", "32", *FAST], stacks=""),

@@ -15,7 +15,7 @@ import pytest
 from dataset_tool import cli, writer
 from dataset_tool.pictures import Form
 from dataset_tool.writer import ranges_of
-from tests.conftest import ROOT
+from tests.conftest import ROOT, on_one_stack
 from tests.dataset_helpers import error_line, folder_bytes, noise, prepare, prepare_process, smooth_picture, write_pngs
 from training.dataset import Dataset
 
@@ -103,6 +103,7 @@ def _start(data_dir, *arguments):
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
+@on_one_stack
 @pytest.mark.slow
 def test_killed_at_ten_random_moments_it_ends_in_the_same_bytes(tmp_path):
     """SIGKILL of the parent alone: its workers must go too, or they would hold the data folder for ever."""
