@@ -98,6 +98,13 @@ def test_bias_act(graph, name, axis):
     np.testing.assert_allclose(tflib.run(doubled), 2 * activation_reference(name, x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("function", [ops.fused_bias_act, ops.scaled_bias_act])
+def test_slope_of_negative_values(graph, function):
+    x = np.array([[[[-2.0, 3.0]]]])
+    y = tflib.run(function(tf.constant(x, tf.float32), act="lrelu", alpha=0.5, gain=1.0))
+    np.testing.assert_allclose(y, [[[[-1.0, 3.0]]]])
+
+
 def correlate(x, w):
     """float64 cross-correlation, valid, NHWC by HWIO."""
     n, _, _, c_in = x.shape
