@@ -240,7 +240,7 @@ def test_maps_are_counted_before_they_are_made(config_class, options, grids, map
     assert config.attention_grids == grids and config.maps_num == maps
 
 
-GATES = {  # scope of an attention, the switches of its `from` gate (n) and of its `to` gate (e)
+SIDES = {  # scope of an attention: what attends (`from`, gate n), what is attended to (`to`, gate e)
     "G_mapping/AttLayer_0": ("ltnt", "ltnt"), "8x8/Conv1/AttLayer_l2n": ("img", "ltnt"), "8x8/Conv1/AttLayer_l2l": ("ltnt", "ltnt"),
     "8x8/Conv1/AttLayer_n2l": ("ltnt", "img"), "8x8/Conv1/AttLayer_n2n": ("img", "img"), "8x8/AttLayer_n2l": ("ltnt", "img"),
     "8x8/AttLayer_l2n": ("img", "ltnt"), "8x8/AttLayer_l2l": ("ltnt", "ltnt"), "8x8/AttLayer_n2n": ("img", "img"),
@@ -249,16 +249,17 @@ GATES = {  # scope of an attention, the switches of its `from` gate (n) and of i
 
 @pytest.mark.usefixtures("graph")
 @pytest.mark.parametrize("gate", ["ltnt", "img"])
-def test_gates_stand_on_their_side(gate):
-    """And every attention has positions on both sides (specification, sections 2, 3 and 5)."""
+def test_gates_and_positions_stand_on_their_side(gate):
+    """Gates by their switch; the grid always has positions, latents have them with use_pos (specification, sections 2, 3 and 5)."""
+    use_pos = gate == "ltnt"
     shared = {"resolution": 8, "channel_base": 32, "channel_max": 8, "transformer": True, "components_num": 2, "img2img": 3,
-              "ltnt2ltnt": True, "use_pos": True, f"{gate}_gate": True}  # fmt: skip
+              "ltnt2ltnt": True, "use_pos": use_pos, f"{gate}_gate": True}  # fmt: skip
     g = GeneratorConfig(z_dim=8, w_dim=8, img2ltnt=True, mapping_num_layers=2, mapping_resnet=True, mapping_ltnt2ltnt=True, **shared)
     names = [*tflib.Network("G", g).variables, *tflib.Network("D", DiscriminatorConfig(a_dim=8, ltnt2img=True, **shared)).variables]
-    for scope, sides in GATES.items():
+    for scope, sides in SIDES.items():
         scope = f"G_synthesis/{scope}" if "Conv1" in scope else scope
-        assert {f"{scope}/weight_from_pos", f"{scope}/weight_to_pos"} <= set(names)
-        assert [f"{scope}/weight_{side}_cont" in names for side in "ne"] == [switch == gate for switch in sides], scope
+        assert [f"{scope}/weight_{gate_name}_cont" in names for gate_name in "ne"] == [side == gate for side in sides], scope
+        assert [f"{scope}/weight_{way}_pos" in names for way in ("from", "to")] == [side == "img" or use_pos for side in sides], scope
 
 
 @pytest.mark.usefixtures("graph")

@@ -268,3 +268,11 @@ def test_merge_weights(graph, merge_type):
                 a, b = sigmoid(s[1] - s[0]), sigmoid(s[2] - max(s[0], s[1]))
                 expected["leaves"] = [(1 - a) * (1 - b), a * (1 - b), b]
             np.testing.assert_allclose(weights[0, :, row, column, 0], expected[merge_type], atol=1e-6)
+
+
+def test_the_largest_image_learns_as_in_softmax(graph):
+    rng = np.random.RandomState(0)
+    scores, factors = [tf.constant(rng.randn(2, 3, 2, 2, 1), tf.float32) for _ in range(2)]
+    largest, soft = tflib.run([tf.gradients(merge_weights(scores, kind) * factors, scores)[0] for kind in ("max", "softmax")])
+    np.testing.assert_allclose(largest, soft, atol=1e-6)
+    assert np.abs(soft).max() > 0.1

@@ -163,6 +163,13 @@ def test_equal_tokens_have_distance_0_and_finite_gradients(mode):
 
 
 @pytest.mark.usefixtures("graph")
+def test_roots_of_0_have_no_slope():
+    x = tf.constant([0.0, 4.0])
+    root = attention.safe_sqrt(x)
+    np.testing.assert_allclose(tflib.run([root, tf.gradients(root, x)[0]]), [[0, 2], [0, 0.25]])
+
+
+@pytest.mark.usefixtures("graph")
 def test_queries_and_keys_are_tied_in_the_discriminator_only():
     names = {kind: {name.rpartition("/")[2] for name in network.trainables if "/attn/" in name}
              for kind, network in (("D", small_discriminator()), ("G", small_generator()))}  # fmt: skip
@@ -352,6 +359,11 @@ def test_truncated_latents_and_their_average():
 def test_impossible_configurations(options, message):
     with pytest.raises(UserError, match=message):
         ViTGANDiscriminatorConfig(**dict(SMALL, **options))
+
+
+def test_patches_of_small_pictures_are_even():
+    """Else the discriminator could not overlap them."""
+    assert ViTGANDiscriminatorConfig(**dict(SMALL, resolution=8, patch=default_patch(8))).grid == 4
 
 
 @pytest.mark.parametrize("name", ["siren_w0", "mapping_lrmul"])
