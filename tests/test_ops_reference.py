@@ -55,10 +55,10 @@ def test_upfirdn_random_cases(graph, layout):
 
 @pytest.mark.parametrize("up, down", [(1, 1), (2, 1), (1, 2)])
 def test_odd_pads_stand_on_their_side(graph, up, down):
-    """A filter of odd length: one pad more before or after, where TensorFlow's SAME has it and where not."""
+    """A filter of odd length: one pad or crop more before or after, where TensorFlow's SAME has it and where not."""
     rng = np.random.RandomState(7)
     x, f = rng.randn(1, 6, 6, 2), rng.randn(3, 3)
-    for pad in ((1, 0), (0, 1), (2, 1), (1, 2), (2, 0), (0, 2)):
+    for pad in ((1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 0), (0, 2)):
         y = tflib.run(ops.upfirdn_2d(tf.constant(x, tf.float32), f, up, down, pad))
         expected = upfirdn_reference(x, f, (up, up), (down, down), (pad, pad))
         np.testing.assert_allclose(y, expected, atol=1e-5, err_msg=str(pad))

@@ -164,9 +164,11 @@ def test_equal_tokens_have_distance_0_and_finite_gradients(mode):
 
 @pytest.mark.usefixtures("graph")
 def test_roots_of_0_have_no_slope():
+    """Nor a curvature: the regularizers differentiate twice."""
     x = tf.constant([0.0, 4.0])
     root = attention.safe_sqrt(x)
-    np.testing.assert_allclose(tflib.run([root, tf.gradients(root, x)[0]]), [[0, 2], [0, 0.25]])
+    slope = tf.gradients(root, x)[0]
+    np.testing.assert_allclose(tflib.run([root, slope, tf.gradients(slope, x)[0]]), [[0, 2], [0, 1 / 4], [0, -1 / 32]])
 
 
 @pytest.mark.usefixtures("graph")
