@@ -199,6 +199,9 @@ def test_random_combination(tmp_path, index):
         ({"img2img": 7}, "2 to 4"),
         ({"img2img": 3, "num_heads": 3}, "num_heads: got 3, accepted: a divisor of the channels at 8x8 [(]8[)]"),
         ({"transformer": True, "img2ltnt": True, "num_heads": 8, "w_dim": 12}, "a divisor of w_dim [(]12[)]"),
+        ({"mapping_resnet": True, "mapping_ltnt2ltnt": True, "num_heads": 8, "mapping_dim": 12}, "a divisor of mapping_dim [(]12[)]"),
+        ({"transformer": True, "pos_type": "linear", "pos_dim": 6, "pos_directions_num": 4}, "a multiple of 4 for pos_type linear"),
+        ({"transformer": True, "pos_type": "trainable", "pos_dim": 7}, "an even number for pos_type trainable"),
         ({"merge": True, "components_num": 2, "merge_layer": 9}, "2 to 4"),
         ({"merge": True, "components_num": 2, "merge_type": "mean"}, "softmax"),
         ({"mapping_resnet": True, "mapping_num_layers": 1}, "2 or more"),
@@ -218,6 +221,8 @@ def test_impossible_combinations_are_refused(options, message):
 def test_impossible_discriminators_are_refused():
     with pytest.raises(UserError, match="multiple of 4"):
         DiscriminatorConfig(a_dim=8, transformer=True, pos_dim=6, **SHARED)
+    with pytest.raises(UserError, match="a divisor of a_dim [(]12[)]"):
+        DiscriminatorConfig(a_dim=12, transformer=True, num_heads=8, **SHARED)
     DiscriminatorConfig(a_dim=12, transformer=True, num_heads=3, **SHARED)  # only the grid's own attention needs its channels divided
     with pytest.raises(UserError, match="a divisor of the channels at 16x16"):
         DiscriminatorConfig(a_dim=12, transformer=True, num_heads=3, ltnt2img=True, **SHARED)

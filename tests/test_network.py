@@ -86,6 +86,8 @@ def test_same_picture_at_any_batch_size(graph):
     whole = g.run(z, batch_size=5, seeds=seeds, noise_mode="random").images
     single = g.run(z, batch_size=1, seeds=seeds, noise_mode="random").images
     np.testing.assert_allclose(whole, single, atol=2e-5)
+    one, another = (g.run(z, noise_mode="random").images for _ in range(2))
+    assert np.abs(one - another).max() > 1e-2  # without seeds the noise is drawn afresh
     other = g.run(z, batch_size=5, seeds=seeds + 1, noise_mode="random").images
     np.testing.assert_allclose(other[0], g.run(z[:1], seeds=seeds[:1] + 1, noise_mode="random").images[0], atol=2e-5)
     assert np.abs(whole - other).max() > 1e-2

@@ -127,23 +127,24 @@ def correlate(x, w):
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_resampled_convolutions(graph, kernel):
+@pytest.mark.parametrize("length", [4, 3])
+def test_resampled_convolutions(graph, kernel, length):
     """Up: zeros between the samples, full cross-correlation, FIR. Down: FIR, cross-correlation, every other sample. Asymmetric FIR."""
     rng = np.random.RandomState(4)
     x, w = rng.randn(2, 6, 6, 3), rng.randn(kernel, kernel, 3, 2)
-    taps = rng.rand(4, 4) + 0.1
+    taps = rng.rand(length, length) + 0.1
     tensors = tf.constant(x, tf.float32), tf.constant(w, tf.float32)
 
     stuffed = np.zeros((2, 11, 11, 3))
     stuffed[:, ::2, ::2] = x
     edge = kernel - 1
     full = correlate(np.pad(stuffed, ((0, 0), (edge, edge), (edge, edge), (0, 0)), mode="constant"), w)
-    p = 2 - edge
+    p = length - 2 - edge
     fir = taps / taps.sum()
     up = upfirdn_reference(full, fir * 4, (1, 1), (1, 1), (((p + 1) // 2 + 1, p // 2 + 1),) * 2)
     np.testing.assert_allclose(tflib.run(ops.upsample_conv_2d(*tensors, taps=taps)), up, atol=1e-4)
 
-    p = 2 + edge
+    p = length - 2 + edge
     down = correlate(upfirdn_reference(x, fir, (1, 1), (1, 1), (((p + 1) // 2, p // 2),) * 2), w)[:, ::2, ::2]
     np.testing.assert_allclose(tflib.run(ops.conv_downsample_2d(*tensors, taps=taps)), down, atol=1e-4)
 
