@@ -297,14 +297,14 @@ def test_every_draw_has_a_stream_of_its_own(graph, monkeypatch):
     g_config = GeneratorConfig(z_dim=8, w_dim=8, mapping_num_layers=2, img2ltnt=True, kmeans=True, kmeans_iters=2, component_mixing=0.5,
                                component_dropout=0.1, mapping_resnet=True, mapping_ltnt2ltnt=True, **shared)  # fmt: skip
     streams, labels = tflib.RandomStreams(0), tf.zeros([2, 0])
-    d_config = DiscriminatorConfig(a_dim=8, ltnt2img=True, **shared)
+    d_config = DiscriminatorConfig(a_dim=8, ltnt2img=True, **dict(shared, resolution=16))  # two blocks
     build_g, build_d = [registry.find_for(config).whole.build for config in (g_config, d_config)]
     with tf.variable_scope("networks", reuse=tf.AUTO_REUSE):
         z = streams.normal("z", [2, 3, 8])
-        images = build_g(g_config, z, labels, training=True, streams=streams.child("G"), noise_mode="random").images
+        build_g(g_config, z, labels, training=True, streams=streams.child("G"), noise_mode="random")
         in_g = len(names)
-        build_d(d_config, images, labels, training=True, streams=streams.child("D"))
-    assert len(names) == len(set(names)) and in_g > 30 and len(names) - in_g == 2 * 4, sorted(names)
+        build_d(d_config, tf.zeros([2, 3, 16, 16]), labels, training=True, streams=streams.child("D"))
+    assert len(names) == len(set(names)) and in_g > 30 and len(names) - in_g == 2 * (3 + 4), sorted(names)
 
 
 def test_layer_table(graph):
