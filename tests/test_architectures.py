@@ -1,13 +1,18 @@
 """Options of the networks, alone and in random combinations: they build, learn, save and load; impossible ones are refused."""
 
+import importlib
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from dnnlib import UserError, tflib
 from tests.conftest import LONG, half_of
+from tests.test_release_defects import matters
 from training.loss import discriminator_loss, generator_loss, path_lengths, squared_gradient
-from training.networks import DiscriminatorConfig, GeneratorConfig
+from training.networks import DiscriminatorConfig, GeneratorConfig, ViTGANGeneratorConfig
+
+synthesis = importlib.import_module("training.networks.synthesis")  # its function has the same name
 
 COMBINATIONS = 60 if LONG else 30
 BATCH = 4
@@ -192,6 +197,11 @@ def test_random_combination(tmp_path, index):
         ({"pos_dim": 6, "img2img": 2}, "multiple of 4"),
         ({"channel_base": 4}, "channel_base: got 4, accepted: 8 or more at 16 pixels"),
         ({"img2img": 7}, "2 to 4"),
+        ({"img2img": 3, "num_heads": 3}, "num_heads: got 3, accepted: a divisor of the channels at 8x8 [(]8[)]"),
+        ({"transformer": True, "img2ltnt": True, "num_heads": 8, "w_dim": 12}, "a divisor of w_dim [(]12[)]"),
+        ({"mapping_resnet": True, "mapping_ltnt2ltnt": True, "num_heads": 8, "mapping_dim": 12}, "a divisor of mapping_dim [(]12[)]"),
+        ({"transformer": True, "pos_type": "linear", "pos_dim": 6, "pos_directions_num": 4}, "a multiple of 4 for pos_type linear"),
+        ({"transformer": True, "pos_type": "trainable", "pos_dim": 7}, "an even number for pos_type trainable"),
         ({"merge": True, "components_num": 2, "merge_layer": 9}, "2 to 4"),
         ({"merge": True, "components_num": 2, "merge_type": "mean"}, "softmax"),
         ({"mapping_resnet": True, "mapping_num_layers": 1}, "2 or more"),
@@ -211,6 +221,84 @@ def test_impossible_combinations_are_refused(options, message):
 def test_impossible_discriminators_are_refused():
     with pytest.raises(UserError, match="multiple of 4"):
         DiscriminatorConfig(a_dim=8, transformer=True, pos_dim=6, **SHARED)
+    with pytest.raises(UserError, match="a divisor of a_dim [(]12[)]"):
+        DiscriminatorConfig(a_dim=12, transformer=True, num_heads=8, **SHARED)
+    DiscriminatorConfig(a_dim=12, transformer=True, num_heads=3, **SHARED)  # only the grid's own attention needs its channels divided
+    with pytest.raises(UserError, match="a divisor of the channels at 16x16"):
+        DiscriminatorConfig(a_dim=12, transformer=True, num_heads=3, ltnt2img=True, **SHARED)
+
+
+@pytest.mark.parametrize("resolution, ratio, grid", [(512, 0.5, (256, 512)), (512, 0.51, (512, 512)), (256, 0.5, (256, 256))])
+def test_padding_of_half_the_picture_is_left_out_above_256(resolution, ratio, grid):
+    assert GeneratorConfig(resolution=resolution, crop_ratio=ratio).grid(resolution.bit_length() - 1) == grid
+
+
+@pytest.mark.parametrize("config_class, options, grids, maps", [
+    (GeneratorConfig, {"transformer": True, "components_num": 3, "num_heads": 2}, [4, 8, 8, 16, 16], 5 * 3 * 2),
+    (GeneratorConfig, {"transformer": True, "components_num": 3, "start_res": 3, "end_res": 4}, [8, 8], 2 * 3),
+    (GeneratorConfig, {}, [], 0),
+    (ViTGANGeneratorConfig, {"dim": 24, "heads": 2, "depth": 3, "patch": 8}, [2, 2, 2], 3 * 4 * 2),
+])  # fmt: skip
+def test_maps_are_counted_before_they_are_made(config_class, options, grids, maps):
+    """One a layer, component (token) and head; the visualizations plan their memory by it."""
+    config = config_class(resolution=16, **options)
+    assert config.attention_grids == grids and config.maps_num == maps
+
+
+SIDES = {  # scope of an attention: what attends (`from`, gate n), what is attended to (`to`, gate e)
+    "G_mapping/AttLayer_0": ("ltnt", "ltnt"), "8x8/Conv1/AttLayer_l2n": ("img", "ltnt"), "8x8/Conv1/AttLayer_l2l": ("ltnt", "ltnt"),
+    "8x8/Conv1/AttLayer_n2l": ("ltnt", "img"), "8x8/Conv1/AttLayer_n2n": ("img", "img"), "8x8/AttLayer_n2l": ("ltnt", "img"),
+    "8x8/AttLayer_l2n": ("img", "ltnt"), "8x8/AttLayer_l2l": ("ltnt", "ltnt"), "8x8/AttLayer_n2n": ("img", "img"),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("graph")
+@pytest.mark.parametrize("gate", ["ltnt", "img"])
+def test_gates_and_positions_stand_on_their_side(gate):
+    """Gates by their switch; the grid always has positions, latents have them with use_pos (specification, sections 2, 3 and 5)."""
+    use_pos = gate == "ltnt"
+    shared = {"resolution": 8, "channel_base": 32, "channel_max": 8, "transformer": True, "components_num": 2, "img2img": 3,
+              "ltnt2ltnt": True, "use_pos": use_pos, f"{gate}_gate": True}  # fmt: skip
+    g = GeneratorConfig(z_dim=8, w_dim=8, img2ltnt=True, mapping_num_layers=2, mapping_resnet=True, mapping_ltnt2ltnt=True, **shared)
+    names = [*tflib.Network("G", g).variables, *tflib.Network("D", DiscriminatorConfig(a_dim=8, ltnt2img=True, **shared)).variables]
+    for scope, sides in SIDES.items():
+        scope = f"G_synthesis/{scope}" if "Conv1" in scope else scope
+        assert [f"{scope}/weight_{gate_name}_cont" in names for gate_name in "ne"] == [side == gate for side in sides], scope
+        assert [f"{scope}/weight_{way}_pos" in names for way in ("from", "to")] == [side == "img" or use_pos for side in sides], scope
+
+
+@pytest.mark.usefixtures("graph")
+def test_order_of_the_discriminator_s_attentions():
+    """n2l, l2n, l2l, n2n; the features go through them, the shortcut past them (specification, section 5)."""
+    d = tflib.Network("D", DiscriminatorConfig(
+        resolution=8, channel_base=32, channel_max=8, transformer=True, components_num=2, a_dim=8, ltnt2img=True, ltnt2ltnt=True, img2img=3,
+    ))  # fmt: skip
+    images, values = np.random.RandomState(0).randn(4, 3, 8, 8), d.get_values()
+
+    def takes_part(attention):
+        return matters(d, f"8x8/AttLayer_{attention}/weight_out", lambda: d.run(images).scores)
+
+    assert all(takes_part(attention) for attention in ("n2l", "l2n", "l2l", "n2n"))
+    d.set_values({name: 0 * values[name] for name in values if name.startswith("8x8/Conv0/")})  # the scores of the aggregators are left
+    assert [takes_part(attention) for attention in ("n2l", "l2n", "l2l", "n2n")] == [True, False, True, False]
+    d.set_values({**values, "ComponentScores/Output/weight": 0 * values["ComponentScores/Output/weight"]})  # those of the grid are left
+    assert [takes_part(attention) for attention in ("n2l", "l2n", "l2l", "n2n")] == [True, True, False, True]
+
+
+@pytest.mark.usefixtures("graph")
+def test_latents_attend_to_each_other_before_the_grid(monkeypatch):
+    calls, block = [], synthesis.residual_attention_block
+
+    def recorded(x, y, *args, **kwargs):
+        result = block(x, y, *args, **kwargs)
+        calls.append((args[2], x, y, result))
+        return result
+
+    monkeypatch.setattr(synthesis, "residual_attention_block", recorded)
+    tflib.Network("G", GeneratorConfig(z_dim=8, w_dim=8, transformer=True, components_num=2, ltnt2ltnt=True, img2ltnt=True, **SHARED))
+    assert [name for name, *_ in calls] == ["l2l", "n2l"] * 5
+    assert all(x is y for name, x, y, _ in calls if name == "l2l")
+    assert all(call[1] is before[3] for before, call in zip(calls, calls[1:]))
 
 
 @pytest.mark.usefixtures("graph")

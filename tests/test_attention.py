@@ -166,6 +166,7 @@ def test_dropout_of_entries_and_of_latents(graph):
     there = (dropped > 0).any(axis=2, keepdims=True)
     assert there.mean() == pytest.approx(0.8, abs=0.02)  # 1 − 0.2⁶ of the latents that are there keep an entry
     assert (dropped > 0).sum() / (6 * there.sum()) == pytest.approx(0.8, abs=0.01)
+    assert abs(np.corrcoef(there[:, 0].ravel(), there[:, 1].ravel())[0, 1]) < 0.06  # heads lose latents of their own
     assert attention._dropout(probs, Context(), 0.4) is probs
     x, y = tf.zeros([50, F, DIM]), tf.zeros([50, T, TO])
     for name, kmeans in (("simplex", False), ("duplex", True)):
@@ -195,9 +196,10 @@ def test_sinus_positions(graph):
             f = [10000 ** (4 * i / dim) for i in range(dim // 4)]
             expected = [g(c / d) for c in (x, y) for g in (np.sin, np.cos) for d in f]
             np.testing.assert_allclose(two[row, column], expected, atol=1e-6)
-    four = tflib.run(grid_positions(height, width, dim, "sinus", 4, "uniform")).reshape(height, width, dim)
+    four = tflib.run(grid_positions(height, width, 16, "sinus", 4, "uniform")).reshape(height, width, 16)
     x, y = -1 + 2 * 2 / 3, 1.0
-    expected = [g(x * np.cos(d * np.pi / 4) + y * np.sin(d * np.pi / 4)) for d in range(4) for g in (np.sin, np.cos)]
+    lines = [x * np.cos(d * np.pi / 4) + y * np.sin(d * np.pi / 4) for d in range(4)]
+    expected = [g(line / 10000 ** (8 * i / 16)) for line in lines for g in (np.sin, np.cos) for i in range(2)]
     np.testing.assert_allclose(four[1, 2], expected, atol=1e-6)
 
 
@@ -266,3 +268,11 @@ def test_merge_weights(graph, merge_type):
                 a, b = sigmoid(s[1] - s[0]), sigmoid(s[2] - max(s[0], s[1]))
                 expected["leaves"] = [(1 - a) * (1 - b), a * (1 - b), b]
             np.testing.assert_allclose(weights[0, :, row, column, 0], expected[merge_type], atol=1e-6)
+
+
+def test_the_largest_image_learns_as_in_softmax(graph):
+    rng = np.random.RandomState(0)
+    scores, factors = [tf.constant(rng.randn(2, 3, 2, 2, 1), tf.float32) for _ in range(2)]
+    largest, soft = tflib.run([tf.gradients(merge_weights(scores, kind) * factors, scores)[0] for kind in ("max", "softmax")])
+    np.testing.assert_allclose(largest, soft, atol=1e-6)
+    assert np.abs(soft).max() > 0.1

@@ -55,7 +55,9 @@ VITGAN_INITIAL = [
     ((GeneratorConfig, DiscriminatorConfig), {"channel_base": 1024, "channel_max": 64, "transformer": True, "components_num": 32},
      {"w_dim": 64, "kmeans": True, "norm": "batch", "integration": "both", "c_dim": 16}, INITIAL),
     ((ViTGANGeneratorConfig, ViTGANDiscriminatorConfig), {"dim": 96, "depth": 1}, {"siren_layers": 3}, VITGAN_INITIAL),
-], ids=["convolutional", "ViTGAN"])  # fmt: skip
+    ((ViTGANGeneratorConfig, ViTGANDiscriminatorConfig), {"dim": 96, "depth": 1}, {"siren_layers": 1},
+     [("siren0/weight", 0, np.sqrt(2) / 30)]),
+], ids=["convolutional", "ViTGAN", "linear patch head"])  # fmt: skip
 def test_initial_distributions(graph, classes, shared, own, expected):
     """As the papers and the specification have them, to four standard errors."""
     generator, discriminator = classes
@@ -70,6 +72,8 @@ def test_initial_distributions(graph, classes, shared, own, expected):
         for value in found:
             assert abs(value.mean() - mean) <= 4 * deviation / np.sqrt(value.size) + 1e-6, ending
             assert abs(value.std() - deviation) <= 4 * deviation / np.sqrt(value.size) + 1e-6, ending
+
+
 def test_a_configuration_of_no_architecture_is_refused(graph):
     with pytest.raises(ValueError, match="configuration of a network: got dict, expected one of GeneratorConfig, DiscriminatorConfig"):
         tflib.Network("G", dict(SMALL))
@@ -82,6 +86,8 @@ def test_same_picture_at_any_batch_size(graph):
     whole = g.run(z, batch_size=5, seeds=seeds, noise_mode="random").images
     single = g.run(z, batch_size=1, seeds=seeds, noise_mode="random").images
     np.testing.assert_allclose(whole, single, atol=2e-5)
+    one, another = (g.run(z, noise_mode="random").images for _ in range(2))
+    assert np.abs(one - another).max() > 1e-2  # without seeds the noise is drawn afresh
     other = g.run(z, batch_size=5, seeds=seeds + 1, noise_mode="random").images
     np.testing.assert_allclose(other[0], g.run(z[:1], seeds=seeds[:1] + 1, noise_mode="random").images[0], atol=2e-5)
     assert np.abs(whole - other).max() > 1e-2
@@ -181,6 +187,52 @@ def test_average_latent_moves_in_training(graph):
     np.testing.assert_allclose(tflib.run(value), 0.995 * average + 0.005 * mean, rtol=1e-5)
 
 
+def mapping_in_numpy(values, config, z, labels):
+    """w [N, K, w_dim] of a conditional mapping without attention between the latents, as the specification has it."""
+
+    def dense(x, name, lrmul=1.0):
+        scope, _, suffix = name.rpartition("/")
+        weight, bias = (values["/".join(["G_mapping", scope, part + suffix]).replace("//", "/")] for part in ("weight", "bias"))
+        return x @ weight * (lrmul / np.sqrt(len(weight))) + bias * lrmul
+
+    def lrelu(x):
+        return np.where(x > 0, x, 0.2 * x)
+
+    def layers(x, scope):
+        if not config.mapping_resnet:
+            for index in range(config.mapping_num_layers):
+                x = np.sqrt(2) * lrelu(dense(x, f"{scope}Dense{index}/", 0.01))
+            return x
+        for index in range(config.mapping_num_layers // 2):
+            inner = np.sqrt(2) * lrelu(dense(x, f"{scope}Dense{index}_0/", 0.01))
+            x = lrelu(dense(inner, f"{scope}Dense{index}_1/", 0.01) + x)
+        return np.sqrt(2) * lrelu(dense(x, f"{scope}Dense{index}/", 0.01))
+
+    embedded = np.repeat((labels @ values["G_mapping/LabelConcat/weight"])[:, np.newaxis], z.shape[1], axis=1)
+    x = np.concatenate([z, embedded], axis=2)
+    x = dense(x, "_map_start") if config.mapping_dim else x
+    region, world = x[:, :-1], x[:, -1:]
+    parts = [region / np.sqrt(np.mean(region**2, axis=2, keepdims=True) + 1e-8), world]
+    if config.mapping_resnet and not config.mapping_dim:
+        parts = [part @ values["G_mapping/LabelConcat/weight_join"] / 4 for part in parts]  # √16 inputs
+    w = np.concatenate([layers(part, scope) for part, scope in zip(parts, ("", "global/"))], axis=1)
+    return dense(w, "_map_end") if config.mapping_dim else w
+
+
+@pytest.mark.parametrize("options", [{}, {"mapping_resnet": True}, {"mapping_resnet": True, "mapping_dim": 12}])
+def test_labels_in_the_mapping_against_numpy(graph, options):
+    """Beside z, before the normalization of the region latents; the global latent is not normalized."""
+    g = small_generator(resolution=4, components_num=2, transformer=True, c_dim=3, mapping_num_layers=4, **options)
+    rng = np.random.RandomState(0)
+    values = {name: 100 * rng.randn(*value.shape) if "Dense" in name else rng.randn(*value.shape)
+              for name, value in g.get_values().items() if name.startswith("G_mapping")}  # fmt: skip
+    g.set_values(values)
+    z, labels = rng.randn(3, 3, 8), np.eye(3)[[2, 0, 1]]
+    w = g.run_part("mapping", z, labels).ws
+    np.testing.assert_allclose(w[:, :, 0], mapping_in_numpy(values, g.config, z, labels), rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(w, np.repeat(w[:, :, :1], 3, axis=2))
+
+
 def test_mixing_cuts_everywhere(graph, monkeypatch):
     """With its probability, other latents take over from one of the places 1 to count − 1 on: of the layers, of the latents."""
     config = GeneratorConfig(z_dim=8, w_dim=8, components_num=3, transformer=True, style_mixing=0.6, component_mixing=0.3, **SMALL)
@@ -245,14 +297,14 @@ def test_every_draw_has_a_stream_of_its_own(graph, monkeypatch):
     g_config = GeneratorConfig(z_dim=8, w_dim=8, mapping_num_layers=2, img2ltnt=True, kmeans=True, kmeans_iters=2, component_mixing=0.5,
                                component_dropout=0.1, mapping_resnet=True, mapping_ltnt2ltnt=True, **shared)  # fmt: skip
     streams, labels = tflib.RandomStreams(0), tf.zeros([2, 0])
-    d_config = DiscriminatorConfig(a_dim=8, ltnt2img=True, **shared)
+    d_config = DiscriminatorConfig(a_dim=8, ltnt2img=True, **dict(shared, resolution=16))  # two blocks
     build_g, build_d = [registry.find_for(config).whole.build for config in (g_config, d_config)]
     with tf.variable_scope("networks", reuse=tf.AUTO_REUSE):
         z = streams.normal("z", [2, 3, 8])
-        images = build_g(g_config, z, labels, training=True, streams=streams.child("G"), noise_mode="random").images
+        build_g(g_config, z, labels, training=True, streams=streams.child("G"), noise_mode="random")
         in_g = len(names)
-        build_d(d_config, images, labels, training=True, streams=streams.child("D"))
-    assert len(names) == len(set(names)) and in_g > 30 and len(names) - in_g == 2 * 4, sorted(names)
+        build_d(d_config, tf.zeros([2, 3, 16, 16]), labels, training=True, streams=streams.child("D"))
+    assert len(names) == len(set(names)) and in_g > 30 and len(names) - in_g == 2 * (3 + 4), sorted(names)
 
 
 def test_layer_table(graph):
@@ -280,7 +332,8 @@ def test_random_streams_are_functions_of_seed_name_and_step(graph):
 
 def test_per_image_streams_depend_on_the_seed_alone(graph):
     seeds = tf.placeholder(tf.int64, [None])
-    drawn = tflib.PerImageStreams(seeds).normal("noise", [tf.shape(seeds)[0], 4, 4])
+    drawn, other = (tflib.PerImageStreams(seeds).normal(name, [tf.shape(seeds)[0], 4, 4]) for name in ("noise", "other"))
     many, one = tflib.run(drawn, {seeds: [3, 9, 4]}), tflib.run(drawn, {seeds: [9]})
     np.testing.assert_array_equal(many[1], one[0])
     assert np.abs(many[0] - many[2]).min() > 0
+    assert np.abs(tflib.run(other, {seeds: [9]}) - one).min() > 0  # layers have noise of their own

@@ -335,6 +335,12 @@ def test_code_for_gpus(wanted, codes):
     assert toolchain.code_flags(nvcc, wanted) == ["-gencode=arch=compute_" + code for code in codes]
 
 
+def test_names_of_the_ok_status():
+    """Status::OK() up to TensorFlow 2.8, OkStatus() from 2.9, absl's from 2.13."""
+    words = ["::tensorflow::Status::OK()", "::tensorflow::OkStatus()", "::tensorflow::OkStatus()", "::absl::OkStatus()"]
+    assert [toolchain._status_of_2(f"2.{minor}.0") for minor in (8, 9, 12, 13)] == words
+
+
 def test_gpus_and_requests_that_cannot_be_served(monkeypatch):
     nvcc = toolchain.Nvcc("nvcc", "", (13, 0), [75, 80], "")
     with pytest.raises(BuildError, match="no code for compute capability 6.0, 6.1 .*7.5 and newer"):

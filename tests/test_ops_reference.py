@@ -53,6 +53,17 @@ def test_upfirdn_random_cases(graph, layout):
         compared += 1
 
 
+@pytest.mark.parametrize("up, down", [(1, 1), (2, 1), (1, 2)])
+def test_odd_pads_stand_on_their_side(graph, up, down):
+    """A filter of odd length: one pad or crop more before or after, where TensorFlow's SAME has it and where not."""
+    rng = np.random.RandomState(7)
+    x, f = rng.randn(1, 6, 6, 2), rng.randn(3, 3)
+    for pad in ((1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 0), (0, 2)):
+        y = tflib.run(ops.upfirdn_2d(tf.constant(x, tf.float32), f, up, down, pad))
+        expected = upfirdn_reference(x, f, (up, up), (down, down), (pad, pad))
+        np.testing.assert_allclose(y, expected, atol=1e-5, err_msg=str(pad))
+
+
 @pytest.mark.parametrize("up, down, pad", [(2, 1, (2, 1)), (1, 2, (1, 1)), (1, 1, (2, 2)), (2, 1, (3, -1)), (2, 3, (4, 2))])
 def test_upfirdn_second_order_by_finite_differences(graph, up, down, pad):
     """d/dx of |∂/∂x Σ sin(y)|²: the gradient penalties of the losses differentiate twice."""
@@ -98,6 +109,13 @@ def test_bias_act(graph, name, axis):
     np.testing.assert_allclose(tflib.run(doubled), 2 * activation_reference(name, x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("function", [ops.fused_bias_act, ops.scaled_bias_act])
+def test_slope_of_negative_values(graph, function):
+    x = np.array([[[[-2.0, 3.0]]]])
+    y = tflib.run(function(tf.constant(x, tf.float32), act="lrelu", alpha=0.5, gain=1.0))
+    np.testing.assert_allclose(y, [[[[-1.0, 3.0]]]])
+
+
 def correlate(x, w):
     """float64 cross-correlation, valid, NHWC by HWIO."""
     n, _, _, c_in = x.shape
@@ -109,23 +127,24 @@ def correlate(x, w):
 
 
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_resampled_convolutions(graph, kernel):
+@pytest.mark.parametrize("length", [4, 3])
+def test_resampled_convolutions(graph, kernel, length):
     """Up: zeros between the samples, full cross-correlation, FIR. Down: FIR, cross-correlation, every other sample. Asymmetric FIR."""
     rng = np.random.RandomState(4)
     x, w = rng.randn(2, 6, 6, 3), rng.randn(kernel, kernel, 3, 2)
-    taps = rng.rand(4, 4) + 0.1
+    taps = rng.rand(length, length) + 0.1
     tensors = tf.constant(x, tf.float32), tf.constant(w, tf.float32)
 
     stuffed = np.zeros((2, 11, 11, 3))
     stuffed[:, ::2, ::2] = x
     edge = kernel - 1
     full = correlate(np.pad(stuffed, ((0, 0), (edge, edge), (edge, edge), (0, 0)), mode="constant"), w)
-    p = 2 - edge
+    p = length - 2 - edge
     fir = taps / taps.sum()
     up = upfirdn_reference(full, fir * 4, (1, 1), (1, 1), (((p + 1) // 2 + 1, p // 2 + 1),) * 2)
     np.testing.assert_allclose(tflib.run(ops.upsample_conv_2d(*tensors, taps=taps)), up, atol=1e-4)
 
-    p = 2 + edge
+    p = length - 2 + edge
     down = correlate(upfirdn_reference(x, fir, (1, 1), (1, 1), (((p + 1) // 2, p // 2),) * 2), w)[:, ::2, ::2]
     np.testing.assert_allclose(tflib.run(ops.conv_downsample_2d(*tensors, taps=taps)), down, atol=1e-4)
 

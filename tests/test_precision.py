@@ -73,6 +73,12 @@ def test_the_four_highest_resolutions_and_no_others(half):
     assert found == {4: {tf.float32}, 8: {half}, 16: {half}, 32: {half}, 64: {half}}
 
 
+@pytest.mark.parametrize("resolution, scales", [(8, [3]), (64, [3, 4, 5, 6]), (512, [6, 7, 8, 9])])
+def test_scales_of_other_resolutions(resolution, scales):
+    config = GeneratorConfig(resolution=resolution)
+    assert [r for r in config.scales if config.half_precision(r)] == scales
+
+
 def test_large_float16_features_do_not_overflow():
     """Styles of any size: the scaled features of a modulated convolution stay below float16's largest number."""
     with tflib.session_scope(optimize=False):

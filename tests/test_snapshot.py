@@ -79,9 +79,10 @@ def test_written_form(tmp_path):
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_every_protocol_and_both_numpy_spellings_are_read(tmp_path, protocol):
     values = snapshot.read_records(golden_path("snapshots", "v1_stylegan2.pkl"))[0].values
-    state = {"version": 4, "name": "G", "static_kwargs": collections.OrderedDict(resolution=32), "components": {},
+    state = {"version": 4, "name": "G", "components": {},
+             "static_kwargs": collections.OrderedDict(resolution=32, resample_kernel=(np.float32(1), 3)),
              "build_module_src": "raise RuntimeError", "build_func_name": "G_GANformer",
-             "variables": [(n, np.float32(v) if np.ndim(v) == 0 else v) for n, v in values.items()]}  # fmt: skip
+             "variables": [(n, np.float32(v) if np.ndim(v) == 0 else np.asfortranarray(v)) for n, v in values.items()]}  # fmt: skip
     twin = tflib.Network.__new__(tflib.Network)
     twin.__dict__.update(state)
     data = pickle.dumps((twin, twin, twin), protocol=protocol)
@@ -91,6 +92,7 @@ def test_every_protocol_and_both_numpy_spellings_are_read(tmp_path, protocol):
     path = tmp_path / "twin.pkl"
     path.write_bytes(data)
     read = snapshot.read_records(str(path))[0]
+    assert read.static_kwargs == {"resolution": 32, "resample_kernel": (1, 3)}
     assert {n: np.shape(v) for n, v in read.values.items()} == {n: np.shape(v) for n, v in values.items()}
     for name, value in values.items():
         np.testing.assert_array_equal(read.values[name], value)
@@ -183,11 +185,12 @@ def test_files_of_python_2_are_read(tmp_path):
 def test_unreadable_files_are_one_clear_line(tmp_path):
     with open(golden_path("snapshots", "v1_stylegan2.pkl"), "rb") as file:
         data = file.read()
-    cases = {"short.pkl": data[:-1000], "empty.pkl": b"", "page.pkl": b"<!DOCTYPE html>", "list.pkl": pickle.dumps([1, 2, 3])}
-    for name, content in cases.items():
+    cases = {"short.pkl": (data[:-1000], ""), "empty.pkl": (b"", ""), "page.pkl": (b"<!DOCTYPE html>", "a web page"),
+             "list.pkl": (pickle.dumps([1, 2, 3]), "it holds list")}  # fmt: skip
+    for name, (content, reason) in cases.items():
         path = tmp_path / name
         path.write_bytes(content)
-        with pytest.raises(UserError, match=name) as caught:
+        with pytest.raises(UserError, match=f"{name}: .*{reason}") as caught:
             snapshot.read_records(str(path))
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="no such file"):
@@ -266,6 +269,19 @@ def test_numbers_become_the_argument_s_type():
 def test_arguments_of_the_other_network_are_no_news(config_class, first, other):
     config, notes = vocabulary.parse(dict(other, resolution=32), config_class, first)
     assert not notes and config == config_class(resolution=32)
+
+
+@pytest.mark.parametrize("config_class, first, latent_sizes", [
+    (GeneratorConfig, vocabulary.FIRST_GENERATOR, {"z_dim": 8, "w_dim": 12, "mapping_num_layers": 5}),
+    (DiscriminatorConfig, vocabulary.FIRST_DISCRIMINATOR, {"a_dim": 8}),
+])  # fmt: skip
+def test_the_first_vocabulary(config_class, first, latent_sizes):
+    """Every name has its own field; those of the second vocabulary are leftovers."""
+    given = {"resolution": 32, "latent_size": 8, "dlatent_size": 12, "label_size": 3, "fmap_base": 1024, "fmap_max": 64,
+             "mapping_layersnum": 5}  # fmt: skip
+    second = {"z_dim": 99, "w_dim": 99, "a_dim": 99, "c_dim": 99, "channel_base": 99, "channel_max": 99, "mapping_num_layers": 99}
+    config, notes = vocabulary.parse({**given, **second}, config_class, first)
+    assert not notes and config == config_class(resolution=32, c_dim=3, channel_base=1024, channel_max=64, **latent_sizes)
 
 
 @pytest.mark.parametrize("name, usual, other", [("local_attention", 0, 4), ("nonlinearity", "lrelu", "relu")])

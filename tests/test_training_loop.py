@@ -258,11 +258,65 @@ def test_snapshots_left(images, left):
     assert schedule.snapshots_left(images, ScheduleConfig(total_kimg=9, tick_kimg=1)) == 3 - (images - 1000) // 3000
 
 
+def small_loop(folder, state=None, evaluate=None):
+    """A TrainingLoop of 80 images in the present session."""
+    config, outputs = small_training(pathreg=False, d_reg="non"), OutputConfig(summarize=False)
+    return TrainingLoop(str(folder), small_networks(), config, outputs, ArrayDataset(), ["/cpu:0"], {}, evaluate, state)
+
+
+@pytest.mark.usefixtures("graph")
+def test_a_complete_run_is_left_as_it_is(tmp_path):
+    """Neither saved nor evaluated again; the time and the average path length are those of the state."""
+    loop = small_loop(tmp_path)
+    state = training_state.capture(loop.variables, training_state.Progress(10, 80, 7200.0, 1.5), {})
+    again = small_loop(tmp_path, state, lambda Gs, path, run_dir: pytest.fail("evaluated again"))
+    assert again.run() and os.listdir(str(tmp_path)) == ["reals.png"]
+    assert 7200 <= again.status.seconds < 7300 and again.step.path_length_mean == 1.5
+
+
+@pytest.mark.usefixtures("graph")
+def test_a_state_is_written_after_its_networks(tmp_path, monkeypatch):
+    """Nothing continues from images whose networks could not be saved."""
+
+    def fail(path, networks):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(training_loop.tflib, "save_snapshot", fail)
+    loop = small_loop(tmp_path)
+    assert loop._save(training_state.capture(loop.variables, loop.progress, {}), 1000) is None
+    assert loop._save_error.errno == 5 and not glob.glob(str(tmp_path / "training-state-*"))
+
+
+@pytest.mark.usefixtures("graph")
+def test_saving_and_metrics_take_their_own_times(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+
+    def evaluate(Gs, path, run_dir):
+        clock.now += 30
+        return {}
+
+    loop, paused = small_loop(tmp_path, evaluate=evaluate), {}
+    monkeypatch.setattr(training_loop, "time", SimpleNamespace(time=lambda: clock.now))
+    monkeypatch.setattr(loop, "_save", lambda state, images: setattr(clock, "now", clock.now + 10))
+    monkeypatch.setattr(loop.status, "pause", lambda **seconds: paused.update(seconds))
+    loop.snapshot(evaluate=True)
+    assert paused == {"saving": 10, "metrics": 30}
+
+
+def test_states_of_other_versions_are_refused(tmp_path, monkeypatch):
+    path = str(tmp_path / "training-state-000001.npz")
+    for version, other in ((2, 1), (1, 2)):
+        monkeypatch.setattr(training_state, "VERSION", version)
+        training_state.save(path, training_state.TrainingState(training_state.Progress(), {}))
+        assert training_state.load(path).progress == training_state.Progress()
+        monkeypatch.setattr(training_state, "VERSION", other)
+        with pytest.raises(UserError, match=f"got version {version}, expected {other}"):
+            training_state.load(path)
+
+
 def test_states_of_earlier_versions_are_taken(tmp_path):
     with tflib.session_scope():
-        config = small_training(pathreg=False, d_reg="non")
-        outputs = OutputConfig(summarize=False)
-        loop = TrainingLoop(str(tmp_path), small_networks(), config, outputs, ArrayDataset(), ["/cpu:0"], {})
+        loop = small_loop(tmp_path)
         state = training_state.capture(loop.variables, loop.progress, {})
         state.arrays["G_optimizer/skipped_in_row"] = np.int64(0)
         training_state.restore(loop.variables, state)

@@ -163,6 +163,15 @@ def test_equal_tokens_have_distance_0_and_finite_gradients(mode):
 
 
 @pytest.mark.usefixtures("graph")
+def test_roots_of_0_have_no_slope():
+    """Nor a curvature: the regularizers differentiate twice."""
+    x = tf.constant([0.0, 4.0])
+    root = attention.safe_sqrt(x)
+    slope = tf.gradients(root, x)[0]
+    np.testing.assert_allclose(tflib.run([root, slope, tf.gradients(slope, x)[0]]), [[0, 2], [0, 1 / 4], [0, -1 / 32]])
+
+
+@pytest.mark.usefixtures("graph")
 def test_queries_and_keys_are_tied_in_the_discriminator_only():
     names = {kind: {name.rpartition("/")[2] for name in network.trainables if "/attn/" in name}
              for kind, network in (("D", small_discriminator()), ("G", small_generator()))}  # fmt: skip
@@ -318,16 +327,45 @@ def test_truncation_labels_and_other_readings():
     images = normal(2, 3, 16, 16)
     scores = [D.run(images, np.eye(3)[[c, c]]).scores for c in range(3)]
     assert len({score.tobytes() for score in scores}) == 3
+    D.set_values({"head/bias": D.get_values()["head/bias"] + [1, 2, 4]})
+    for c, rise in enumerate((1, 2, 4)):
+        np.testing.assert_allclose(D.run(images, np.eye(3)[[c, c]]).scores, scores[c] + rise, rtol=1e-5)
     assert "pos/table" in G.variables and D.variables["pos/table"].shape.as_list() == [9, 24]
+    with tf.variable_scope(tf.VariableScope(reuse=True, name=G.scope), auxiliary_name_scope=False):
+        positions = layers.position_embedding(4, 24, "table")
+    np.testing.assert_allclose(tflib.run(positions), np.sin(G.get_values()["pos/table"]), atol=1e-6)
+
+
+@pytest.mark.usefixtures("graph")
+def test_truncated_latents_and_their_average():
+    """ψ pulls the places below the cutoff towards the average, in the whole as in its parts; training moves the average by a 0.005th."""
+    G, z, average = small_generator(), normal(3, 1, 8), normal(24)
+    G.set_values({"dlatent_avg": average})
+    w = G.run_part("mapping", z).ws
+    expected = np.concatenate([average + 0.3 * (w[:, :, :2] - average), w[:, :, 2:]], axis=2)
+    options = {"truncation_psi": 0.3, "truncation_cutoff": 2}
+    whole = G.run(z, return_ws=True, **options)
+    for ws in (whole.ws, G.run_part("mapping", z, **options).ws):
+        np.testing.assert_allclose(ws, expected, atol=1e-5)
+    np.testing.assert_allclose(G.run_part("synthesis", expected).images, whole.images, atol=1e-5)
+    [(variable, value)] = G.get_output_for(tf.constant(z), tf.zeros([3, 0]), training=True).updates
+    assert variable is G.variables["dlatent_avg"]
+    np.testing.assert_allclose(tflib.run(value), 0.995 * average + 0.005 * w[:, 0, 0].mean(axis=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("options, message", [
     ({"patch": 5}, "patch: got 5, accepted: a divisor"), ({"heads": 5}, "heads: got 5, accepted: a divisor"),
-    ({"patch": 1}, "even number"), ({"l2_mode": "cosine"}, "l2_mode: got 'cosine', accepted: paper"), ({"positions": "x"}, "positions"),
+    ({"patch": 1}, "even number"), ({"patch": 16, "pad_patches": False}, "at most half"),
+    ({"l2_mode": "cosine"}, "l2_mode: got 'cosine', accepted: paper"), ({"positions": "x"}, "positions"),
 ])  # fmt: skip
 def test_impossible_configurations(options, message):
     with pytest.raises(UserError, match=message):
         ViTGANDiscriminatorConfig(**dict(SMALL, **options))
+
+
+def test_patches_of_small_pictures_are_even():
+    """Else the discriminator could not overlap them."""
+    assert ViTGANDiscriminatorConfig(**dict(SMALL, resolution=8, patch=default_patch(8))).grid == 4
 
 
 @pytest.mark.parametrize("name", ["siren_w0", "mapping_lrmul"])

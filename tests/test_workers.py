@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,6 +154,22 @@ def test_two_workers_and_their_deaths(flags, tmp_path):
     resumed = final_arrays(results / "disturbed-000")
     assert not [name for name in together if not np.array_equal(together[name], resumed[name])]
     assert sorted(os.listdir(str(results))) == ["alone-000", "both-000", "disturbed-000"]
+
+
+@pytest.mark.usefixtures("graph")
+def test_numbers_and_bytes_of_any_length_are_exchanged(monkeypatch):
+    """In sums of a few numbers, here over two workers of which the other one adds zeros."""
+    exchange = importlib.import_module("dnnlib.tflib.exchange")
+    monkeypatch.setattr(exchange, "CHUNK", 2)
+    for rank in (0, 1):
+        workers = SimpleNamespace(count=2, rank=rank, leads=rank == 0, sum=lambda tensor, device: tensor)
+        monkeypatch.setattr(exchange.setup, "workers", lambda workers=workers: workers)
+        expected = np.zeros([2, 3])
+        expected[rank] = [5, -7, 2**40]
+        np.testing.assert_array_equal(exchange.gather([5, -7, 2**40]), expected)
+        for size in (0, 1, 8, 9, 40):
+            payload = bytes(range(1, size + 1))
+            assert exchange.broadcast(payload) == (payload if rank == 0 else b"")
 
 
 def test_the_others_stay_while_worker_0_writes(flags):

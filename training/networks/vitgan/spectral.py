@@ -44,10 +44,8 @@ def power_iteration(kernel, u):
         (σ [], u' [out], v [in]).
     """
     matrix = tf.reshape(kernel, [-1, kernel.shape.as_list()[-1]])  # [in, out]
-    fixed = tf.stop_gradient(matrix)
-    v = _unit(tf.matmul(fixed, u[:, tf.newaxis]))  # [in, 1]
-    new_u = _unit(tf.matmul(fixed, v, transpose_a=True))  # [out, 1]
-    v, new_u = tf.stop_gradient(v), tf.stop_gradient(new_u)
+    v = tf.stop_gradient(_unit(tf.matmul(matrix, u[:, tf.newaxis])))  # [in, 1]
+    new_u = tf.stop_gradient(_unit(tf.matmul(matrix, v, transpose_a=True)))  # [out, 1]
     sigma = tf.reduce_sum(v * tf.matmul(matrix, new_u))
     return sigma, new_u[:, 0], v[:, 0]
 
