@@ -204,6 +204,9 @@ def test_memory_stays_flat(tmp_path):
         (["--task", "own", "--images-dir", "x", "--key", "a"], "--key: only with --format hdf5 or tfds"),
         (["--task", "own", "--images-dir", "x", "--seed", "3"], "--seed: only with --scenes"),
         (["--task", "own", "--images-dir", "x", "--mirror", "http://x"], "--mirror: only with a dataset of the catalog"),
+        (["--scenes", "--originals"], "--originals: only with --clevr"),
+        (["--ffhq", "--images-dir", "x"], "--images-dir: only with --task"),
+        (["--task", ".own", "--images-dir", "x"], "--task .own: accepted: a name"),
         (["--sceens"], "unrecognized arguments: --sceens (did you mean --scenes?)"),
         (["--scenes", "--m", "4"], "ambiguous option: --m"),
     ],
@@ -211,6 +214,29 @@ def test_memory_stays_flat(tmp_path):
 def test_wrong_command_lines(tmp_path, capsys, arguments, message):
     code, _, err = prepare(capsys, "--data-dir", tmp_path, *arguments)
     assert code == 2 and message in error_line(err)
+
+
+def test_more_pictures_than_there_are(tmp_path, capsys):
+    write_pngs(tmp_path / "in", noise(2, 8))
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8, "--max-images"]
+    _, out, _ = prepare(capsys, *arguments, 3)
+    assert out.startswith("--max-images 3: there are only 2\n") and Dataset(str(tmp_path / "own")).count == 2
+    code, out, _ = prepare(capsys, *arguments, 2)
+    assert code == 0 and "there are only" not in out and "there already" in out
+
+
+def test_a_shard_for_every_20000_pictures(tmp_path, monkeypatch):
+    class Planned(Exception):
+        pass
+
+    def planned(data_dir, plan, source, workers, allow_skips):
+        raise Planned(plan.name, plan.count, plan.shards)
+
+    monkeypatch.setattr(writer, "write_dataset", planned)
+    for options, expected in (({"max_images": 20001}, ("scenes", 20001, 2)), ({"task": "own"}, ("own", 10000, 1))):
+        with pytest.raises(Planned) as caught:
+            cli.prepare(cli.Options(scenes=True, **options))
+        assert caught.value.args == expected
 
 
 def test_flags_with_values_and_abbreviations(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ from training.visualize import colours, mixing, movies, sampling, showcase
 from training.visualize import generate as generation
 
 SEED = 3
+HUES = np.asarray([(242, 13, 13), (13, 242, 13), (13, 13, 242)])  # 120 degrees apart, lightness 0.5, saturation 0.9
 
 
 def visualized(models, name, folder, *arguments):
@@ -70,11 +72,13 @@ def test_default_set(defaults):
 def test_through_the_command_line(picture_models, tmp_path, defaults):
     write_raw_dataset(tmp_path, "blobs")
     common = ["--gpus", "cpu", "--data-dir", tmp_path, "--dataset", "blobs", "--ratio", "0.75", "--result-dir", tmp_path / "results"]
-    model = ["--pretrained-pkl", picture_models["ganformer"], "--seed", SEED]
+    snapshot = shutil.copy(picture_models["ganformer"], str(tmp_path / "network-snapshot-000012.pkl"))
+    model = ["--pretrained-pkl", snapshot, "--seed", SEED]
     code, out, err = finish(*common, *model, "--vis-images", "--vis-maps", "--vis-num", "3")  # they turn --vis on
     assert code == 0, err
     run_dir = tmp_path / "results" / "exp-000"
     assert f"visualizations (images, maps) in {run_dir / 'visuals'}" in out and f"report {run_dir / 'report.html'}" in out
+    assert json.loads((run_dir / "visuals" / "about.json").read_text())["images"] == {"seed": 3, "truncation_psi": 0.7, "images": 12000}
     assert files(run_dir, "visuals", "images") == files(run_dir, "visuals", "maps") == ["000000.png", "000001.png", "000002.png"]
     for name in ("images", "maps"):
         assert_same_picture(read_png(run_dir, "visuals", name, "000002.png"), read_png(defaults, name, "000002.png"))
@@ -110,14 +114,13 @@ def test_images_and_latents_are_those_of_the_network(defaults, reference):
 
 def test_maps_show_the_last_layer(defaults, reference):
     maps = reference[1].maps[:, :, -1, 0, 2:14]  # [5, k, 12, 16]
-    hues = np.asarray([(242, 13, 13), (13, 242, 13), (13, 13, 242)])  # three hues 120 degrees apart, lightness 0.5, saturation 0.9
     for index in range(5):
         segmentation, soft = (read_png(defaults, name, f"{index:06d}.png").astype(int) for name in ("maps", "softmaps"))
-        expected = hues[maps[index].argmax(axis=0)]
+        expected = HUES[maps[index].argmax(axis=0)]
         clear = np.diff(np.sort(maps[index], axis=0)[-2:], axis=0)[0] > 1e-4
         np.testing.assert_array_equal(segmentation[clear], expected[clear])
         shares = maps[index] / maps[index].sum(axis=0)
-        np.testing.assert_allclose(soft, np.tensordot(shares, hues, axes=[0, 0]), atol=1.0)
+        np.testing.assert_allclose(soft, np.tensordot(shares, HUES, axes=[0, 0]), atol=1.0)
         picture = read_png(defaults, "images", f"{index:06d}.png")
         for coloured, name in ((segmentation, "blends"), (soft, "softblends")):
             np.testing.assert_allclose(read_png(defaults, name, f"{index:06d}.png"), 0.3 * picture + 0.7 * coloured, atol=0.51)
@@ -138,8 +141,18 @@ def test_interpolations_end_at_their_ends(defaults):
             assert all((frames[i] != frames[i + 1]).any() for i in range(4))
             with PIL.Image.open(str(folder / "all.gif")) as movie:
                 assert movie.n_frames == 5 and movie.size == (16, 12)
-    middle = [read_png(defaults, f"interpolations-{space}", "000000", "all.png")[:, 32:48] for space in ("z", "w")]
-    assert (middle[0] != middle[1]).any()
+
+
+def test_halfway_is_spherical_in_z_and_straight_in_w(defaults, reference, picture_models):
+    z, outputs = reference
+    units = z / np.linalg.norm(z, axis=-1, keepdims=True)
+    halfway = (z[0] + z[1]) / np.sqrt(2 + 2 * np.sum(units[0] * units[1], axis=-1, keepdims=True))  # sin(angle / 2) / sin(angle) of both
+    with tflib.session_scope():
+        Gs = load_generator(picture_models["ganformer"])
+        found = Gs.run(halfway[np.newaxis], truncation_psi=0.7), Gs.run_part("synthesis", outputs.ws[:2].mean(axis=0)[np.newaxis])
+    for space, outputs in zip("zw", found):
+        strip = read_png(defaults, f"interpolations-{space}", "000000", "all.png")
+        assert_same_picture(strip[:, 32:48], expected_bytes(outputs.images, ratio=0.75)[0])
 
 
 def test_noise_variation_shows_the_noise(defaults, picture_models, tmp_path):
@@ -152,19 +165,29 @@ def test_noise_variation_shows_the_noise(defaults, picture_models, tmp_path):
 
 
 def test_noise_variation_is_the_standard_deviation(picture_models, tmp_path):
-    visualized(picture_models, "ganformer", tmp_path, "--vis-noise-var", "--truncation-psi", "0.5", "--batch-gpu", "8")
+    arguments = ["--vis-noise-var", "--truncation-psi", "0.5", "--batch-gpu", "8", "--ratio", "0.5"]
+    visualized(picture_models, "ganformer", tmp_path, *arguments)
     with tflib.session_scope():
         Gs = load_generator(picture_models["ganformer"])
         z = np.repeat(latents([0], Gs.input_shapes[0]), 100, axis=0)
         images = Gs.run(z, truncation_psi=0.5, noise_mode="random", seeds=np.arange(100), batch_size=50).images
     gray = np.clip(images.astype(np.float64), -1, 1).mean(axis=1) * 127.5
-    expected = np.clip(4 * gray.std(axis=0), 0, 255)[2:14]
+    expected = np.clip(4 * gray.std(axis=0), 0, 255)[4:12]
     assert np.abs(read_png(tmp_path, "noise-variance.png") - np.floor(expected)).max() <= 1
 
 
-def test_sections_do_not_change_the_files(defaults, picture_models, tmp_path):
+def spied(monkeypatch):
+    """List of how many pictures are computed at once with their maps."""
+    sizes, compute = [], sampling.Sampler.pictures_and_maps
+    monkeypatch.setattr(sampling.Sampler, "pictures_and_maps", lambda self, ws, seeds: sizes.append(len(ws)) or compute(self, ws, seeds))
+    return sizes
+
+
+def test_sections_do_not_change_the_files(defaults, picture_models, tmp_path, monkeypatch):
+    sizes = spied(monkeypatch)
     arguments = ["--vis-images", "--vis-latents", "--vis-maps", "--vis-num", "5", "--vis-section-size", "2", "--batch-gpu", "1"]
     visualized(picture_models, "ganformer", tmp_path, *arguments)
+    assert sizes == [1] * 5
     for name in ("images", "maps", "blends", "latents-w"):
         assert files(tmp_path, name) == files(defaults, name)
     for index in range(5):
@@ -190,34 +213,60 @@ def test_layer_maps_grid_and_components(picture_models, tmp_path, reference):
         assert files(tmp_path, "layer_maps", f"{index:06d}") == ["image.png", *maps_names]
         shown = read_png(tmp_path, "layer_maps", f"{index:06d}", "image.png")
         assert_same_picture(shown, expected_bytes(reference[1].images, ratio=0.75)[index])
-    pictures = {read_png(tmp_path, "layer_maps", "000000", f"l{i}_h{j}.png").tobytes() for i in range(layers) for j in range(heads)}
-    assert len(pictures) > layers
+        for layer, head in np.ndindex(layers, heads):
+            own = maps[index, :, layer, head, 2:14]
+            clear = np.diff(np.sort(own, axis=0)[-2:], axis=0)[0] > 1e-4
+            coloured = read_png(tmp_path, "layer_maps", f"{index:06d}", f"l{layer}_h{head}.png")
+            np.testing.assert_array_equal(coloured[clear], HUES[own.argmax(axis=0)][clear])
 
-    for space in ("z", "w"):
-        folder = tmp_path / f"interpolations-{space}" / "000000"
+    moved = [np.repeat(pair[:1], 4, axis=0) for pair in (reference[0], reference[1].ws)]
+    for component in range(4):  # the others stay those of sample 0
+        moved[0][component, component] = reference[0][1, component]
+        moved[1][component, component] = reference[1].ws[1, component]
+    with tflib.session_scope():
+        Gs = load_generator(picture_models["ganformer"])
+        found = Gs.run(moved[0], truncation_psi=0.7), Gs.run_part("synthesis", moved[1])
+    for space, outputs in zip("zw", found):
+        folder, ends = tmp_path / f"interpolations-{space}" / "000000", expected_bytes(outputs.images, ratio=0.75)
         names = {name for name in files(folder) if not name.endswith(".mp4")}
         assert names == {f"component_{index:02d}.{ending}" for index in range(4) for ending in ("gif", "png")}
-        ends = [read_png(folder, f"component_{index:02d}.png")[:, 32:] for index in range(4)]
-        assert len({end.tobytes() for end in ends}) == 4
+        for index in range(4):
+            assert_same_picture(read_png(folder, f"component_{index:02d}.png")[:, 32:], ends[index])
 
 
 @pytest.mark.parametrize("name", ["labelled", "kgan"])
 def test_models_without_attention(name, picture_models, tmp_path, capsys):
+    stale = [tmp_path / name for name in ("images/000007.png", "latents-w/000007.npy", "interpolations-z/000007/all.gif")]
+    for path in (*stale, tmp_path / "images" / "notes.txt"):  # of an earlier call with more samples, and someone's own
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
     visualized(picture_models, name, tmp_path, "--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "2")
     acting = {"noise-variance.png"} if name == "kgan" else set()  # the other one has no noise
     assert set(files(tmp_path)) == {"images", "latents-z", "latents-w", "interpolations-z", "interpolations-w", "about.json"} | acting
     assert "no attention to latents: no maps" in capsys.readouterr().out
+    assert not any(path.exists() for path in stale) and (tmp_path / "images" / "notes.txt").exists()
     ends = read_png(tmp_path, "interpolations-z", "000000", "all.png")
     for index, end in enumerate((ends[:, :8], ends[:, 16:])):
-        if index == 0 or name == "kgan":
-            assert_same_picture(end, read_png(tmp_path, "images", f"{index:06d}.png"))
+        assert_same_picture(end, read_png(tmp_path, "images", f"{index:06d}.png"))
+
+
+def test_samples_have_labels_of_the_dataset(picture_models, tmp_path):
+    visualized(picture_models, "labelled", tmp_path, "--vis-images", "--vis-num", "6")
+    with tflib.session_scope():
+        Gs = load_generator(picture_models["labelled"])
+        z = np.repeat(latents(range(6), Gs.input_shapes[0]), 3, axis=0)
+        pictures = expected_bytes(Gs.run(z, np.tile(np.eye(3), [6, 1]), truncation_psi=0.7).images).reshape([6, 3, 8, 8, 3])
+    found = [read_png(tmp_path, "images", f"{index:06d}.png").astype(int) for index in range(6)]
+    away = [[np.abs(picture - own[label]).max() for label in range(3)] for picture, own in zip(found, pictures)]  # [6, 3]
+    assert np.min(away, axis=1).max() <= 1 and len(set(np.argmin(away, axis=1))) > 1
 
 
 def test_pictures_with_alpha(picture_models, tmp_path):
-    visualized(picture_models, "alpha", tmp_path, "--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "2")
+    few = ["--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "2"]
+    visualized(picture_models, "alpha", tmp_path, *few, "--blending-alpha", "0.6")
     picture, segments = read_png(tmp_path, "images", "000001.png"), read_png(tmp_path, "maps", "000001.png")
     assert picture.shape == (8, 8, 4) and segments.shape == (8, 8, 3)
-    blended = np.round(0.3 * picture[:, :, :3].astype(float) + 0.7 * segments)
+    blended = np.round(0.6 * picture[:, :, :3].astype(float) + 0.4 * segments)
     np.testing.assert_allclose(read_png(tmp_path, "blends", "000001.png"), blended, atol=1)
 
 
@@ -342,6 +391,15 @@ def test_as_many_maps_are_held_as_a_quarter_of_a_gigabyte_takes():
         assert sampling.Sampler(Gs, 1.0, 0.7, batch_size).maps_batch() == held
 
 
+def test_no_more_maps_are_held(picture_models, tmp_path, monkeypatch):
+    sizes = spied(monkeypatch)
+    monkeypatch.setattr(sampling, "MAPS_MEMORY", 1)
+    visualized(picture_models, "alpha", tmp_path / "a", "--vis-maps", "--vis-num", "2")
+    words = ["--model", picture_models["alpha"], "--gpus", "cpu", "--images-num", "2", "--attention-maps", "--output-dir", tmp_path / "b"]
+    assert run_main(generate.main, list(map(str, words))) == 0
+    assert sizes == [1] * 4
+
+
 def test_the_ratio_is_the_one_given_else_the_snapshots_else_the_datasets():
     stored, unstored = (SimpleNamespace(crop_ratio=ratio) for ratio in (0.5, None))
     found = [sampling.picture_ratio(*arguments) for arguments in
@@ -371,7 +429,10 @@ def test_movie_without_and_with_ffmpeg(channels, pixels, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert movies.save_movie(iter(frames), str(tmp_path / "b"), 8) == [str(tmp_path / "b.gif"), str(tmp_path / "b.mp4")]
     assert (tmp_path / "b.mp4").read_bytes() == frames.transpose(0, 2, 3, 1).tobytes()
-    assert f"-f rawvideo -pix_fmt {pixels} -s 7x5 -r 8" in (tmp_path / "args").read_text()
+    given = (tmp_path / "args").read_text()
+    assert f"-f rawvideo -pix_fmt {pixels} -s 7x5 -r 8" in given
+    # What browsers play has 4:2:0 colours, which take even sides; the temporary file's ending does not tell the format.
+    assert "-vf pad=ceil(iw/2)*2:ceil(ih/2)*2 -pix_fmt yuv420p" in given and " -f mp4 " in given
     program.write_text("#!/bin/sh\necho no such codec >&2; exit 1\n")
     with pytest.raises(UserError, match="ffmpeg could not write .*c.mp4: no such codec"):
         movies.save_movie(frames, str(tmp_path / "c"), 8)
