@@ -99,6 +99,8 @@ def test_noise_modes_and_truncation_differ(picture_models, tmp_path):
         common = ["--model", picture_models["ganformer"], "--gpus", "cpu", "--seeds", 7]
         assert generated(*common, "--output-dir", folder, "--noise-mode", *options) == 0
         pictures.append(read_png(folder, "sample_000007.png"))
+        record = json.loads((folder / "samples.json").read_text())
+        assert (record["noise_mode"], record["truncation_psi"]) == (options[0], 1 if len(options) > 1 else 0.7)
     for index, picture in enumerate(pictures):
         assert all((picture != other).any() for other in pictures[:index])
     assert_same_picture(pictures[2], expected_bytes(sampled(picture_models["ganformer"], [7], psi=1.0).images, ratio=0.75)[0])

@@ -37,12 +37,15 @@ def test_a_picture_of_the_model_is_found_again(picture_models, tmp_path):
     assert np.abs(found.astype(int) - target).mean() < 0.5 * np.abs(start.astype(int) - target).mean()
 
 
-def test_pictures_with_alpha(picture_models, tmp_path):
+def test_pictures_with_alpha(picture_models, tmp_path, monkeypatch):
+    steps, step = [], projection._Search.step
+    monkeypatch.setattr(projection._Search, "step", lambda *arguments: steps.append(step(*arguments)))
     model = ["--model", picture_models["alpha"], "--gpus", "cpu", "--output-dir", str(tmp_path)]
     assert run_main(generate.main, [*model, "--images-num", "1", "--attention-maps"]) == 0
     assert read_png(tmp_path, "sample_000000.png").shape == (8, 8, 4) and read_png(tmp_path, "blend_000000.png").shape == (8, 8, 3)
     search = ["--project", str(tmp_path / "sample_000000.png"), "--project-steps", "2", "--project-noise", "False"]
     assert run_main(generate.main, [*model, *search]) == 0
+    assert len(steps) == 2
     assert set(np.load(str(tmp_path / "sample_000000-projected.npz"))) == {"w", "distance"}
     both = read_png(tmp_path, "sample_000000-side-by-side.png")
     assert both.shape == (8, 16, 4)
@@ -106,6 +109,20 @@ def test_the_learning_rate_rises_for_a_twentieth_of_the_way_and_falls_in_its_las
     """As in Karras et al. 2020, appendix D: linearly up, down along a cosine."""
     found = [projection._learning_rate(part) for part in (0.025, 0.06, 0.5, 0.75, 0.875, 1.0)]
     np.testing.assert_allclose(found, [0.05, 0.1, 0.1, 0.1, 0.05, 0.0], atol=3e-3)
+
+
+def test_the_search_begins_at_the_average_and_sees_the_pictures_of_the_sampler(picture_models):
+    """The first step is a small one; the distance is that of the picture without its padding, in the sampler's noise mode."""
+    with tflib.session_scope():
+        Gs = load_generator(picture_models["kgan"])
+        sampler = sampling.Sampler(Gs, 0.75, 0.7, 64, noise_mode="none", quiet=True)
+        found = projection.project(sampler, np.full([3, 6, 8], 90, np.uint8), 1, with_noise=False)
+        picture = Gs.run_part("synthesis", found.w[np.newaxis], noise_mode="none").images[:, :, 1:7]
+        seen = tflib.run(projection.distance(_constant(picture), _constant(np.full(picture.shape, 90 / 127.5 - 1))))
+        z = np.stack([tflib.numpy_stream(seed, "z").standard_normal(Gs.input_shapes[0]) for seed in range(256)])
+        average = Gs.run_part("mapping", z, truncation_psi=0.7, batch_size=64).ws.mean(axis=0)
+    assert np.abs(found.w - average).max() < 0.01
+    np.testing.assert_allclose(found.distance, seen, rtol=1e-4)
 
 
 def halved(x):

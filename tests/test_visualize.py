@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,10 +16,11 @@ import run_network
 from dnnlib import UserError, run_main, tflib
 from dnnlib.tflib.snapshot import read_records
 from tests.cli_helpers import finish, write_raw_dataset
+from tests.dataset_helpers import write_old_dataset
 from tests.picture_models import assert_same_picture, dataset_for, expected_bytes, load_generator, one_error_line, read_png
 from training import command_line, visualize
 from training.report import data
-from training.visualize import colours, mixing, movies, sampling, showcase
+from training.visualize import colours, kinds, mixing, movies, sampling, showcase
 from training.visualize import generate as generation
 
 SEED = 3
@@ -87,10 +89,13 @@ def test_through_the_command_line(picture_models, tmp_path, defaults):
 
 
 def test_out_of_memory_names_the_flag(picture_models, tmp_path, monkeypatch, capsys):
-    def exhausted(*arguments, **more):
+    datasets = []
+
+    def exhausted(first, second, *arguments, **more):
+        datasets.append(second)
         raise tf.errors.ResourceExhaustedError(None, None, "Graph execution error:\n\nOOM when allocating")
 
-    write_raw_dataset(tmp_path, "blobs")
+    write_old_dataset(tmp_path / "blobs", "blobs", np.zeros([4, 3, 16, 16], np.uint8), np.eye(2)[[0, 1, 1, 0]])
     monkeypatch.setattr(visualize, "run", exhausted)
     monkeypatch.setattr(generation, "_pictures", exhausted)
     place = ["--data-dir", tmp_path, "--dataset", "blobs", "--ratio", "0.75", "--result-dir", tmp_path / "results"]
@@ -98,7 +103,10 @@ def test_out_of_memory_names_the_flag(picture_models, tmp_path, monkeypatch, cap
     pictures = ["--model", picture_models["ganformer"], "--batch-size", "3", "--output-dir", tmp_path / "images"]
     for main, words, flag in ((run_network.main, vis, "--batch-gpu 2"), (generate.main, pictures, "--batch-size 3")):
         assert run_main(main, ["--gpus", "cpu", *map(str, words)]) == 1
-        assert one_error_line(capsys.readouterr().err) == f"error: out of memory, try less than {flag} (OOM when allocating)"
+        out, err = capsys.readouterr()
+        assert one_error_line(err) == f"error: out of memory, try less than {flag} (OOM when allocating)"
+        assert ("dataset blobs: its labels are not used" in out) == (main == run_network.main)
+    assert datasets[0].labels.shape == (4, 0)  # as the network was trained
 
 
 def test_images_and_latents_are_those_of_the_network(defaults, reference):
@@ -270,6 +278,14 @@ def test_pictures_with_alpha(picture_models, tmp_path):
     np.testing.assert_allclose(read_png(tmp_path, "blends", "000001.png"), blended, atol=1)
 
 
+def test_the_label_moves_with_all_latents_only():
+    z, labels = np.random.RandomState(0).standard_normal([2, 4, 6]), np.eye(3)[:2]
+    for components, halfway in ((slice(None), [0.5, 0.5, 0]), (slice(1, 2), [1, 0, 0])):
+        path, own = kinds.z_path(z, labels, [0.5], components)
+        np.testing.assert_array_equal(own, [halfway])
+        assert np.array_equal((path[0] != z[0]).all(axis=1), np.isin(range(4), range(4)[components]))
+
+
 def test_vitgan(picture_models, tmp_path):
     kinds = [f"--vis-{kind}" for kind in ("images", "maps", "layer-maps", "style-mix", "noise-var")]
     visualized(picture_models, "vitgan", tmp_path, *kinds, "--vis-num", "2", "--vis-rich-num", "1")
@@ -297,6 +313,10 @@ def test_a_snapshot_of_a_training_feeds_the_report(picture_models, tmp_path, cap
     assert all(len(heads) == 2 for heads in explorer["samples"][0]["layers"])
     assert [len(strips["rows"]) for strips in content["strips"]] == [4, 4]
     assert files(tmp_path, "visuals", "snapshot", "interpolations-z", "000003") == ["all.png"]
+    assert len(files(tmp_path, "visuals", "snapshot", "images")) == 4
+    with tflib.session_scope():
+        showcase.run(load_generator(picture_models["kgan"]), dataset_for("kgan"), options, str(tmp_path / "kgan"), shown=0)
+    assert len(data.gather(str(tmp_path / "kgan"))["strips"]) == 2  # and no maps, which it does not have
 
 
 def test_the_report_pairs_maps_with_their_own_pictures_only(picture_models, tmp_path):
@@ -364,8 +384,12 @@ def test_style_mixing_tables(picture_models, tmp_path, capsys):
     table = read_png(tmp_path, "component-mixing.png")
     assert_same_picture(table[24:36, 16 * 4 : 16 * 5], cells[7])  # first cut is 1: row source 1, column source 5
 
-    visualized(picture_models, "labelled", tmp_path / "one", "--vis-style-mix")
-    assert files(tmp_path, "one") == ["about.json", "layer-mixing.png"]
+    visualized(picture_models, "labelled", tmp_path / "one", "--vis-style-mix", "--vis-images", "--vis-num", "6")
+    assert files(tmp_path, "one") == ["about.json", "images", "layer-mixing.png"]
+    table = read_png(tmp_path, "one", "layer-mixing.png")
+    for index, (row, column) in enumerate([(1, 0), (2, 0), (0, 1), (0, 2), (0, 3), (0, 4)]):  # the sources, each with its own label
+        shown = table[8 * row : 8 * (row + 1), 8 * column : 8 * (column + 1)]
+        assert_same_picture(shown, read_png(tmp_path, "one", "images", f"{index:06d}.png"))
     assert "component-mixing: this model has a single latent" in capsys.readouterr().out
 
 
@@ -389,6 +413,13 @@ def test_as_many_maps_are_held_as_a_quarter_of_a_gigabyte_takes():
         config = SimpleNamespace(maps_num=16, resolution=resolution)
         Gs = SimpleNamespace(input_shapes=[[1, 8], [0]], config=config)
         assert sampling.Sampler(Gs, 1.0, 0.7, batch_size).maps_batch() == held
+
+
+def test_quiet_samplers_show_no_bar_on_a_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: True, write=len, flush=bool))
+    Gs = SimpleNamespace(input_shapes=[[1, 8], [0]])
+    bars = [sampling.Sampler(Gs, 1.0, 0.7, 1, quiet=quiet).bar(1, "samples", "img") for quiet in (True, False)]
+    assert [bool(bar.disable) for bar in bars] == [True, False]
 
 
 def test_no_more_maps_are_held(picture_models, tmp_path, monkeypatch):
