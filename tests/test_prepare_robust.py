@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from dataset_tool import cli, writer
+from dataset_tool import cli, sources, writer
 from dataset_tool.pictures import Form
 from dataset_tool.writer import ranges_of
 from tests.conftest import ROOT
@@ -225,18 +225,28 @@ def test_more_pictures_than_there_are(tmp_path, capsys):
     assert code == 0 and "there are only" not in out and "there already" in out
 
 
-def test_a_shard_for_every_20000_pictures(tmp_path, monkeypatch):
+def test_shards_and_workers(monkeypatch):
+    """A shard for every 20,000 pictures, unless the catalog or, above it, the command says otherwise."""
+
     class Planned(Exception):
         pass
 
     def planned(data_dir, plan, source, workers, allow_skips):
-        raise Planned(plan.name, plan.count, plan.shards)
+        raise Planned(plan.name, plan.count, plan.shards, workers)
 
     monkeypatch.setattr(writer, "write_dataset", planned)
-    for options, expected in (({"max_images": 20001}, ("scenes", 20001, 2)), ({"task": "own"}, ("own", 10000, 1))):
+    for options, shards, expected in (
+        ({"max_images": 20001}, None, ("own", 20001, 2, 3)),
+        ({"max_images": 20000}, None, ("own", 20000, 1, 3)),
+        ({}, 5, ("own", 30000, 5, 3)),
+        ({"shards_num": 7}, 5, ("own", 30000, 7, 3)),
+    ):
         with pytest.raises(Planned) as caught:
-            cli.prepare(cli.Options(scenes=True, **options))
+            cli._write("own", sources.scenes_source(30000, 0, 8, False), cli.Options(num_workers=3, **options), shards=shards)
         assert caught.value.args == expected
+    with pytest.raises(Planned) as caught:
+        cli.prepare(cli.Options(scenes=True, max_images=20001, num_workers=1))
+    assert caught.value.args == ("scenes", 20001, 2, 1)
 
 
 def test_flags_with_values_and_abbreviations(tmp_path, capsys):
