@@ -130,7 +130,7 @@ def test_the_video_is_a_closed_walk(name, picture_models, tmp_path, monkeypatch,
     assert "no ffmpeg: the video is a GIF only" in capsys.readouterr().out
     pictures = json.loads((tmp_path / "samples.json").read_text())["pictures"]
     labels = np.stack([picture.get("label", []) for picture in pictures])
-    assert len(np.unique(labels, axis=0)) > 1 or name == "ganformer"
+    assert name == "ganformer" or (labels != labels[0]).any()
     with tflib.session_scope():
         Gs = load_generator(picture_models[name])
         z = latents(seeds, Gs.input_shapes[0])
