@@ -78,6 +78,8 @@ def _check(options, given):
     if options.project is not None:
         if sampling_flags:
             raise UsageError(f"--project and {sampling_flags[0]}: give only one of them")
+        if options.noise_mode == "random":
+            raise UsageError("--noise-mode random: accepted with --project: const, none")
         command_line.check_source("--project", options.project)
     command_line.check_source("--model", options.model)
 

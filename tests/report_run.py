@@ -40,7 +40,7 @@ def write_run(folder):
         for tick in range(1, 61):
             values = {"Loss/G": 2 + np.sin(tick / 5), "Loss/D": 1 / tick, "Regularizer/r1": 0.1 / tick, "Gradients/G": 3.0,
                       "Gradients/D": 2.0, "Timing/images_per_second": 25 + tick % 3, "Progress/kimg": 4 * tick,
-                      "Resources/peak_memory_gb": 1.5}  # fmt: skip
+                      "Timing/seconds_per_kimg": 40.0, "Timing/total_hours": 0.1 * tick, "Resources/peak_memory_gb": 1.5}  # fmt: skip
             file.write(json.dumps({"images": 4000 * tick, **values}) + "\n")
         file.write('{"images": 244000, "Loss/G"')  # killed in mid-line
     with open(os.path.join(str(folder), "metrics.jsonl"), "w") as file:

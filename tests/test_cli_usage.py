@@ -9,10 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import metrics
+import run_network
 from dnnlib import UsageError, UserError
 from dnnlib.tflib.snapshot import read_records
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
-from training import command_line, configure, launch, presets, schedule
+from tests.dataset_helpers import write_old_dataset
+from training import command_line, configure, launch, presets, run_record, schedule
 from training.command_line import parse_given, resolve
 from training.config import flatten, to_dict
 from training.networks.config import DiscriminatorConfig, GeneratorConfig
@@ -142,6 +145,57 @@ def test_stored_options_lie_below_what_is_given():
     assert (options.gamma, options.g_lr, options.metrics) == (3, 0.01, ("swd",))
     options = resolved("--baseline ViTGAN", stored={"batch_size": 7, "g_lr": 0.01})
     assert (options.batch_size, options.g_lr) == (128, 0.01)
+
+
+def test_reload_takes_the_options_of_the_run_and_not_those_of_the_call(tmp_path):
+    (tmp_path / "a-000").mkdir()
+    given = {"reload": True, "result_dir": str(tmp_path), "expname": "a"}
+    run_record.write_record(str(tmp_path / "a-000"), {"options": {"train": True, "gamma": 3.0, "pretrained_pkl": "first.pkl"}})
+    assert run_network._stored_options(given) == {"gamma": 3.0}
+    assert run_network._stored_options({**given, "train": True}) == {"gamma": 3.0, "pretrained_pkl": "first.pkl"}
+    assert run_network._stored_options({**given, "reload": False}) is None
+
+
+def test_a_run_that_goes_on_keeps_its_origin():
+    def continued(origin, given):
+        old, new = ({"options": {"pretrained_pkl": path}} for path in (origin, given))
+        notes = launch._keep_origin(old, new, "results/exp-000")
+        assert new == old
+        return notes
+
+    assert continued("a.pkl", "None") == continued("None", "None") == continued("a.pkl", os.path.abspath("a.pkl")) == []
+    (note,) = continued("None", "a.pkl")
+    assert note.startswith("--pretrained-pkl a.pkl is not used: the run continues its own state")
+    with pytest.raises(UsageError, match="--pretrained-pkl b.pkl: run exp-000 began from a.pkl"):
+        continued("a.pkl", "b.pkl")
+
+
+def test_options_of_the_metrics():
+    options = resolved("--eval --eval-images-num 7 --eval-protocol stylegan2 --batch-gpu 3 --seed 5 --features-dir f --eval-resize clean "
+                       "--images-dir photos")  # fmt: skip
+    expected = {"images_num": 7, "protocol": "stylegan2", "batch_size": 3, "seed": 5, "mirror": False, "features_dir": "f",
+                "resize": "clean", "images_dir": "photos"}  # fmt: skip
+    assert run_network._metric_options(options, {}) == metrics.Options(**expected)
+    trained = {"training": {"mirror_augment": True}}
+    assert run_network._metric_options(options, {}, trained).mirror
+    assert not run_network._metric_options(options, {"mirror_augment": False}, trained).mirror
+
+
+def test_names_of_snapshots_tell_the_images_shown():
+    names = ("results/a-000/network-snapshot-000012.pkl", "network-snapshot-12.pkl.old", "clevr.pkl")
+    assert [run_network._images_shown(name) for name in names] == [12000, None, None]
+
+
+def test_the_dataset_that_the_options_name(tmp_path, capsys):
+    """An older dataset of a known name has the ratio of its pictures, unless --ratio says another."""
+    for name in ("clevr", "mine"):
+        write_old_dataset(tmp_path / name, name, np.zeros([4, 3, 8, 8], np.uint8), np.eye(2)[[0, 1, 1, 0]])
+    for text, ratio in (("--dataset clevr", 0.75), ("--dataset clevr --ratio 0.5", 0.5), ("--dataset mine", 1.0)):
+        dataset = run_network._open_dataset(resolved(f"{text} --train-images-num 3 --data-dir {tmp_path}"))
+        assert (dataset.ratio, dataset.labels.shape) == (ratio, (3, 2))
+    assert "labels" not in capsys.readouterr().out
+    assert run_network._open_dataset(resolved(f"--dataset mine --labels False --data-dir {tmp_path}")).labels.shape == (4, 0)
+    assert capsys.readouterr().out == "dataset mine: its labels (2 wide) are not used (--labels False)\n"
 
 
 @pytest.mark.parametrize("text, message", [

@@ -1,10 +1,12 @@
 """generate.py: pictures from a snapshot, through its command line."""
 
 import functools
+import hashlib
 import http.server
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ from dnnlib import UsageError, run_main, tflib
 from tests.cli_helpers import ROOT, command, finish
 from tests.picture_models import assert_same_picture, expected_bytes, load_generator, one_error_line, read_png
 from training.visualize import generate as generation
+from training.visualize import movies
 
 
 def latents(seeds, shape):
@@ -45,7 +48,7 @@ def test_help_is_instant():
 @pytest.mark.slow
 def test_everything_at_once(picture_models, tmp_path):
     arguments = ["--model", picture_models["ganformer"], "--output-dir", tmp_path, "--seeds", "3,0-1", "--batch-size", "2", "--grid",
-                 "--attention-maps", "--video", "--video-steps", "2", "--gpus", "cpu"]  # fmt: skip
+                 "--attention-maps", "--blending-alpha", "0.6", "--video", "--video-steps", "2", "--gpus", "cpu"]  # fmt: skip
     code, out, err = finish(*arguments, script="generate.py")
     assert code == 0, err
     assert "3 pictures" in out
@@ -67,13 +70,16 @@ def test_everything_at_once(picture_models, tmp_path):
     coloured, blended = read_png(tmp_path, "map_000003.png"), read_png(tmp_path, "blend_000003.png")
     colours = {tuple(coloured[strongest == index][0]) for index in np.unique(strongest)}
     assert len(colours) == len(np.unique(strongest)) > 1
-    np.testing.assert_allclose(blended, 0.3 * read_png(tmp_path, "sample_000003.png") + 0.7 * coloured, atol=0.51)
+    np.testing.assert_allclose(blended, 0.6 * read_png(tmp_path, "sample_000003.png") + 0.4 * coloured, atol=0.51)
     with PIL.Image.open(str(tmp_path / "video.gif")) as video:
         assert video.n_frames == 6 and video.size == (16, 12)
 
     record = json.loads((tmp_path / "samples.json").read_text())
     assert [picture["seed"] for picture in record["pictures"]] == [3, 0, 1]
-    assert record["truncation_psi"] == 0.7 and record["noise_mode"] == "const" and len(record["model_sha256"]) == 64
+    assert record["truncation_psi"] == 0.7 and record["noise_mode"] == "const" and record["ratio"] == 0.75
+    with open(picture_models["ganformer"], "rb") as file:
+        assert record["model_sha256"] == hashlib.sha256(file.read()).hexdigest()
+    assert record["command"] == " ".join(["python generate.py", *(shlex.quote(str(word)) for word in arguments)])
 
 
 def test_a_picture_depends_on_its_seed_alone(picture_models, tmp_path):
@@ -93,6 +99,8 @@ def test_noise_modes_and_truncation_differ(picture_models, tmp_path):
         common = ["--model", picture_models["ganformer"], "--gpus", "cpu", "--seeds", 7]
         assert generated(*common, "--output-dir", folder, "--noise-mode", *options) == 0
         pictures.append(read_png(folder, "sample_000007.png"))
+        record = json.loads((folder / "samples.json").read_text())
+        assert (record["noise_mode"], record["truncation_psi"]) == (options[0], 1 if len(options) > 1 else 0.7)
     for index, picture in enumerate(pictures):
         assert all((picture != other).any() for other in pictures[:index])
     assert_same_picture(pictures[2], expected_bytes(sampled(picture_models["ganformer"], [7], psi=1.0).images, ratio=0.75)[0])
@@ -110,6 +118,32 @@ def test_classes(picture_models, tmp_path, capsys):
             assert_same_picture(read_png(tmp_path, folder, f"sample_{seed:06d}.png"), expected[seed])
     drawn = [picture["label"] for picture in json.loads((tmp_path / "c" / "samples.json").read_text())["pictures"]]
     assert {tuple(label) for label in drawn} == {(1, 0, 0), (0, 1, 0), (0, 0, 1)}
+
+
+@pytest.mark.parametrize("name", ["ganformer", "labelled"])
+def test_the_video_is_a_closed_walk(name, picture_models, tmp_path, monkeypatch, capsys):
+    """Through the pictures in their order; halfway spherical in z and linear in the label, with the noise of the picture before."""
+    walk, seeds = [], [4, 0, 1, 2]
+    monkeypatch.setattr(movies, "save_movie", lambda frames, stem, fps: walk.extend(frames) or [f"{stem}.gif"])
+    assert generated("--model", picture_models[name], "--gpus", "cpu", "--seeds", "4,0-2", "--noise-mode", "random", "--batch-size", 3,
+                     "--video", "--video-steps", 2, "--output-dir", tmp_path) == 0  # fmt: skip
+    assert "no ffmpeg: the video is a GIF only" in capsys.readouterr().out
+    pictures = json.loads((tmp_path / "samples.json").read_text())["pictures"]
+    labels = np.stack([picture.get("label", []) for picture in pictures])
+    assert name == "ganformer" or (labels != labels[0]).any()
+    with tflib.session_scope():
+        Gs = load_generator(picture_models[name])
+        z = latents(seeds, Gs.input_shapes[0])
+        units = z / np.linalg.norm(z, axis=-1, keepdims=True)
+        cosine = np.sum(units * np.roll(units, -1, axis=0), axis=-1, keepdims=True)
+        halfway = (z + np.roll(z, -1, axis=0)) / np.sqrt(2 + 2 * cosine)  # sin(angle / 2) / sin(angle) of both
+        mixed = (labels + np.roll(labels, -1, axis=0)) / 2
+        found = Gs.run(halfway, mixed, seeds=np.asarray(seeds), truncation_psi=0.7, noise_mode="random").images
+    between = expected_bytes(found, ratio=0.75 if name == "ganformer" else 1.0)
+    assert len(walk) == 8
+    for index, picture in enumerate(pictures):
+        assert_same_picture(walk[2 * index].transpose(1, 2, 0), read_png(tmp_path, picture["file"]))
+        assert_same_picture(walk[2 * index + 1].transpose(1, 2, 0), between[index])
 
 
 def test_a_full_disk_is_one_line(picture_models, tmp_path):
@@ -158,6 +192,7 @@ BAD_LINES = [
     (["--model", "labelled", "--class", 400 * "9"], 2, "this model has classes 0 to 2"),
     (["--model", "ganformer", "--class", "1"], 1, "--class 1: this model was trained without labels"),
     (["--model", "labelled", "--class", "3"], 2, "--class 3: this model has classes 0 to 2"),
+    (["--model", "labelled", "--class", "-1"], 2, "this model has classes 0 to 2"),
     (["--model", "labelled", "--class", "1,2"], 2, "got 2 numbers, this model's labels have 3"),
     (["--model", "labelled", "--attention-maps"], 1, "--attention-maps: this model has no attention"),
     (["--model", "truncated"], 1, "cannot be read"),

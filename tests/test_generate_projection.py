@@ -37,11 +37,16 @@ def test_a_picture_of_the_model_is_found_again(picture_models, tmp_path):
     assert np.abs(found.astype(int) - target).mean() < 0.5 * np.abs(start.astype(int) - target).mean()
 
 
-def test_pictures_with_alpha(picture_models, tmp_path):
+def test_pictures_with_alpha(picture_models, tmp_path, monkeypatch):
+    steps, step = [], projection._Search.step
+    monkeypatch.setattr(projection._Search, "step", lambda *arguments: steps.append(step(*arguments)))
     model = ["--model", picture_models["alpha"], "--gpus", "cpu", "--output-dir", str(tmp_path)]
     assert run_main(generate.main, [*model, "--images-num", "1", "--attention-maps"]) == 0
     assert read_png(tmp_path, "sample_000000.png").shape == (8, 8, 4) and read_png(tmp_path, "blend_000000.png").shape == (8, 8, 3)
-    assert run_main(generate.main, [*model, "--project", str(tmp_path / "sample_000000.png"), "--project-steps", "2"]) == 0
+    search = ["--project", str(tmp_path / "sample_000000.png"), "--project-steps", "2", "--project-noise", "False"]
+    assert run_main(generate.main, [*model, *search]) == 0
+    assert len(steps) == 2
+    assert set(np.load(str(tmp_path / "sample_000000-projected.npz"))) == {"w", "distance"}
     both = read_png(tmp_path, "sample_000000-side-by-side.png")
     assert both.shape == (8, 16, 4)
     np.testing.assert_array_equal(both[:, :8], read_png(tmp_path, "sample_000000.png"))
@@ -81,31 +86,75 @@ def test_pictures_for_the_perceptual_distance(graph):
     assert seen == [(1, 36, 48, 3), (1, 32, 64, 3), (1, 128, 256, 3)]
 
 
-def test_the_network_keeps_its_noise_and_the_search_repeats(picture_models):
+def test_the_network_keeps_its_noise_and_the_search_repeats(picture_models, monkeypatch):
     with tflib.session_scope():
         Gs = load_generator(picture_models["kgan"])
         before = Gs.get_values()
         sampler = sampling.Sampler(Gs, 0.75, 0.7, 4, quiet=True)
         target = np.full([3, 6, 8], 90, np.uint8)
         found = [projection.project(sampler, target, 3, with_noise) for with_noise in (True, True, False)]
+        monkeypatch.setattr(projection, "NOISE_WEIGHT", 0.0)
+        unpenalized = projection.project(sampler, target, 3, with_noise=True).noise
         after = Gs.get_values()
     assert all(np.array_equal(before[name], after[name]) for name in before)
     np.testing.assert_allclose(found[0].w, found[1].w, atol=1e-4)
     assert found[2].noise == {} and len(found[0].noise) == 4
     for name, noise in found[0].noise.items():
-        assert (noise != before[name]).any() and abs(noise.mean()) < 1e-3 and abs(noise.std() - 1) < 1e-3
+        assert abs(noise.mean()) < 1e-3 and abs(noise.std() - 1) < 1e-3
+        unmoved = (before[name] - before[name].mean()) / before[name].std()
+        assert min(np.abs(noise - unmoved).max(), np.abs(noise - unpenalized[name]).max()) > 1e-2
 
 
-def test_distance_and_whiteness(graph):
+def test_the_learning_rate_rises_for_a_twentieth_of_the_way_and_falls_in_its_last_quarter():
+    """As in Karras et al. 2020, appendix D: linearly up, down along a cosine."""
+    found = [projection._learning_rate(part) for part in (0.025, 0.06, 0.5, 0.75, 0.875, 1.0)]
+    np.testing.assert_allclose(found, [0.05, 0.1, 0.1, 0.1, 0.05, 0.0], atol=3e-3)
+
+
+def test_the_search_begins_at_the_average_and_sees_the_pictures_of_the_sampler(picture_models):
+    """The first step is a small one; the distance is that of the picture without its padding, in the sampler's noise mode."""
+    with tflib.session_scope():
+        Gs = load_generator(picture_models["kgan"])
+        sampler = sampling.Sampler(Gs, 0.75, 0.7, 64, noise_mode="none", quiet=True)
+        found = projection.project(sampler, np.full([3, 6, 8], 90, np.uint8), 1, with_noise=False)
+        picture = Gs.run_part("synthesis", found.w[np.newaxis], noise_mode="none").images[:, :, 1:7]
+        seen = tflib.run(projection.distance(_constant(picture), _constant(np.full(picture.shape, 90 / 127.5 - 1))))
+        z = np.stack([tflib.numpy_stream(seed, "z").standard_normal(Gs.input_shapes[0]) for seed in range(256)])
+        average = Gs.run_part("mapping", z, truncation_psi=0.7, batch_size=64).ws.mean(axis=0)
+    assert np.abs(found.w - average).max() < 0.01
+    np.testing.assert_allclose(found.distance, seen, rtol=1e-4)
+
+
+def halved(x):
+    """Means over 2 x 2 cells of [..., H, W]."""
+    return (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 4
+
+
+def test_distance_against_numpy(graph):
+    """Pixels at the scales of 16, 8 and 4; three layers of random 3 x 3 filters, of which the last two halve the sides."""
+    pair = np.random.RandomState(0).uniform(-1, 1, size=[2, 3, 16, 16])
+    errors = [np.mean((x[0] - x[1]) ** 2) for x in (pair, halved(pair), halved(halved(pair)))]
+    features, x = [], pair
+    for layer, stride in enumerate((1, 2, 2)):
+        inputs, outputs, size = x.shape[1], (16, 32, 64)[layer], x.shape[2]
+        kernel = tflib.numpy_stream(0, f"projection/features{layer}").standard_normal([3, 3, inputs, outputs]) * np.sqrt(2 / (9 * inputs))
+        around = np.pad(x, [(0, 0), (0, 0), (2 - stride, 1), (2 - stride, 1)], "constant")  # of even sides, halving pads the end alone
+        parts = [np.einsum("nchw,co->nohw", around[:, :, i : i + size : stride, j : j + size : stride], kernel[i, j])
+                 for i in range(3) for j in range(3)]  # fmt: skip
+        x = np.sum(parts, axis=0)
+        x = np.maximum(x, 0.2 * x)
+        features.append(np.mean((x[0] - x[1]) ** 2))
+    found = tflib.run(projection.distance(_constant(pair[:1]), _constant(pair[1:])))
+    np.testing.assert_allclose(found, np.mean(errors) + np.mean(features) / 2, rtol=1e-4)
+
+
+def test_whiteness_against_numpy(graph):
+    """Squared correlations with the neighbours to the right and below, at 32, 16 and 8; the mean of four has half their deviation."""
     rng = np.random.RandomState(0)
-    picture = rng.uniform(-1, 1, size=[1, 3, 16, 16]).astype(np.float32)
-    pairs = [(picture, picture), (picture, picture + 0.1), (picture, -picture)]
-    same, near, far = (float(tflib.run(projection.distance(_constant(one), _constant(other)))) for one, other in pairs)
-    assert same == 0 and 0.01 < near < far
-    white, striped = rng.standard_normal([1, 1, 32, 32]), np.tile(np.repeat([1.0, -1.0], 4), [1, 1, 32, 4])
-    shifted = [np.mean(striped * np.roll(striped, 1, axis=axis)) ** 2 for axis in (2, 3)]
-    assert tflib.run(projection.whiteness_penalty(_constant(white))) < 0.05
-    assert tflib.run(projection.whiteness_penalty(_constant(striped))) > sum(shifted) - 1e-5
+    for noise in (rng.standard_normal([1, 1, 32, 32]), np.tile(np.repeat([1.0, -1.0], 4), [1, 1, 32, 4])):
+        scales = [noise, 2 * halved(noise), 4 * halved(halved(noise))]
+        expected = sum(np.mean(x * np.roll(x, 1, axis=axis)) ** 2 for x in scales for axis in (2, 3))
+        np.testing.assert_allclose(tflib.run(projection.whiteness_penalty(_constant(noise))), expected, rtol=1e-4)
 
 
 def _constant(array):
@@ -133,6 +182,10 @@ def test_targets_are_cropped_and_scaled(tmp_path):
     (["--project", "absent.png"], 1, "--project absent.png: there is no such file"),
     (["--project", "absent.png", "--seeds", "1"], 2, "--project and --seeds: give only one of them"),
     (["--project", "absent.png", "--video"], 2, "--project and --video"),
+    (["--project", "absent.png", "--grid"], 2, "--project and --grid"),
+    (["--project", "absent.png", "--attention-maps"], 2, "--project and --attention-maps"),
+    (["--project", "absent.png", "--images-num", "4"], 2, "--project and --images-num"),
+    (["--project", "absent.png", "--noise-mode", "random"], 2, "--noise-mode random: accepted with --project: const, none"),
 ])  # fmt: skip
 def test_bad_input(arguments, code, text, picture_models, tmp_path, capsys):
     assert run_main(generate.main, ["--model", picture_models["ganformer"], "--output-dir", str(tmp_path), *arguments]) == code

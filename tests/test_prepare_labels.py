@@ -37,6 +37,14 @@ def test_folder_names(run):
     np.testing.assert_array_equal(dataset.labels, [[1, 0], [1, 0], [0, 1], [0, 1]])
 
 
+def test_a_dataset_with_other_labels_is_another_one(run, tmp_path):
+    spec = _write(tmp_path, "labels.csv", "file,kind\n1,red\n2,blue\n1b,red\n2b,blue\n")
+    assert run(spec)[0].count == 4 and "there already" in run(spec)[1]
+    _write(tmp_path, "labels.csv", "file,kind\n1,blue\n2,red\n1b,red\n2b,blue\n")
+    code, message = run(spec)
+    assert code == 1 and "there already, from other input or with other options" in message
+
+
 def test_without_labels_it_is_said(run):
     dataset, out = run(None)
     assert dataset.labels.shape == (4, 0) and "labels: none" in out and "--labels folders" in out

@@ -254,6 +254,8 @@ def test_check_reports_and_writes_nothing(tmp_path, capsys):
     for resolution, enlarged in ((256, 5), (16, 5), (8, 0)):
         code, out, _ = prepare(capsys, "--check", tmp_path / "in", "--resolution", resolution)
         assert code == 1 and ("preparation enlarged: 5" in out) == (enlarged == 5)
+    _, out, _ = prepare(capsys, "--check", tmp_path / "in", "--ratio", 0.5, "--channels", 1)
+    assert "preparation cropped: 5" in out and "gray to RGB" not in out
     assert "--check" in error_line(prepare_process("--check", tmp_path / "nowhere").stderr)
 
 

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from dataset_tool import cli, writer
+from dataset_tool import cli, sources, writer
 from dataset_tool.pictures import Form
 from dataset_tool.writer import ranges_of
 from tests.conftest import ROOT, on_one_stack
@@ -205,6 +205,9 @@ def test_memory_stays_flat(tmp_path):
         (["--task", "own", "--images-dir", "x", "--key", "a"], "--key: only with --format hdf5 or tfds"),
         (["--task", "own", "--images-dir", "x", "--seed", "3"], "--seed: only with --scenes"),
         (["--task", "own", "--images-dir", "x", "--mirror", "http://x"], "--mirror: only with a dataset of the catalog"),
+        (["--scenes", "--originals"], "--originals: only with --clevr"),
+        (["--ffhq", "--images-dir", "x"], "--images-dir: only with --task"),
+        (["--task", ".own", "--images-dir", "x"], "--task .own: accepted: a name"),
         (["--sceens"], "unrecognized arguments: --sceens (did you mean --scenes?)"),
         (["--scenes", "--m", "4"], "ambiguous option: --m"),
     ],
@@ -212,6 +215,39 @@ def test_memory_stays_flat(tmp_path):
 def test_wrong_command_lines(tmp_path, capsys, arguments, message):
     code, _, err = prepare(capsys, "--data-dir", tmp_path, *arguments)
     assert code == 2 and message in error_line(err)
+
+
+def test_more_pictures_than_there_are(tmp_path, capsys):
+    write_pngs(tmp_path / "in", noise(2, 8))
+    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8, "--max-images"]
+    _, out, _ = prepare(capsys, *arguments, 3)
+    assert out.startswith("--max-images 3: there are only 2\n") and Dataset(str(tmp_path / "own")).count == 2
+    code, out, _ = prepare(capsys, *arguments, 2)
+    assert code == 0 and "there are only" not in out and "there already" in out
+
+
+def test_shards_and_workers(monkeypatch):
+    """A shard for every 20,000 pictures, unless the catalog or, above it, the command says otherwise."""
+
+    class Planned(Exception):
+        pass
+
+    def planned(data_dir, plan, source, workers, allow_skips):
+        raise Planned(plan.name, plan.count, plan.shards, workers)
+
+    monkeypatch.setattr(writer, "write_dataset", planned)
+    for options, shards, expected in (
+        ({"max_images": 20001}, None, ("own", 20001, 2, 3)),
+        ({"max_images": 20000}, None, ("own", 20000, 1, 3)),
+        ({}, 5, ("own", 30000, 5, 3)),
+        ({"shards_num": 7}, 5, ("own", 30000, 7, 3)),
+    ):
+        with pytest.raises(Planned) as caught:
+            cli._write("own", sources.scenes_source(30000, 0, 8, False), cli.Options(num_workers=3, **options), shards=shards)
+        assert caught.value.args == expected
+    with pytest.raises(Planned) as caught:
+        cli.prepare(cli.Options(scenes=True, max_images=20001, num_workers=1))
+    assert caught.value.args == ("scenes", 20001, 2, 1)
 
 
 def test_flags_with_values_and_abbreviations(tmp_path, capsys):

@@ -39,6 +39,7 @@ def test_page_holds_the_run_and_nothing_from_elsewhere(run_dir):
     assert not re.search(r'(src|href)\s*=\s*["\']?(https?:)?//', text) and "@import" not in text and "fetch(" not in text
     assert [grid["kimg"] for grid in content["grids"]] == list(report_run.KIMG)
     assert [chart["title"] for chart in content["charts"]] == ["Losses", "Regularizers", "Gradient norms", "Speed", "Memory"]
+    assert [series["name"] for series in content["charts"][3]["series"]] == ["images per second"]
     losses = {series["name"]: series["points"] for series in content["charts"][0]["series"]}
     assert len(losses["G"]) == 60 and losses["D"][9] == [40, 0.1]
     assert content["metrics"][0]["series"][0]["points"] == [[kimg, 300 - kimg] for kimg in report_run.KIMG[1:]]
@@ -154,6 +155,35 @@ def test_damaged_pictures_are_left_out(tmp_path, capsys):
     assert [len(found[name]) for name in ("others", "grids")] == [len(whole[name]) - 1 for name in ("others", "grids")]
     said = capsys.readouterr().err
     assert all(f"warning: the report leaves out {path}: " in said for path in victims)
+
+
+def test_layers_are_counted_and_a_sample_without_all_its_maps_is_left_out(tmp_path, capsys, monkeypatch):
+    for number in range(3):
+        folder = f"visuals/layer_maps/{number:06d}"
+        for name in ("image.png", *(f"l{layer}_h0.png" for layer in range(11))):
+            report_run.save(tmp_path, f"{folder}/{name}", np.full([2, 2, 3], int(name[1:-7]) if name[0] == "l" else 255))
+    (tmp_path / "visuals" / "about.json").write_text('{"layer_maps": {"colours": [], "grids": [], "seed": 0, "images": 0}}')
+    (tmp_path / "visuals" / "layer_maps" / "000001" / "l3_h0.png").write_bytes(b"")
+    (explorer,) = data.gather(str(tmp_path))["explorers"]
+    assert explorer["note"] == "0 kimg, seed 0" and [sample["number"] for sample in explorer["samples"]] == [0, 2]
+    for layer, (url,) in enumerate(explorer["samples"][1]["layers"]):
+        with PIL.Image.open(_bytes(url)) as picture:
+            assert picture.convert("RGB").getpixel((0, 0)) == (layer, layer, layer)
+    assert "l3_h0.png" in capsys.readouterr().err
+    monkeypatch.setattr(data, "EXPLORER_LIMIT", 1)
+    assert len(data.gather(str(tmp_path))["explorers"][0]["samples"]) == 1
+
+
+def test_pictures_have_the_note_of_their_own_making(tmp_path):
+    about = {kind: {"seed": seed} for seed, kind in enumerate(("images", "interpolations", "noise_var", "style_mix", "layer_maps"))}
+    for name in ("interpolations-w/000000/all.png", "images-grid.png", "noise-variance.png", "layer-mixing.png", "component-mixing.png"):
+        report_run.save(tmp_path, f"visuals/{name}", np.zeros([8, 8, 3]))
+    (tmp_path / "visuals" / "about.json").write_text(json.dumps(about))
+    found = data.gather(str(tmp_path))
+    assert [(picture["title"], picture["note"]) for picture in found["others"]] == [
+        ("Samples", "seed 0"), ("Where the noise acts", "seed 2"), ("Mixing over layers", "seed 3"), ("Mixing over components", "seed 3"),
+    ]  # fmt: skip
+    assert [strips["note"] for strips in found["strips"]] == ["seed 1"]
 
 
 def test_long_curves_are_thinned():

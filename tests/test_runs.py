@@ -1,8 +1,11 @@
 """Run folders, logs and stop signals."""
 
 import concurrent.futures
+import copy
+import functools
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +13,8 @@ import threading
 
 import pytest
 
-from dnnlib import UserError, locks, log, runs, signals
+from dnnlib import UsageError, UserError, locks, log, runs, signals
+from training import run_record
 
 
 def test_runs_are_matched_by_exact_name(tmp_path):
@@ -95,6 +99,42 @@ def test_left_over_files_are_found_in_every_folder(tmp_path):
 )
 def test_times(seconds, text):
     assert log.format_time(seconds) == text
+
+
+RECORD = {
+    "dataset": {"fingerprint": 1, "ratio": 1}, "generator": {"resolution": 1, "style_mixing": 1}, "discriminator": {"attention_dropout": 1},
+    "training": {"schedule": {"batch_size": 1, "total_kimg": 1}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, refused", [
+    ("dataset.fingerprint", True), ("dataset.ratio", True), ("generator.resolution", True), ("discriminator.kmeans", True),
+    ("training.schedule.batch_size", True), ("training.schedule.total_kimg", False), ("generator.style_mixing", False),
+    ("discriminator.attention_dropout", False),
+])  # fmt: skip
+def test_what_a_run_may_continue_with(name, refused, capsys):
+    new = copy.deepcopy(RECORD)
+    *sections, field = name.split(".")
+    functools.reduce(dict.__getitem__, sections, new)[field] = 2
+    change = f"another {name}: 2, before {None if field == 'kmeans' else 1}"
+    if refused:
+        with pytest.raises(UsageError, match=f"trained with another {name}: give --reload"):
+            run_record.check_continuation(RECORD, new, accept_changes=False)
+        assert capsys.readouterr().out == f"{change}\n"
+    assert run_record.check_continuation(RECORD, new, accept_changes=refused) == [f"continuing with {change}"]
+
+
+def test_the_revision_says_whether_files_were_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_record, "__file__", str(tmp_path / "training" / "run_record.py"))
+    assert run_record.git_revision() is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "code.py").write_text("")
+    for words in (["init", "-q"], ["add", "code.py"], ["commit", "-q", "-m", "first"], ["tag", "v1"]):
+        subprocess.run([*git, *words], check=True)
+    revision = run_record.git_revision()
+    assert re.fullmatch("[0-9a-f]{7,}", revision)
+    (tmp_path / "code.py").write_text("changed")
+    assert run_record.git_revision() == f"{revision}+"
 
 
 SCRIPT = """

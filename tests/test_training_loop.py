@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from dnnlib import UserError, log, tflib
+from dnnlib import UserError, locks, log, tflib
 from dnnlib.tflib.snapshot import read_records
 from tests.training_standins import GANFORMER, ArrayDataset, small_networks, small_training
-from training import schedule, status, training_loop, training_state
+from training import command_line, launch, schedule, status, training_loop, training_state
 from training.config import OutputConfig, ScheduleConfig
 from training.training_loop import TrainingLoop
 
@@ -241,6 +241,7 @@ def test_a_tick_says_where_a_continued_run_stands(monkeypatch, capsys):
     monkeypatch.setattr(status.time, "time", lambda: clock.now)
     shown = status.Status(ScheduleConfig(total_kimg=7, tick_kimg=1), None, 2000, 7200.0, {"G": 0.002})
     clock.now += 100
+    shown.step({"Loss/G": 1.5, "Loss/D": 2.5, "Regularizer/r1": 3.5, "Regularizer/path_length": 4.5, "Gradients/G": 5.5}, 1000)
     values = shown.tick(3, 3000, {})
     expected = {"Progress/tick": 3, "Progress/kimg": 3, "Timing/images_per_second": 10, "Timing/seconds_per_kimg": 100,
                 "Timing/total_hours": 7300 / 3600, "Rates/G": 0.002}  # fmt: skip
@@ -249,7 +250,37 @@ def test_a_tick_says_where_a_continued_run_stands(monkeypatch, capsys):
         largest = next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))  # KiB
     assert values["Resources/peak_memory_gb"] == pytest.approx(largest * 1024 / 2**30, rel=0.05)
     out = capsys.readouterr().out
-    assert "tick 3  kimg 3.000  " in out and "  time 2h 01m  left 6m 40s  sec/kimg 100.0  images/s 10.0  memory " in out
+    assert "tick 3  kimg 3.000  G 1.5  D 2.5  R1 3.5  PL 4.5  |dG| 5.5  time " in out
+    assert "  time 2h 01m  left 6m 40s  sec/kimg 100.0  images/s 10.0  memory " in out
+
+
+def test_what_the_options_ask_for_reaches_the_loop(picture_models, tmp_path, monkeypatch, capsys):
+    """A run without a training state is not continued; the new one's lock is held until the end; a report that fails ends nothing."""
+    made, old = {}, tmp_path / "exp-000" / "network-snapshot-000000.pkl"
+
+    class Loop:
+        def __init__(self, **given):
+            made.update(given)
+
+        def run(self):
+            with pytest.raises(BlockingIOError):
+                locks.take(os.path.join(made["run_dir"], launch.LOCK))
+            made["show"](None, 0)
+            return True
+
+    old.parent.mkdir()
+    old.write_bytes(b"")
+    monkeypatch.setattr(launch, "TrainingLoop", Loop)
+    outputs = {"summarize": False, "truncation_psi": 0.4, "keep_samples": False, "last_snapshots": 3}
+    options = command_line.Options(result_dir=str(tmp_path), pretrained_pkl=picture_models["kgan"], style_mixing=0.25, **outputs)
+    plan = launch.plan_training(options, ArrayDataset(), ["/cpu:0"])
+    assert plan.run_dir == str(tmp_path / "exp-001") and plan.notes == ["the latest run has no training state: starting a new one"]
+    assert launch.train(plan, options, ArrayDataset(), ["/cpu:0"], None)
+    assert made["outputs"] == OutputConfig(**outputs)
+    assert made["networks"]["G"].config.style_mixing == made["networks"]["Gs"].config.style_mixing == 0.25
+    assert made["networks"]["D"].config == plan.discriminator
+    assert "warning: report.html is not up to date: AttributeError" in capsys.readouterr().out
+    locks.take(os.path.join(plan.run_dir, launch.LOCK)).close()
 
 
 @pytest.mark.parametrize("images, left", [(1000, 3), (2000, 3), (3000, 3), (4000, 2), (6000, 2), (7000, 1)])

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,13 +16,15 @@ import run_network
 from dnnlib import UserError, run_main, tflib
 from dnnlib.tflib.snapshot import read_records
 from tests.cli_helpers import finish, write_raw_dataset
+from tests.dataset_helpers import write_old_dataset
 from tests.picture_models import assert_same_picture, dataset_for, expected_bytes, load_generator, one_error_line, read_png
 from training import command_line, visualize
 from training.report import data
-from training.visualize import colours, mixing, movies, sampling, showcase
+from training.visualize import colours, kinds, mixing, movies, sampling, showcase
 from training.visualize import generate as generation
 
 SEED = 3
+HUES = np.asarray([(242, 13, 13), (13, 242, 13), (13, 13, 242)])  # 120 degrees apart, lightness 0.5, saturation 0.9
 
 
 def visualized(models, name, folder, *arguments):
@@ -70,11 +74,13 @@ def test_default_set(defaults):
 def test_through_the_command_line(picture_models, tmp_path, defaults):
     write_raw_dataset(tmp_path, "blobs")
     common = ["--gpus", "cpu", "--data-dir", tmp_path, "--dataset", "blobs", "--ratio", "0.75", "--result-dir", tmp_path / "results"]
-    model = ["--pretrained-pkl", picture_models["ganformer"], "--seed", SEED]
+    snapshot = shutil.copy(picture_models["ganformer"], str(tmp_path / "network-snapshot-000012.pkl"))
+    model = ["--pretrained-pkl", snapshot, "--seed", SEED]
     code, out, err = finish(*common, *model, "--vis-images", "--vis-maps", "--vis-num", "3")  # they turn --vis on
     assert code == 0, err
     run_dir = tmp_path / "results" / "exp-000"
     assert f"visualizations (images, maps) in {run_dir / 'visuals'}" in out and f"report {run_dir / 'report.html'}" in out
+    assert json.loads((run_dir / "visuals" / "about.json").read_text())["images"] == {"seed": 3, "truncation_psi": 0.7, "images": 12000}
     assert files(run_dir, "visuals", "images") == files(run_dir, "visuals", "maps") == ["000000.png", "000001.png", "000002.png"]
     for name in ("images", "maps"):
         assert_same_picture(read_png(run_dir, "visuals", name, "000002.png"), read_png(defaults, name, "000002.png"))
@@ -83,10 +89,13 @@ def test_through_the_command_line(picture_models, tmp_path, defaults):
 
 
 def test_out_of_memory_names_the_flag(picture_models, tmp_path, monkeypatch, capsys):
-    def exhausted(*arguments, **more):
+    datasets = []
+
+    def exhausted(first, second, *arguments, **more):
+        datasets.append(second)
         raise tf.errors.ResourceExhaustedError(None, None, "Graph execution error:\n\nOOM when allocating")
 
-    write_raw_dataset(tmp_path, "blobs")
+    write_old_dataset(tmp_path / "blobs", "blobs", np.zeros([4, 3, 16, 16], np.uint8), np.eye(2)[[0, 1, 1, 0]])
     monkeypatch.setattr(visualize, "run", exhausted)
     monkeypatch.setattr(generation, "_pictures", exhausted)
     place = ["--data-dir", tmp_path, "--dataset", "blobs", "--ratio", "0.75", "--result-dir", tmp_path / "results"]
@@ -94,7 +103,10 @@ def test_out_of_memory_names_the_flag(picture_models, tmp_path, monkeypatch, cap
     pictures = ["--model", picture_models["ganformer"], "--batch-size", "3", "--output-dir", tmp_path / "images"]
     for main, words, flag in ((run_network.main, vis, "--batch-gpu 2"), (generate.main, pictures, "--batch-size 3")):
         assert run_main(main, ["--gpus", "cpu", *map(str, words)]) == 1
-        assert one_error_line(capsys.readouterr().err) == f"error: out of memory, try less than {flag} (OOM when allocating)"
+        out, err = capsys.readouterr()
+        assert one_error_line(err) == f"error: out of memory, try less than {flag} (OOM when allocating)"
+        assert ("dataset blobs: its labels are not used" in out) == (main == run_network.main)
+    assert datasets[0].labels.shape == (4, 0)  # as the network was trained
 
 
 def test_images_and_latents_are_those_of_the_network(defaults, reference):
@@ -110,14 +122,13 @@ def test_images_and_latents_are_those_of_the_network(defaults, reference):
 
 def test_maps_show_the_last_layer(defaults, reference):
     maps = reference[1].maps[:, :, -1, 0, 2:14]  # [5, k, 12, 16]
-    hues = np.asarray([(242, 13, 13), (13, 242, 13), (13, 13, 242)])  # three hues 120 degrees apart, lightness 0.5, saturation 0.9
     for index in range(5):
         segmentation, soft = (read_png(defaults, name, f"{index:06d}.png").astype(int) for name in ("maps", "softmaps"))
-        expected = hues[maps[index].argmax(axis=0)]
+        expected = HUES[maps[index].argmax(axis=0)]
         clear = np.diff(np.sort(maps[index], axis=0)[-2:], axis=0)[0] > 1e-4
         np.testing.assert_array_equal(segmentation[clear], expected[clear])
         shares = maps[index] / maps[index].sum(axis=0)
-        np.testing.assert_allclose(soft, np.tensordot(shares, hues, axes=[0, 0]), atol=1.0)
+        np.testing.assert_allclose(soft, np.tensordot(shares, HUES, axes=[0, 0]), atol=1.0)
         picture = read_png(defaults, "images", f"{index:06d}.png")
         for coloured, name in ((segmentation, "blends"), (soft, "softblends")):
             np.testing.assert_allclose(read_png(defaults, name, f"{index:06d}.png"), 0.3 * picture + 0.7 * coloured, atol=0.51)
@@ -138,8 +149,18 @@ def test_interpolations_end_at_their_ends(defaults):
             assert all((frames[i] != frames[i + 1]).any() for i in range(4))
             with PIL.Image.open(str(folder / "all.gif")) as movie:
                 assert movie.n_frames == 5 and movie.size == (16, 12)
-    middle = [read_png(defaults, f"interpolations-{space}", "000000", "all.png")[:, 32:48] for space in ("z", "w")]
-    assert (middle[0] != middle[1]).any()
+
+
+def test_halfway_is_spherical_in_z_and_straight_in_w(defaults, reference, picture_models):
+    z, outputs = reference
+    units = z / np.linalg.norm(z, axis=-1, keepdims=True)
+    halfway = (z[0] + z[1]) / np.sqrt(2 + 2 * np.sum(units[0] * units[1], axis=-1, keepdims=True))  # sin(angle / 2) / sin(angle) of both
+    with tflib.session_scope():
+        Gs = load_generator(picture_models["ganformer"])
+        found = Gs.run(halfway[np.newaxis], truncation_psi=0.7), Gs.run_part("synthesis", outputs.ws[:2].mean(axis=0)[np.newaxis])
+    for space, outputs in zip("zw", found):
+        strip = read_png(defaults, f"interpolations-{space}", "000000", "all.png")
+        assert_same_picture(strip[:, 32:48], expected_bytes(outputs.images, ratio=0.75)[0])
 
 
 def test_noise_variation_shows_the_noise(defaults, picture_models, tmp_path):
@@ -152,19 +173,29 @@ def test_noise_variation_shows_the_noise(defaults, picture_models, tmp_path):
 
 
 def test_noise_variation_is_the_standard_deviation(picture_models, tmp_path):
-    visualized(picture_models, "ganformer", tmp_path, "--vis-noise-var", "--truncation-psi", "0.5", "--batch-gpu", "8")
+    arguments = ["--vis-noise-var", "--truncation-psi", "0.5", "--batch-gpu", "8", "--ratio", "0.5"]
+    visualized(picture_models, "ganformer", tmp_path, *arguments)
     with tflib.session_scope():
         Gs = load_generator(picture_models["ganformer"])
         z = np.repeat(latents([0], Gs.input_shapes[0]), 100, axis=0)
         images = Gs.run(z, truncation_psi=0.5, noise_mode="random", seeds=np.arange(100), batch_size=50).images
     gray = np.clip(images.astype(np.float64), -1, 1).mean(axis=1) * 127.5
-    expected = np.clip(4 * gray.std(axis=0), 0, 255)[2:14]
+    expected = np.clip(4 * gray.std(axis=0), 0, 255)[4:12]
     assert np.abs(read_png(tmp_path, "noise-variance.png") - np.floor(expected)).max() <= 1
 
 
-def test_sections_do_not_change_the_files(defaults, picture_models, tmp_path):
+def spied(monkeypatch):
+    """List of how many pictures are computed at once with their maps."""
+    sizes, compute = [], sampling.Sampler.pictures_and_maps
+    monkeypatch.setattr(sampling.Sampler, "pictures_and_maps", lambda self, ws, seeds: sizes.append(len(ws)) or compute(self, ws, seeds))
+    return sizes
+
+
+def test_sections_do_not_change_the_files(defaults, picture_models, tmp_path, monkeypatch):
+    sizes = spied(monkeypatch)
     arguments = ["--vis-images", "--vis-latents", "--vis-maps", "--vis-num", "5", "--vis-section-size", "2", "--batch-gpu", "1"]
     visualized(picture_models, "ganformer", tmp_path, *arguments)
+    assert sizes == [1] * 5
     for name in ("images", "maps", "blends", "latents-w"):
         assert files(tmp_path, name) == files(defaults, name)
     for index in range(5):
@@ -190,35 +221,69 @@ def test_layer_maps_grid_and_components(picture_models, tmp_path, reference):
         assert files(tmp_path, "layer_maps", f"{index:06d}") == ["image.png", *maps_names]
         shown = read_png(tmp_path, "layer_maps", f"{index:06d}", "image.png")
         assert_same_picture(shown, expected_bytes(reference[1].images, ratio=0.75)[index])
-    pictures = {read_png(tmp_path, "layer_maps", "000000", f"l{i}_h{j}.png").tobytes() for i in range(layers) for j in range(heads)}
-    assert len(pictures) > layers
+        for layer, head in np.ndindex(layers, heads):
+            own = maps[index, :, layer, head, 2:14]
+            clear = np.diff(np.sort(own, axis=0)[-2:], axis=0)[0] > 1e-4
+            coloured = read_png(tmp_path, "layer_maps", f"{index:06d}", f"l{layer}_h{head}.png")
+            np.testing.assert_array_equal(coloured[clear], HUES[own.argmax(axis=0)][clear])
 
-    for space in ("z", "w"):
-        folder = tmp_path / f"interpolations-{space}" / "000000"
+    moved = [np.repeat(pair[:1], 4, axis=0) for pair in (reference[0], reference[1].ws)]
+    for component in range(4):  # the others stay those of sample 0
+        moved[0][component, component] = reference[0][1, component]
+        moved[1][component, component] = reference[1].ws[1, component]
+    with tflib.session_scope():
+        Gs = load_generator(picture_models["ganformer"])
+        found = Gs.run(moved[0], truncation_psi=0.7), Gs.run_part("synthesis", moved[1])
+    for space, outputs in zip("zw", found):
+        folder, ends = tmp_path / f"interpolations-{space}" / "000000", expected_bytes(outputs.images, ratio=0.75)
         names = {name for name in files(folder) if not name.endswith(".mp4")}
         assert names == {f"component_{index:02d}.{ending}" for index in range(4) for ending in ("gif", "png")}
-        ends = [read_png(folder, f"component_{index:02d}.png")[:, 32:] for index in range(4)]
-        assert len({end.tobytes() for end in ends}) == 4
+        for index in range(4):
+            assert_same_picture(read_png(folder, f"component_{index:02d}.png")[:, 32:], ends[index])
 
 
 @pytest.mark.parametrize("name", ["labelled", "kgan"])
 def test_models_without_attention(name, picture_models, tmp_path, capsys):
+    stale = [tmp_path / name for name in ("images/000007.png", "latents-w/000007.npy", "interpolations-z/000007/all.gif")]
+    for path in (*stale, tmp_path / "images" / "notes.txt"):  # of an earlier call with more samples, and someone's own
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
     visualized(picture_models, name, tmp_path, "--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "2")
     acting = {"noise-variance.png"} if name == "kgan" else set()  # the other one has no noise
     assert set(files(tmp_path)) == {"images", "latents-z", "latents-w", "interpolations-z", "interpolations-w", "about.json"} | acting
     assert "no attention to latents: no maps" in capsys.readouterr().out
+    assert not any(path.exists() for path in stale) and (tmp_path / "images" / "notes.txt").exists()
     ends = read_png(tmp_path, "interpolations-z", "000000", "all.png")
     for index, end in enumerate((ends[:, :8], ends[:, 16:])):
-        if index == 0 or name == "kgan":
-            assert_same_picture(end, read_png(tmp_path, "images", f"{index:06d}.png"))
+        assert_same_picture(end, read_png(tmp_path, "images", f"{index:06d}.png"))
+
+
+def test_samples_have_labels_of_the_dataset(picture_models, tmp_path):
+    visualized(picture_models, "labelled", tmp_path, "--vis-images", "--vis-num", "6")
+    with tflib.session_scope():
+        Gs = load_generator(picture_models["labelled"])
+        z = np.repeat(latents(range(6), Gs.input_shapes[0]), 3, axis=0)
+        pictures = expected_bytes(Gs.run(z, np.tile(np.eye(3), [6, 1]), truncation_psi=0.7).images).reshape([6, 3, 8, 8, 3])
+    found = [read_png(tmp_path, "images", f"{index:06d}.png").astype(int) for index in range(6)]
+    away = [[np.abs(picture - own[label]).max() for label in range(3)] for picture, own in zip(found, pictures)]  # [6, 3]
+    assert np.min(away, axis=1).max() <= 1 and len(set(np.argmin(away, axis=1))) > 1
 
 
 def test_pictures_with_alpha(picture_models, tmp_path):
-    visualized(picture_models, "alpha", tmp_path, "--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "2")
+    few = ["--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "2"]
+    visualized(picture_models, "alpha", tmp_path, *few, "--blending-alpha", "0.6")
     picture, segments = read_png(tmp_path, "images", "000001.png"), read_png(tmp_path, "maps", "000001.png")
     assert picture.shape == (8, 8, 4) and segments.shape == (8, 8, 3)
-    blended = np.round(0.3 * picture[:, :, :3].astype(float) + 0.7 * segments)
+    blended = np.round(0.6 * picture[:, :, :3].astype(float) + 0.4 * segments)
     np.testing.assert_allclose(read_png(tmp_path, "blends", "000001.png"), blended, atol=1)
+
+
+def test_the_label_moves_with_all_latents_only():
+    z, labels = np.random.RandomState(0).standard_normal([2, 4, 6]), np.eye(3)[:2]
+    for components, halfway in ((slice(None), [0.5, 0.5, 0]), (slice(1, 2), [1, 0, 0])):
+        path, own = kinds.z_path(z, labels, [0.5], components)
+        np.testing.assert_array_equal(own, [halfway])
+        assert np.array_equal((path[0] != z[0]).all(axis=1), np.isin(range(4), range(4)[components]))
 
 
 def test_vitgan(picture_models, tmp_path):
@@ -248,6 +313,10 @@ def test_a_snapshot_of_a_training_feeds_the_report(picture_models, tmp_path, cap
     assert all(len(heads) == 2 for heads in explorer["samples"][0]["layers"])
     assert [len(strips["rows"]) for strips in content["strips"]] == [4, 4]
     assert files(tmp_path, "visuals", "snapshot", "interpolations-z", "000003") == ["all.png"]
+    assert len(files(tmp_path, "visuals", "snapshot", "images")) == 4
+    with tflib.session_scope():
+        showcase.run(load_generator(picture_models["kgan"]), dataset_for("kgan"), options, str(tmp_path / "kgan"), shown=0)
+    assert len(data.gather(str(tmp_path / "kgan"))["strips"]) == 2  # and no maps, which it does not have
 
 
 def test_the_report_pairs_maps_with_their_own_pictures_only(picture_models, tmp_path):
@@ -315,8 +384,12 @@ def test_style_mixing_tables(picture_models, tmp_path, capsys):
     table = read_png(tmp_path, "component-mixing.png")
     assert_same_picture(table[24:36, 16 * 4 : 16 * 5], cells[7])  # first cut is 1: row source 1, column source 5
 
-    visualized(picture_models, "labelled", tmp_path / "one", "--vis-style-mix")
-    assert files(tmp_path, "one") == ["about.json", "layer-mixing.png"]
+    visualized(picture_models, "labelled", tmp_path / "one", "--vis-style-mix", "--vis-images", "--vis-num", "6")
+    assert files(tmp_path, "one") == ["about.json", "images", "layer-mixing.png"]
+    table = read_png(tmp_path, "one", "layer-mixing.png")
+    for index, (row, column) in enumerate([(1, 0), (2, 0), (0, 1), (0, 2), (0, 3), (0, 4)]):  # the sources, each with its own label
+        shown = table[8 * row : 8 * (row + 1), 8 * column : 8 * (column + 1)]
+        assert_same_picture(shown, read_png(tmp_path, "one", "images", f"{index:06d}.png"))
     assert "component-mixing: this model has a single latent" in capsys.readouterr().out
 
 
@@ -340,6 +413,22 @@ def test_as_many_maps_are_held_as_a_quarter_of_a_gigabyte_takes():
         config = SimpleNamespace(maps_num=16, resolution=resolution)
         Gs = SimpleNamespace(input_shapes=[[1, 8], [0]], config=config)
         assert sampling.Sampler(Gs, 1.0, 0.7, batch_size).maps_batch() == held
+
+
+def test_quiet_samplers_show_no_bar_on_a_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: True, write=len, flush=bool))
+    Gs = SimpleNamespace(input_shapes=[[1, 8], [0]])
+    bars = [sampling.Sampler(Gs, 1.0, 0.7, 1, quiet=quiet).bar(1, "samples", "img") for quiet in (True, False)]
+    assert [bool(bar.disable) for bar in bars] == [True, False]
+
+
+def test_no_more_maps_are_held(picture_models, tmp_path, monkeypatch):
+    sizes = spied(monkeypatch)
+    monkeypatch.setattr(sampling, "MAPS_MEMORY", 1)
+    visualized(picture_models, "alpha", tmp_path / "a", "--vis-maps", "--vis-num", "2")
+    words = ["--model", picture_models["alpha"], "--gpus", "cpu", "--images-num", "2", "--attention-maps", "--output-dir", tmp_path / "b"]
+    assert run_main(generate.main, list(map(str, words))) == 0
+    assert sizes == [1] * 4
 
 
 def test_the_ratio_is_the_one_given_else_the_snapshots_else_the_datasets():
@@ -371,7 +460,10 @@ def test_movie_without_and_with_ffmpeg(channels, pixels, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert movies.save_movie(iter(frames), str(tmp_path / "b"), 8) == [str(tmp_path / "b.gif"), str(tmp_path / "b.mp4")]
     assert (tmp_path / "b.mp4").read_bytes() == frames.transpose(0, 2, 3, 1).tobytes()
-    assert f"-f rawvideo -pix_fmt {pixels} -s 7x5 -r 8" in (tmp_path / "args").read_text()
+    given = (tmp_path / "args").read_text()
+    assert f"-f rawvideo -pix_fmt {pixels} -s 7x5 -r 8" in given
+    # What browsers play has 4:2:0 colours, which take even sides; the temporary file's ending does not tell the format.
+    assert "-vf pad=ceil(iw/2)*2:ceil(ih/2)*2 -pix_fmt yuv420p" in given and " -f mp4 " in given
     program.write_text("#!/bin/sh\necho no such codec >&2; exit 1\n")
     with pytest.raises(UserError, match="ffmpeg could not write .*c.mp4: no such codec"):
         movies.save_movie(frames, str(tmp_path / "c"), 8)
