@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -19,6 +20,7 @@ import generate
 from dnnlib import UsageError, run_main, tflib
 from tests.cli_helpers import ROOT, command, finish
 from tests.picture_models import assert_same_picture, expected_bytes, load_generator, one_error_line, read_png
+from training.networks import GeneratorConfig
 from training.visualize import generate as generation
 from training.visualize import movies
 
@@ -162,6 +164,15 @@ def test_kgan_and_ratio(picture_models, tmp_path):
     expected = expected_bytes(sampled(picture_models["kgan"], [5]).images, ratio=0.5)[0]
     assert expected.shape == (4, 8, 3)
     assert_same_picture(read_png(tmp_path, "sample_000005.png"), expected)
+
+
+@pytest.mark.parametrize("resolution, crop_ratio, accepted", [(512, 0.5, 0.5), (512, 0.6, 1), (256, 0.5, 1), (512, None, 1)])
+def test_no_ratio_beyond_the_rows_that_the_network_computes(resolution, crop_ratio, accepted):
+    config = GeneratorConfig(resolution=resolution, crop_ratio=crop_ratio)
+    generation._check(config, SimpleNamespace(attention_maps=False, ratio=accepted), None)
+    if accepted < 1:
+        with pytest.raises(UsageError, match="--ratio 0.75: this model computes no padding, accepted: up to 0.5"):
+            generation._check(config, SimpleNamespace(attention_maps=False, ratio=0.75), None)
 
 
 def test_published_snapshots_have_the_ratio_of_their_dataset(picture_models, tmp_path, monkeypatch):

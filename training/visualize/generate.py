@@ -72,6 +72,8 @@ def _check(config, options, label):
     """What depends on the snapshot's configuration."""
     if options.attention_maps:
         sampling.require_attention(config, "--attention-maps")
+    if options.ratio is not None and config.cropped and options.ratio > config.crop_ratio:
+        raise UsageError(f"--ratio {options.ratio:.4g}: this model computes no padding, accepted: up to {config.crop_ratio:.4g}")
     if label is None:
         return
     if not config.c_dim:
