@@ -259,6 +259,7 @@ def test_a_dry_run_waits_for_no_workers(folders):
     assert done.returncode == 0 and "time            about" in done.stdout and "waiting" not in done.stdout, done.stderr
 
 
+@on_one_stack
 def test_vitgan_trains_continues_evaluates_and_samples_like_the_others(folders, tmp_path):
     results, scored = folders[-1], ["--metrics", "swd,ppl", "--eval-images-num", "32", "--features-dir", write_features_dir(tmp_path)]
     model = ["--baseline", "ViTGAN", "--vit-dim", "16", "--vit-heads", "2", "--vit-depth", "1", "--latent-size", "16"]
