@@ -61,6 +61,8 @@ def write_run(folder):
 def _write_pictures(folder):
     for kimg in KIMG:
         save(folder, f"visuals/images/{kimg:06d}_grid.png", np.tile(scene(kimg / 2), [2, 4, 1]))
+    for kimg in KIMG[2:]:  # the first ones are of an older release
+        save(folder, f"visuals/maps/{kimg:06d}_grid.png", np.tile(np.asarray(COLOURS)[owners(kimg / 48)], [2, 4, 1]))
     save(folder, "reals.png", np.tile(scene(50), [2, 4, 1]))
     save(folder, "visuals/noise-variance.png", np.tile(np.arange(SIZE), [SIZE, 1]))
     save(folder, "visuals/layer-mixing.png", np.tile(scene(30), [3, 20, 1]))

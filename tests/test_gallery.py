@@ -36,7 +36,7 @@ def test_every_entry_has_its_picture(tmp_path):
         with PIL.Image.open(str(page / name)) as picture:
             sizes[name] = picture.size
     assert sizes["samples.png"] == (4 * (8 * 16 + 7 * 4), 4 * (2 * 16 + 4))  # two rows of eight pictures, four times as large
-    assert sizes["interpolations.png"][0] == 4 * 9 * 16 and sizes["video.gif"] == (64, 64)
+    assert sizes["interpolations.png"][0] == 4 * 10 * 16 and sizes["video.gif"] == (64, 64)
 
 
 def test_a_folder_that_is_no_run(tmp_path, capsys):

@@ -85,7 +85,7 @@ def test_pictures_of_other_kinds(tmp_path):
 def test_pictures_are_left_out_evenly():
     assert pictures.evenly(list(range(10)), 4) == [0, 3, 6, 9]
     assert (pictures.evenly([1, 2], 5), pictures.evenly([1, 2, 3], 1)) == ([1, 2], [3])
-    encoded = pictures.within(list(range(8)), lambda item: None if item == 7 else "x" * 10, most=8, limit=35)
+    encoded = pictures.within(list(range(8)), lambda item: None if item == 7 else "x" * 10, most=8, limit=40)
     assert encoded == [(item, "x" * 10) for item in (0, 3, 6)]
 
 
@@ -93,8 +93,9 @@ def test_many_large_grids_stay_small(tmp_path):
     rng = np.random.RandomState(0)
     for index in range(70):
         report_run.save(tmp_path, f"visuals/images/{index:06d}_grid.png", rng.randint(256, size=[256, 1024, 3]))
+        report_run.save(tmp_path, f"visuals/maps/{index:06d}_grid.png", np.zeros([256, 1024, 3]))
     grids = data.gather(str(tmp_path))["grids"]
-    assert sum(len(grid["src"]) for grid in grids) < 6_000_000
+    assert sum(len(grid["src"] + grid["maps"]) for grid in grids) < 6_000_000
     assert (grids[0]["kimg"], grids[-1]["kimg"]) == (0, 69)
     assert len(grids) >= 6
 
@@ -231,8 +232,12 @@ def test_slider_moves_by_keyboard(browser):
     browser.press("Left", "Left")
     assert browser.run(f"return {output}") == "168 kimg"
     assert browser.run(f"return {image}") != last
+    browser.wait("document.querySelectorAll('#samples img')[1].complete")
+    boxes = browser.run("return [...document.querySelectorAll('#samples img')].map((shown) => [shown.clientWidth, shown.clientHeight])")
+    assert boxes[0] == boxes[1] and boxes[0][0] > 400
     browser.press("Home")
     assert browser.run(f"return {output}") == "0 kimg"
+    assert browser.run("return document.querySelectorAll('#samples img')[1].clientHeight") == 0  # nothing is shown that is not of this time
     browser.click("#samples button")
     browser.wait(f"{output} === '24 kimg'")
     browser.click("#samples button")

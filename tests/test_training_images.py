@@ -15,6 +15,7 @@ from dnnlib.tflib.autosummary import Autosummary
 from tests.training_standins import ArrayDataset
 from training import images, schedule
 from training.samples import SampleGrid
+from training.visualize import sampling
 
 
 def test_to_uint8():
@@ -69,27 +70,63 @@ def cells_of(grid):
     return grid.reshape(channels, height // 8, 8, width // 8, 8).transpose(1, 3, 0, 2, 4).reshape(-1, channels, 8, 8)
 
 
+class Painter:
+    """A generator of pictures of the shade of their class; in the last layer's first head each class attends to a latent of its own."""
+
+    def __init__(self, has_attention):
+        self.config = SimpleNamespace(has_attention=has_attention, maps_num=3 * 2 * 2, resolution=8)
+        self.input_shapes = [(1, 8)]
+        self.calls = []
+
+    def run_part(self, part, *inputs, batch_size, return_maps=False, **options):
+        assert batch_size == 4
+        if part == "mapping":
+            assert options == {"truncation_psi": 0.5}
+            self.calls.append(inputs)
+            return SimpleNamespace(ws=np.tile(inputs[1].argmax(axis=1)[:, None, None, None], [1, 1, 5, 8]))
+        classes = inputs[0][:, 0, 0, 0]
+        assert options.pop("noise_mode") == "const" and list(options) == ["seeds"] and return_maps == self.config.has_attention
+        maps = np.full([len(classes), 3, 2, 2, 8, 8], 0.5)  # [n, k, layers, h, H, W]
+        maps[:, :, -1, 0] = np.eye(3)[classes][:, :, None, None]
+        return SimpleNamespace(images=(classes - 1.0)[:, None, None, None] * np.ones([1, 3, 8, 8]), maps=maps)
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_sample_grids(tmp_path, keep):
     """The same latents every time, with the labels of the real pictures; older grids go where only the newest is kept."""
-    dataset, calls = ArrayDataset(classes=3), []
-
-    def paint(z, labels, batch_size, truncation_psi, noise_mode):
-        calls.append((z, labels))
-        assert (batch_size, truncation_psi, noise_mode) == (4, 0.5, "const")
-        classes = labels.argmax(axis=1) - 1.0
-        return SimpleNamespace(images=classes[:, np.newaxis, np.newaxis, np.newaxis] * np.ones([1, 3, 8, 8]))
-
-    samples = SampleGrid(str(tmp_path), dataset, SimpleNamespace(input_shapes=[(1, 8)]), 0, 0.5, keep)
+    dataset, painter = ArrayDataset(classes=3), Painter(has_attention=False)
+    samples = SampleGrid(str(tmp_path), dataset, painter, 0, 0.5, keep)
     samples.write_reals()
-    grids = [samples.write(SimpleNamespace(run=paint), shown, batch_size=4) for shown in (1999, 5000)]
-    (z, labels), again = calls
+    grids = [samples.write(painter, shown, batch_size=4) for shown in (1999, 5000)]
+    (z, labels), again = painter.calls
     assert np.array_equal(z, again[0]) and np.array_equal(labels, again[1]) and z.shape == (40, 1, 8) and abs(z.std() - 1) < 0.2
-    assert np.array_equal(cells_of(grids[1])[:, 0, 0, 0], np.array([0, 128, 255])[labels.argmax(axis=1)])
+    assert [set(grid) for grid in grids] == [{"images"}] * 2 and os.listdir(str(tmp_path / "visuals")) == ["images"]
+    assert np.array_equal(cells_of(grids[1]["images"])[:, 0, 0, 0], np.array([0, 128, 255])[labels.argmax(axis=1)])
     reals = cells_of(np.asarray(PIL.Image.open(str(tmp_path / "reals.png"))).transpose(2, 0, 1))
     pictures = {picture.tobytes(): label for picture, label in zip(dataset.read(np.arange(64)), dataset.labels)}
     assert all(np.array_equal(pictures[real.tobytes()], label) for real, label in zip(reals, labels))
     assert sorted(os.listdir(str(tmp_path / "visuals" / "images"))) == ["000001_grid.png", "000005_grid.png"][not keep :]
+
+
+@pytest.mark.parametrize("memory, size", [(2**28, 4), (1, 1)])
+def test_grids_of_attention(tmp_path, monkeypatch, memory, size):
+    """Beside the samples, cell by cell: in the same order, however many maps fit into memory."""
+    monkeypatch.setattr(sampling, "MAPS_MEMORY", memory)
+    painter, sizes = Painter(has_attention=True), []
+    run_part = painter.run_part
+    painter.run_part = lambda part, *inputs, **options: sizes.append((part, len(inputs[0]))) or run_part(part, *inputs, **options)
+    samples = SampleGrid(str(tmp_path), ArrayDataset(classes=3), painter, 0, 0.5, keep=False)
+    for shown in (1999, 5000):
+        grids = samples.write(painter, shown, batch_size=4)
+    assert sizes[:2] == [("mapping", 40), ("synthesis", size)]
+    classes = painter.calls[0][1].argmax(axis=1)
+    assert len(set(classes)) == 3
+    hues = np.array([[242, 13, 13], [13, 242, 13], [13, 13, 242]])
+    for kind, expected in (("images", np.array([[0] * 3, [128] * 3, [255] * 3])), ("maps", hues)):
+        assert np.array_equal(cells_of(grids[kind]), np.tile(expected[classes][:, :, None, None], [1, 1, 8, 8]))
+        (name,) = os.listdir(str(tmp_path / "visuals" / kind))
+        written = np.asarray(PIL.Image.open(str(tmp_path / "visuals" / kind / name)))
+        assert name == "000005_grid.png" and np.array_equal(written.transpose(2, 0, 1), grids[kind])
 
 
 def test_summaries(tmp_path):

@@ -47,7 +47,7 @@ def files(*parts):
 def defaults(picture_models, tmp_path_factory):
     """Folder of the default set of the GANformer."""
     folder = tmp_path_factory.mktemp("defaults")
-    visualized(picture_models, "ganformer", folder, "--vis-num", "5", "--vis-rich-num", "2", "--interpolation-density", "4")
+    visualized(picture_models, "ganformer", folder, "--vis-num", "5", "--vis-rich-num", "2", "--interpolation-density", "3")
     return folder
 
 
@@ -206,7 +206,7 @@ def test_layer_maps_grid_and_components(picture_models, tmp_path, reference):
     (tmp_path / "layer_maps" / "000000").mkdir(parents=True)
     (tmp_path / "layer_maps" / "000000" / "l99_h0.png").write_text("of an earlier, deeper model")
     arguments = ["--vis-images", "--vis-grid", "--vis-num", "5", "--vis-layer-maps", "--vis-rich-num", "2", "--vis-interpolations",
-                 "--interpolation-per-component", "--interpolation-density", "2"]  # fmt: skip
+                 "--interpolation-per-component", "--interpolation-density", "1"]  # fmt: skip
     visualized(picture_models, "ganformer", tmp_path, *arguments)
     grid = read_png(tmp_path, "images-grid.png")
     assert grid.shape == (2 * 12, 3 * 16, 3) and files(tmp_path, "images") == []
@@ -248,7 +248,7 @@ def test_models_without_attention(name, picture_models, tmp_path, capsys):
     for path in (*stale, tmp_path / "images" / "notes.txt"):  # of an earlier call with more samples, and someone's own
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
-    visualized(picture_models, name, tmp_path, "--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "2")
+    visualized(picture_models, name, tmp_path, "--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "1")
     acting = {"noise-variance.png"} if name == "kgan" else set()  # the other one has no noise
     assert set(files(tmp_path)) == {"images", "latents-z", "latents-w", "interpolations-z", "interpolations-w", "about.json"} | acting
     assert "no attention to latents: no maps" in capsys.readouterr().out
@@ -270,7 +270,7 @@ def test_samples_have_labels_of_the_dataset(picture_models, tmp_path):
 
 
 def test_pictures_with_alpha(picture_models, tmp_path):
-    few = ["--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "2"]
+    few = ["--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "1"]
     visualized(picture_models, "alpha", tmp_path, *few, "--blending-alpha", "0.6")
     picture, segments = read_png(tmp_path, "images", "000001.png"), read_png(tmp_path, "maps", "000001.png")
     assert picture.shape == (8, 8, 4) and segments.shape == (8, 8, 3)
@@ -302,7 +302,7 @@ def test_vitgan(picture_models, tmp_path):
 
 
 def test_a_snapshot_of_a_training_feeds_the_report(picture_models, tmp_path, capsys):
-    options, _ = command_line.resolve(command_line.parse_given(["--vis-num", "50", "--interpolation-density", "2"]))
+    options, _ = command_line.resolve(command_line.parse_given(["--vis-num", "50", "--interpolation-density", "1"]))
     with tflib.session_scope():
         showcase.run(load_generator(picture_models["ganformer"]), dataset_for("ganformer"), options, str(tmp_path), shown=24000)
     assert capsys.readouterr() == ("", "")

@@ -122,5 +122,5 @@ class OutputConfig:
 
     summarize: bool = True          # TensorBoard events
     truncation_psi: float = 0.7     # of the sample grids
-    keep_samples: bool = True       # all sample grids, or only the newest
+    keep_samples: bool = True       # all grids of samples and of their attention, or only the newest
     last_snapshots: int = 10        # snapshots to keep, -1 for all

@@ -103,7 +103,7 @@ LOGGING = (
     Option("metrics", list, ("fid",), "metrics of --eval and of the snapshots of --train", choices=METRICS),
     Option("summarize", bool, True, "write TensorBoard events"),
     Option("truncation_psi", float, 0.7, "truncation of pictures, never of training or metrics", low=0, high=10),
-    Option("keep_samples", bool, True, "keep the sample grids of all snapshots, not only the newest"),
+    Option("keep_samples", bool, True, "keep the grids of samples and of their attention of all snapshots, not only the newest"),
     Option("eval_images_num", int, 50000, "generated images a metric is computed from", low=1),
     Option("eval_protocol", str, "full", "order and crop of the real images in metrics", choices=("full", "stylegan2")),
     Option("eval_resize", str, "tf1", "resizing for the metrics' feature networks: TensorFlow 1's bilinear, or antialiased bicubic",
@@ -126,7 +126,7 @@ VISUALIZATION = (
     Option("vis_rich_num", int, 5, "number of samples for layer maps and interpolations", low=1),
     Option("vis_section_size", int, 100, "samples in memory at once", low=1),
     Option("blending_alpha", float, 0.3, "weight of the image where it is blended with its attention map", low=0, high=1),
-    Option("interpolation_density", int, 8, "steps between the two ends of an interpolation", low=1),
+    Option("interpolation_density", int, 8, "samples in between the two ends of an interpolation", low=0),
     Option("interpolation_per_component", bool, False, "interpolate one component at a time"),
 )
 

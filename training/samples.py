@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
+
 from dnnlib.runs import numbered_files
 from dnnlib.tflib import numpy_stream
 from training import images
+from training.visualize import colours
+from training.visualize.sampling import Sampler
 
 
 class SampleGrid:
     """A grid of fixed latents, drawn from the run's seed.
 
     Args:
-        run_dir: folder of the run; grids go to visuals/images/<kimg>_grid.png, real images to reals.png.
+        run_dir: folder of the run; grids go to visuals/images/<kimg>_grid.png, their attention to visuals/maps, real images to reals.png.
         dataset: training.dataset.Dataset.
         G: Network, for the shape of its latents.
         seed: the run's seed.
@@ -41,19 +45,33 @@ class SampleGrid:
             images.save_png(images.make_grid(reals, self._columns), path)
 
     def write(self, Gs, shown, batch_size):
-        """Write the grid after `shown` images.
+        """Write the grids after `shown` images.
 
         Returns:
-            uint8 [C, H, W], the grid.
+            dict kind -> uint8 [C, H, W]: "images", and of networks with attention "maps", what each pixel attends to most.
         """
-        folder = os.path.join(self._run_dir, "visuals", "images")
-        outputs = Gs.run(self._z, self._labels, batch_size=batch_size, truncation_psi=self._truncation_psi, noise_mode="const")
-        fakes = images.crop_padding(images.to_uint8(outputs.images), self._dataset.ratio)
-        grid = images.make_grid(fakes, self._columns)
-        path = os.path.join(folder, f"{shown // 1000:06d}_grid.png")
+        sampler = Sampler(Gs, self._dataset.ratio, self._truncation_psi, batch_size, quiet=True)
+        ws = sampler.ws(self._z, self._labels)
+        cells = _with_maps(sampler, ws) if Gs.config.has_attention else {"images": sampler.pictures(ws)}
+        grids = {kind: images.make_grid(pictures, self._columns) for kind, pictures in cells.items()}
+        for kind, grid in grids.items():
+            self._save(grid, os.path.join(self._run_dir, "visuals", kind), f"{shown // 1000:06d}_grid.png")
+        return grids
+
+    def _save(self, grid, folder, name):
+        path = os.path.join(folder, name)
         images.save_png(grid, path)
         if not self._keep:
             for _, other in numbered_files(folder, "", "_grid.png"):
                 if other != path:
                     os.remove(other)
-        return grid
+
+
+def _with_maps(sampler, ws):
+    """Pictures and the colours of the last layer's first head: dict kind -> uint8 [n, C, H, W]."""
+    cells, size = {"images": [], "maps": []}, sampler.maps_batch()
+    for start in range(0, len(ws), size):
+        pictures, maps = sampler.pictures_and_maps(ws[start : start + size])  # maps [n, k, layers, h, H, W]
+        cells["images"].extend(pictures)
+        cells["maps"].extend(colours.segmentation(own[:, -1, 0]) for own in maps)
+    return {kind: np.stack(found) for kind, found in cells.items()}

@@ -14,6 +14,8 @@ from training.samples import SampleGrid
 from training.status import Status
 from training.step import Batch, TrainingStep
 
+GRID_TAGS = {"images": "samples", "maps": "attention"}  # what TensorBoard calls them
+
 
 class TrainingLoop:
     """One session of training a run. With several workers, each has a loop of its own; worker 0's writes the files.
@@ -198,6 +200,7 @@ class TrainingLoop:
             print(f"warning: the numbers of this tick are not recorded: {error}", flush=True)
 
     def _write_grid(self):
-        grid = self.samples.write(self.networks["Gs"], self.progress.images, self.config.schedule.batch_gpu)
+        grids = self.samples.write(self.networks["Gs"], self.progress.images, self.config.schedule.batch_gpu)
         if self.outputs.summarize:
-            self.status.summary.image("samples", grid, self.progress.images)
+            for kind, grid in grids.items():
+                self.status.summary.image(GRID_TAGS[kind], grid, self.progress.images)

@@ -46,7 +46,7 @@ def gather(run_dir):
         "commands": _commands(os.path.join(run_dir, "log.txt")),
         "charts": stats.training_charts(run_dir),
         "metrics": stats.metric_charts(run_dir),
-        "grids": _grids(os.path.join(visuals, "images")),
+        "grids": _grids(visuals),
         "explorers": [found for folder, title in SOURCES for found in _explorer(os.path.join(visuals, folder), title)],
         "strips": [found for folder, title in SOURCES for found in _strips(os.path.join(visuals, folder), title)],
         "others": _others(run_dir),
@@ -78,10 +78,17 @@ def _commands(log_path):
     return list(found)
 
 
-def _grids(folder):
-    grids = numbered_files(folder, "", "_grid.png")
-    encoded = within(grids, lambda grid: photograph(grid[1], GRID_WIDTH), most=48, limit=GRIDS_LIMIT)
-    return [{"kimg": kimg, "src": url} for (kimg, _), url in encoded]
+def _grids(visuals):
+    """Grids of samples over time, each with that of its attention maps, or None."""
+    maps = dict(numbered_files(os.path.join(visuals, "maps"), "", "_grid.png"))
+
+    def encode(grid):
+        kimg, path = grid
+        src = photograph(path, GRID_WIDTH)
+        return src and {"kimg": kimg, "src": src, "maps": drawing(maps[kimg], GRID_WIDTH) if kimg in maps else None}
+
+    grids = numbered_files(os.path.join(visuals, "images"), "", "_grid.png")
+    return [made for _, made in within(grids, encode, most=48, limit=GRIDS_LIMIT)]
 
 
 def _explorer(folder, title):

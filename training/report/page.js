@@ -2,11 +2,15 @@
 
 const FRAMES_A_SECOND = 3;
 
-/** The same samples over time, with a slider and a button that plays them. */
+/** The same samples and their attention maps over time, with a slider and a button that plays them. */
 function timeline(grids) {
   const picture = make("img", { class: "picture", alt: "grid of samples" });
+  const maps = make("img", { class: "picture", alt: "grid of attention maps" });
+  const attention = make("figure", {}, make("figcaption", {}, "What each pixel attends to most (last layer, first head)"), maps);
   const time = slider("time", grids.length, grids.length - 1, (index) => {
     picture.src = grids[index].src;
+    attention.hidden = !grids[index].maps;
+    if (grids[index].maps) maps.src = grids[index].maps;
     return `${grids[index].kimg} kimg`;
   });
   let timer = null;
@@ -26,7 +30,7 @@ function timeline(grids) {
   const play = make("button", { type: "button", onclick: () => (timer === null ? start() : stop()) }, "Play");
   time.row.append(play);
   time.set(grids.length - 1);
-  return [time.row, picture];
+  return [time.row, grids.some((grid) => grid.maps) ? make("div", { class: "pair" }, make("figure", {}, make("figcaption", {}, "Samples"), picture), attention) : picture];
 }
 
 function interpolation(strips) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import sys
 
 import PIL.Image
@@ -73,14 +74,14 @@ def within(items, encode, most, limit):
 
     Args:
         items: list.
-        encode: function item -> data URL, or None for an item to leave out.
+        encode: function item -> what the page shows of it, a data URL or a JSON-ready dict; None for an item to leave out.
         most: items at most; half as many, again and again, while they are too large together.
-        limit: characters.
+        limit: characters as JSON.
 
     Returns:
-        list of (item, data URL).
+        list of (item, what `encode` made of it).
     """
     encoded = [pair for pair in ((item, encode(item)) for item in evenly(items, most)) if pair[1]]
-    while len(encoded) > 1 and sum(len(url) for _, url in encoded) > limit:
+    while len(encoded) > 1 and sum(len(json.dumps(made)) for _, made in encoded) > limit:
         encoded = evenly(encoded, len(encoded) // 2)
     return encoded

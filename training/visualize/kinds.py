@@ -237,7 +237,7 @@ def interpolations(sampler, options, folder, with_movies=True):
                 target = os.path.join(folder, f"interpolations-{space}", f"{index:06d}")
                 os.makedirs(target, exist_ok=True)
                 for name, components in parts:
-                    steps = np.arange(options.interpolation_density + 1) / options.interpolation_density
+                    steps = np.linspace(0, 1, options.interpolation_density + 2)
                     if space == "z":
                         path = sampler.ws(*z_path(z, labels, steps, components))
                     else:

@@ -94,19 +94,18 @@ class Sampler:
             seeds: of the noise, for noise_mode random.
             noise_mode: instead of the sampler's own.
         """
-        seeds = np.zeros(len(ws), np.int64) if seeds is None else np.asarray(seeds, np.int64)
         return self._synthesis(ws, seeds, noise_mode or self.noise_mode).images
 
     def pictures(self, ws, seeds=None):
         """Pictures without their padding: uint8 [n, C, H', W]."""
         return images.crop_padding(images.to_uint8(self.raw(ws, seeds)), self.ratio)
 
-    def pictures_and_maps(self, ws, seeds):
+    def pictures_and_maps(self, ws, seeds=None):
         """Pictures, uint8 [n, C, H', W], and the attention maps on them, float32 [n, k, layers, h, H', W].
 
         Maps are large: give it no more than `maps_batch` at once.
         """
-        out = self._synthesis(ws, np.asarray(seeds, np.int64), self.noise_mode, return_maps=True)
+        out = self._synthesis(ws, seeds, self.noise_mode, return_maps=True)
         return images.crop_padding(images.to_uint8(out.images), self.ratio), images.crop_padding(out.maps, self.ratio)
 
     def maps_batch(self):
@@ -128,6 +127,7 @@ class Sampler:
             progress.update(len(part))
 
     def _synthesis(self, ws, seeds, noise_mode, **outputs):
+        seeds = np.zeros(len(ws), np.int64) if seeds is None else np.asarray(seeds, np.int64)
         return self.Gs.run_part("synthesis", ws, batch_size=self._batch_size, seeds=seeds, noise_mode=noise_mode, **outputs)
 
 
