@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 
 from dataset_tool import check, labels, pictures, sources, writer
 from dataset_tool.catalog import CATALOG
 from dataset_tool.formats import FORMATS
-from dnnlib import UsageError
+from dnnlib import UsageError, UserError
 from training import command_line, images
 from training.manifest import load_labels, open_folder
 from training.presets import Option
@@ -88,15 +90,20 @@ def prepare(options):
         UserError: the input, a download or the disk is at fault.
     """
     _check_usage(options)
-    for name in CATALOG:
-        if getattr(options, name):
-            _prepare_from_catalog(name, options)
-    if options.scenes:
-        count, resolution = options.max_images or SCENES_COUNT, options.resolution or SCENES_RESOLUTION
-        source = sources.scenes_source(count, options.seed, resolution, options.masks)
-        _write(options.task or "scenes", source, options)
-    elif options.task:
-        _write(options.task, FORMATS[options.format](options), options)
+    jobs = {f"--{name}": functools.partial(_prepare_from_catalog, name, options) for name in CATALOG if getattr(options, name)}
+    if options.scenes or options.task:
+        jobs["--scenes" if options.scenes else "--task"] = functools.partial(_prepare_own, options)
+    failed = []
+    for flag, job in jobs.items():
+        try:
+            job()
+        except UserError as error:  # a download's quota does not keep the other datasets from being prepared
+            if len(jobs) == 1:
+                raise
+            print(f"error: {flag}: {error}", file=sys.stderr, flush=True)
+            failed.append(flag)
+    if failed:
+        raise UserError(f"{' '.join(failed)}: not prepared, the reasons stand above; the same command tries again")
 
 
 def _check_usage(options):
@@ -134,6 +141,15 @@ def _prepare_from_catalog(name, options):
         print("  taken as it is: what it was made from is not there any more, and is not downloaded again")
     else:
         _write(name, entry.fetch(options), options, entry.ratio, entry.shards)
+
+
+def _prepare_own(options):
+    """Scenes, or the user's pictures."""
+    if options.scenes:
+        count, resolution = options.max_images or SCENES_COUNT, options.resolution or SCENES_RESOLUTION
+        _write(options.task or "scenes", sources.scenes_source(count, options.seed, resolution, options.masks), options)
+    else:
+        _write(options.task, FORMATS[options.format](options), options)
 
 
 def _write(name, source, options, ratio=1.0, shards=None):

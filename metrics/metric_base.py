@@ -113,11 +113,14 @@ def parse_names(names):
     """Registered metrics for a comma list or a list of names; "none" and "" give none.
 
     Raises:
-        UserError: an unknown name.
+        UserError: an unknown name, or none beside others.
     """
     names = names.split(",") if isinstance(names, str) else names
     wanted = [name.strip().lower() for name in names or []]
     unknown = [name for name in wanted if name not in REGISTRY and name not in ("", "none")]
     if unknown:
         raise UserError(f"--metrics {','.join(wanted)}: {unknown[0]} is not known, accepted: {', '.join(REGISTRY)}, none")
-    return [REGISTRY[name] for name in dict.fromkeys(wanted) if name in REGISTRY]
+    found = [REGISTRY[name] for name in dict.fromkeys(wanted) if name in REGISTRY]
+    if found and "none" in wanted:
+        raise UserError(f"--metrics {','.join(wanted)}: none, or some, accepted: {', '.join(REGISTRY)}")
+    return found

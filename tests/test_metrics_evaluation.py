@@ -457,6 +457,8 @@ def test_mistakes_are_reported_at_the_start(options, tmp_path):
     with pytest.raises(UserError, match="3 in dataset arrays, accepted from 4"):
         metrics.resolve("pr", options, _dataset(3))
     assert metrics.resolve("none", options, dataset) == []
+    with pytest.raises(UserError, match="--metrics none,swd: none, or some, accepted: fid"):
+        metrics.resolve("none,swd", options, dataset)
     assert metrics.evaluate([], None, dataset, options) == []
 
 

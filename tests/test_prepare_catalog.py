@@ -109,6 +109,17 @@ def test_ffhq_records_are_read_and_written_as_png(tmp_path, capsys, publish):
     np.testing.assert_array_equal(Dataset(str(tmp_path / "data" / "ffhq")).read(range(2)), pictures)
 
 
+def test_a_dataset_that_cannot_be_had_does_not_keep_the_others(tmp_path, capsys, publish):
+    publish("ffhq", b"", 4)
+    arguments = ["--data-dir", tmp_path, "--ffhq", "--scenes", "--max-images", "3", "--resolution", "8"]
+    code, out, err = prepare(capsys, *arguments)
+    why, end = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert code == 1 and why.startswith("error: --ffhq: ") and "unreachable" in why
+    assert end == "error: --ffhq: not prepared, the reasons stand above; the same command tries again"
+    assert f"{tmp_path / 'scenes'}: 3 images" in out and Dataset(str(tmp_path / "scenes")).count == 3
+    assert prepare(capsys, *arguments)[0] == 1  # what is there already changes nothing
+
+
 def test_ffhq_records_of_another_size_are_refused(tmp_path, capsys, publish):
     write_old_dataset(tmp_path / "made", "ffhq", noise(6).transpose(0, 3, 1, 2))
     mirror = publish("ffhq", (tmp_path / "made" / "ffhq-r04.tfrecords1of1").read_bytes(), 6)
