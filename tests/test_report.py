@@ -331,7 +331,7 @@ def test_a_map_lies_on_its_picture_beside_many_latents(browser, tmp_path):
         report_run.save(tmp_path, f"visuals/snapshot/layer_maps/{number:06d}/image.png", report_run.scene(0)[:16])
     path = tmp_path / "visuals" / "snapshot" / "about.json"
     about = json.loads(path.read_text())
-    about["layer_maps"]["colours"] = [[shade, 0, 0] for shade in range(64)]
+    about["layer_maps"].update(colours=[[shade, 0, 0] for shade in range(64)], attended="token")
     path.write_text(json.dumps(about))
     report.write(str(tmp_path))
     with webdriver.browser() as session:
@@ -340,6 +340,10 @@ def test_a_map_lies_on_its_picture_beside_many_latents(browser, tmp_path):
         session.wait("document.querySelector('#attention .stage img').complete")
         heights = session.run("return [...document.querySelector('#attention .stage').children].map((part) => part.clientHeight)")
         assert heights[0] == heights[1] > 100
+        reading = "document.querySelector('#attention .reading').textContent"
+        assert session.run(f"return {reading}") == "Point at the picture to see which token owns a region."
+        session.run("document.querySelector('#attention [role=group] button:last-child').focus()")
+        assert session.run(f"return {reading}") == "token 64 of 64 owns 0.0 % of this picture"
         assert session.run("return document.querySelector('#attention .explorer').clientHeight") > 2 * heights[0]
 
 

@@ -299,6 +299,7 @@ def test_vitgan(picture_models, tmp_path):
     assert len({tuple(shown[owners == owner][0]) for owner in np.unique(owners)}) == len(np.unique(owners))
     assert files(tmp_path, "layer_maps", "000000") == ["image.png", "l0_h0.png", "l0_h1.png", "l1_h0.png", "l1_h1.png"]
     assert "layer-mixing.png" in files(tmp_path) and "component-mixing.png" not in files(tmp_path)
+    assert json.loads((tmp_path / "about.json").read_text())["layer_maps"]["attended"] == "token"
 
 
 def test_a_snapshot_of_a_training_feeds_the_report(picture_models, tmp_path, capsys):
@@ -309,6 +310,7 @@ def test_a_snapshot_of_a_training_feeds_the_report(picture_models, tmp_path, cap
     content = data.gather(str(tmp_path))
     (explorer,) = content["explorers"]
     assert explorer["note"] == "24 kimg, truncation 0.7, seed 0" and explorer["grids"] == [4, 8, 8, 16, 16]
+    assert explorer["attended"] == "latent"
     assert [len(sample["layers"]) for sample in explorer["samples"]] == [5] * 4
     assert all(len(heads) == 2 for heads in explorer["samples"][0]["layers"])
     assert [len(strips["rows"]) for strips in content["strips"]] == [4, 4]

@@ -170,6 +170,8 @@ class GeneratorConfig(PictureConfig):
     component_dropout: float = 0.0
     truncation_psi: float = 0.7
 
+    attended = "latent"  # what attention maps are of: no argument
+
     def __post_init__(self):
         super().__post_init__()
         check_one_of(

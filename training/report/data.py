@@ -107,7 +107,8 @@ def _explorer(folder, title):
                 size += len(json.dumps(sample))
     if not samples:
         return []
-    return [{"title": title, "note": _note(about), "colours": about["colours"], "grids": about["grids"], "samples": samples}]
+    shown = {"title": title, "note": _note(about), "attended": about.get("attended", "latent")}  # older runs do not say it
+    return [{**shown, "colours": about["colours"], "grids": about["grids"], "samples": samples}]
 
 
 def _layers(folder):

@@ -34,7 +34,7 @@ class Explorer {
     this.chosen = null;
     this.probe = null;
     this.image = make("img", { alt: "generated sample" });
-    this.canvas = make("canvas", { tabindex: 0, role: "img", "aria-label": "attention map; arrow keys move a probe that names the latent" });
+    this.canvas = make("canvas", { tabindex: 0, role: "img", "aria-label": `attention map; arrow keys move a probe that names the ${data.attended}` });
     this.reading = make("p", { class: "reading", "aria-live": "polite" });
     this.canvas.addEventListener("pointermove", (event) => this.point(event));
     this.canvas.addEventListener("pointerdown", (event) => this.point(event));
@@ -71,7 +71,7 @@ class Explorer {
       return make("button", { type: "button", onfocus: choose, onpointerenter: choose, onclick: choose, onblur: () => this.choose(null), onpointerleave: () => this.choose(null) }, chip, String(index + 1));
     });
     const controls = [this.samples.row, this.layers.row, layers[0].length > 1 ? heads.row : null, blend.row, this.reading,
-      make("div", { class: "row", role: "group", "aria-label": "latents" }, ...this.buttons)];
+      make("div", { class: "row", role: "group", "aria-label": `${this.data.attended}s` }, ...this.buttons)];
     this.layers.set(last);
     heads.set(0);
     blend.set(60);
@@ -118,11 +118,11 @@ class Explorer {
     this.paint();
     const total = this.data.colours.length;
     if (latent === null || !this.owner) {
-      this.reading.textContent = "Point at the picture to see which latent owns a region.";
+      this.reading.textContent = `Point at the picture to see which ${this.data.attended} owns a region.`;
       return;
     }
     const share = this.owner.reduce((sum, owner) => sum + (owner === latent), 0) / this.owner.length;
-    this.reading.textContent = `latent ${latent + 1} of ${total} owns ${(100 * share).toFixed(1)} % of this picture`;
+    this.reading.textContent = `${this.data.attended} ${latent + 1} of ${total} owns ${(100 * share).toFixed(1)} % of this picture`;
   }
 
   point(event) {

@@ -105,7 +105,9 @@ def _write_about(Gs, options, kinds, folder, shown):
     made = {"seed": options.seed, "truncation_psi": options.truncation_psi, "images": shown}
     about = dict.fromkeys(kinds, made)
     if "layer_maps" in kinds:
-        about["layer_maps"] = {**made, "grids": Gs.config.attention_grids, "colours": colours.palette(Gs.config.components_num).tolist()}
+        config = Gs.config
+        hues = colours.palette(config.components_num).tolist()
+        about["layer_maps"] = {**made, "grids": config.attention_grids, "attended": config.attended, "colours": hues}
     _update_about(folder, kinds, about)
 
 

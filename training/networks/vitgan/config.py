@@ -67,6 +67,8 @@ class ViTGANGeneratorConfig(TransformerConfig):
     demodulate: bool = False  # in the sine layers of the patch head
     truncation_psi: float = 0.7
 
+    attended = "token"  # what attention maps are of: no argument
+
     def __post_init__(self):
         super().__post_init__()
         check_at_least(self, 1, "z_dim", "mapping_num_layers", "siren_layers")
