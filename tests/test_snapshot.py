@@ -222,6 +222,12 @@ def test_switches_and_numbers_may_stand_for_each_other():
     assert (config.kmeans, config.img2img, config.truncation_psi, config.style) == (False, 0, None, True)
 
 
+def test_chances_that_are_nothing_are_off():
+    names = ("style_mixing", "component_mixing", "component_dropout", "attention_dropout")
+    config, notes = vocabulary.parse({"resolution": 32, **dict.fromkeys(names)}, GeneratorConfig, None)
+    assert not notes and [getattr(config, name) for name in names] == [0.0] * 4
+
+
 WRONG_TYPES = {
     "resolution": ["32", None, 32.5],
     "components_num": ["4"],
