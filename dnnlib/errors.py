@@ -1,5 +1,8 @@
 """Errors meant for people, and the one place where they become an exit code."""
 
+import contextlib
+import os
+import signal
 import sys
 import traceback
 
@@ -22,6 +25,8 @@ class UsageError(UserError):
 def run_main(main, argv=None):
     """Run an entry point; turn a UserError, or a file that cannot be read or written, into one line on stderr and its exit code.
 
+    Where nobody reads the output any more (`... | head`) it ends without a word, with the exit code of SIGPIPE.
+
     Args:
         main: function taking the list of command-line arguments.
         argv: list of strings; the process's own arguments when None.
@@ -31,16 +36,39 @@ def run_main(main, argv=None):
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
-        return main(argv) or 0
+        code = main(argv) or 0
+        if sys.stdout is not None:  # as it is with `>&-`
+            sys.stdout.flush()
+        return code
     except UserError as error:
         return _report(str(error), error.exit_code, argv)
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads(sys.stdout):
+            silence(sys.stdout)
+            return 128 + signal.SIGPIPE
         if error.filename is None or error.errno is None:
             raise
         return _report(f"{error.filename}: {error.strerror}", 1, argv)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _nobody_reads(stream):
+    """Whether a stream is a pipe whose other end is closed."""
+    try:
+        print(file=stream, flush=True)
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def silence(stream):
+    """Let what is written to a broken stream, and what it still holds, go nowhere."""
+    with contextlib.suppress(OSError):  # a stream without a file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _report(message, exit_code, argv):

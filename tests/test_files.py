@@ -3,12 +3,16 @@
 import errno
 import fcntl
 import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from dnnlib import UserError, atomic_output, locks, run_main
 from dnnlib.files import check_space, read_lines, read_object
+from tests.cli_helpers import ROOT
 
 
 def failing(path, error):
@@ -65,6 +69,25 @@ def test_an_error_that_the_system_did_not_explain_keeps_its_words(tmp_path):
     error = OSError("100000 requested and 12484 written")
     with pytest.raises(OSError, match="^100000 requested and 12484 written$"):
         run_main(failing(str(tmp_path / "a"), error), [])
+
+
+@pytest.mark.parametrize("lines", [1, 1000, 100000])
+def test_output_that_nobody_reads_ends_without_a_word(lines):
+    """As with `| head`; a little comes to light when it is flushed, more when it is printed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = f"import sys; from dnnlib import run_main; sys.exit(run_main(lambda _: print('line\\n' * {lines}), []))"
+    done = subprocess.run([sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_a_broken_pipe_that_is_not_the_output_is_a_defect():
+    def main(_):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        run_main(main, [])
 
 
 @pytest.mark.parametrize("words, shown", [
