@@ -35,6 +35,8 @@ def run_main(main, argv=None):
         The exit code (int). Any other exception keeps its traceback: it is a defect of ours.
     """
     argv = sys.argv[1:] if argv is None else argv
+    if getattr(sys.stdout, "errors", None) == "strict":  # an output that is not UTF-8 has no words for some names
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main(argv) or 0
         if sys.stdout is not None:  # as it is with `>&-`

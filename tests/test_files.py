@@ -82,6 +82,14 @@ def test_output_that_nobody_reads_ends_without_a_word(lines):
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
+@pytest.mark.parametrize("encoding, printed", [("ascii", b"ph\\xfc \\u65e5\n"), ("latin-1", b"ph\xfc \\u65e5\n"),
+                                               ("utf-8", "phü 日\n".encode())])  # fmt: skip
+def test_names_are_printed_in_any_encoding(encoding, printed):
+    program = "import sys; from dnnlib import run_main; sys.exit(run_main(lambda _: print('ph\\xfc \\u65e5'), []))"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    assert subprocess.check_output([sys.executable, "-c", program], env=environment, cwd=ROOT) == printed
+
+
 def test_a_broken_pipe_that_is_not_the_output_is_a_defect():
     def main(_):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
