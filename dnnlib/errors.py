@@ -35,12 +35,14 @@ def run_main(main, argv=None):
         The exit code (int). Any other exception keeps its traceback: it is a defect of ours.
     """
     argv = sys.argv[1:] if argv is None else argv
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell (`>&-`): the first file to be opened would take its number
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
     if getattr(sys.stdout, "errors", None) == "strict":  # an output that is not UTF-8 has no words for some names
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = main(argv) or 0
-        if sys.stdout is not None:  # as it is with `>&-`
-            sys.stdout.flush()
+        sys.stdout.flush()
         return code
     except UserError as error:
         return _report(str(error), error.exit_code, argv)

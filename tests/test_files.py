@@ -90,6 +90,25 @@ def test_names_are_printed_in_any_encoding(encoding, printed):
     assert subprocess.check_output([sys.executable, "-c", program], env=environment, cwd=ROOT) == printed
 
 
+def test_a_closed_output_is_nowhere(tmp_path):
+    """As with `>&- 2>&-`, under which Python has no sys.stdout and no sys.stderr."""
+    program = """
+import sys
+from dnnlib import log, run_main
+
+def main(_):
+    with log.tee(sys.argv[1]):
+        print("one")
+        print("two", file=sys.stderr)
+
+sys.exit(run_main(main))
+"""
+    path = tmp_path / "log.txt"
+    words = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", sys.executable, "-c", program, str(path)]
+    assert subprocess.run(words, cwd=ROOT).returncode == 0
+    assert path.read_text() == "one\ntwo\n"
+
+
 def test_a_broken_pipe_that_is_not_the_output_is_a_defect():
     def main(_):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
