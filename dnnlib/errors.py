@@ -1,6 +1,7 @@
 """Errors meant for people, and the one place where they become an exit code."""
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -47,9 +48,9 @@ def run_main(main, argv=None):
     except UserError as error:
         return _report(str(error), error.exit_code, argv)
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and _nobody_reads(sys.stdout):
+        if error.filename is None and _takes_no_more(sys.stdout):
             silence(sys.stdout)
-            return 128 + signal.SIGPIPE
+            return 128 + signal.SIGPIPE if error.errno == errno.EPIPE else _report(f"the output: {error.strerror}", 1, argv)
         if error.filename is None or error.errno is None:
             raise
         return _report(f"{error.filename}: {error.strerror}", 1, argv)
@@ -58,11 +59,11 @@ def run_main(main, argv=None):
         return 130
 
 
-def _nobody_reads(stream):
-    """Whether a stream is a pipe whose other end is closed."""
+def _takes_no_more(stream):
+    """Whether a stream is a pipe whose other end is closed, a file on a full disk or the like."""
     try:
         print(file=stream, flush=True)
-    except BrokenPipeError:
+    except OSError:
         return True
     return False
 

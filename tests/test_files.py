@@ -82,6 +82,14 @@ def test_output_that_nobody_reads_ends_without_a_word(lines):
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
+@pytest.mark.parametrize("lines", [1, 100000])
+def test_output_on_a_full_disk_is_one_line(lines):
+    program = f"import sys; from dnnlib import run_main; sys.exit(run_main(lambda _: print('line\\n' * {lines}), []))"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (1, "error: the output: No space left on device\n")
+
+
 @pytest.mark.parametrize("encoding, printed", [("ascii", b"ph\\xfc \\u65e5\n"), ("latin-1", b"ph\xfc \\u65e5\n"),
                                                ("utf-8", "phü 日\n".encode())])  # fmt: skip
 def test_names_are_printed_in_any_encoding(encoding, printed):
