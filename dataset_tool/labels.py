@@ -76,7 +76,7 @@ def _read_csv(path, pictures):
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
     if not rows or len(rows[0]) < 2:
-        raise ValueError("accepted: lines of a file name and one or more labels, with or without a header")
+        raise ValueError("accepted: lines of a file name and one or more labels, between commas, with or without a header")
     header = rows.pop(0)[1:] if _is_header(rows, pictures) else None
     uneven = next((row for row in rows if len(row) != len(rows[0])), None)
     if uneven:

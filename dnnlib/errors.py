@@ -1,5 +1,9 @@
 """Errors meant for people, and the one place where they become an exit code."""
 
+import contextlib
+import errno
+import os
+import signal
 import sys
 import traceback
 
@@ -22,6 +26,8 @@ class UsageError(UserError):
 def run_main(main, argv=None):
     """Run an entry point; turn a UserError, or a file that cannot be read or written, into one line on stderr and its exit code.
 
+    Where nobody reads the output any more (`... | head`) it ends without a word, with the exit code of SIGPIPE.
+
     Args:
         main: function taking the list of command-line arguments.
         argv: list of strings; the process's own arguments when None.
@@ -30,17 +36,44 @@ def run_main(main, argv=None):
         The exit code (int). Any other exception keeps its traceback: it is a defect of ours.
     """
     argv = sys.argv[1:] if argv is None else argv
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell (`>&-`): the first file to be opened would take its number
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+    if getattr(sys.stdout, "errors", None) == "strict":  # an output that is not UTF-8 has no words for some names
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return main(argv) or 0
+        code = main(argv) or 0
+        sys.stdout.flush()
+        return code
     except UserError as error:
         return _report(str(error), error.exit_code, argv)
     except OSError as error:
+        if error.filename is None and _takes_no_more(sys.stdout):
+            silence(sys.stdout)
+            return 128 + signal.SIGPIPE if error.errno == errno.EPIPE else _report(f"the output: {error.strerror}", 1, argv)
         if error.filename is None or error.errno is None:
             raise
         return _report(f"{error.filename}: {error.strerror}", 1, argv)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _takes_no_more(stream):
+    """Whether a stream is a pipe whose other end is closed, a file on a full disk or the like."""
+    try:
+        print(file=stream, flush=True)
+    except OSError:
+        return True
+    return False
+
+
+def silence(stream):
+    """Let what is written to a broken stream, and what it still holds, go nowhere."""
+    with contextlib.suppress(OSError):  # a stream without a file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _report(message, exit_code, argv):

@@ -3,6 +3,8 @@
 import contextlib
 import sys
 
+from dnnlib.errors import silence
+
 
 class _LogFile:
     """The end of a text file, written at once. What a full disk refuses is lost, with one warning: a log must not end a training.
@@ -25,14 +27,20 @@ class _LogFile:
 
 
 class _Tee:
-    """A text stream that writes to a terminal stream and to the log file."""
+    """A text stream that writes to a terminal stream and to the log file.
+
+    A stream that takes no more (a pipe whose reader has gone, a file on a full disk) is given up, with one warning in the log file.
+    """
 
     def __init__(self, stream, file):
         self._stream = stream
         self._file = file
 
     def write(self, text):
-        self._stream.write(text)
+        try:
+            self._stream.write(text)
+        except OSError as error:
+            self._give_up(error)
         if "\r" not in text:  # a progress bar redraws itself on the terminal only
             self._file.write(text)
             if "\n" in text:
@@ -40,7 +48,14 @@ class _Tee:
         return len(text)
 
     def flush(self):
-        self._stream.flush()
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error):
+        silence(self._stream)
+        self._file.write(f"warning: the output is written here alone: {error.strerror}\n")
 
     def isatty(self):
         return self._stream.isatty()

@@ -246,6 +246,7 @@ def test_refused(text, message):
     ("--kgan --components-num 2 --merge-layer 0", "--merge-layer: got 0, accepted: 2 to 4"),
     ("--mapping-layersnum 1 --mapping-resnet", "--mapping-layersnum: got 1, accepted: 2 or more"),
     ("--transformer --pos-dim 6", "--pos-dim: got 6, accepted: a multiple of 4"),
+    ("--transformer --components-num 16 --latent-size 16", "--pos-dim: got 1, the size of a component, accepted: a multiple of 4"),
     ("--channel-base 4", "--channel-base: got 4, accepted: 8 or more"),
     ("--transformer --channel-base 64 --num-heads 16", "--num-heads: got 16, accepted: a divisor of the channels at 16x16"),
     ("--g-model ViTGAN --vit-dim 8 --vit-heads 2 --vit-patch 5", "--vit-patch: got 5"),

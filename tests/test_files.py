@@ -3,12 +3,16 @@
 import errno
 import fcntl
 import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from dnnlib import UserError, atomic_output, locks, run_main
 from dnnlib.files import check_space, read_lines, read_object
+from tests.cli_helpers import ROOT
 
 
 def failing(path, error):
@@ -65,6 +69,60 @@ def test_an_error_that_the_system_did_not_explain_keeps_its_words(tmp_path):
     error = OSError("100000 requested and 12484 written")
     with pytest.raises(OSError, match="^100000 requested and 12484 written$"):
         run_main(failing(str(tmp_path / "a"), error), [])
+
+
+@pytest.mark.parametrize("lines", [1, 1000, 100000])
+def test_output_that_nobody_reads_ends_without_a_word(lines):
+    """As with `| head`; a little comes to light when it is flushed, more when it is printed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = f"import sys; from dnnlib import run_main; sys.exit(run_main(lambda _: print('line\\n' * {lines}), []))"
+    done = subprocess.run([sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("lines", [1, 100000])
+def test_output_on_a_full_disk_is_one_line(lines):
+    program = f"import sys; from dnnlib import run_main; sys.exit(run_main(lambda _: print('line\\n' * {lines}), []))"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (1, "error: the output: No space left on device\n")
+
+
+@pytest.mark.parametrize("encoding, printed", [("ascii", b"ph\\xfc \\u65e5\n"), ("latin-1", b"ph\xfc \\u65e5\n"),
+                                               ("utf-8", "phü 日\n".encode())])  # fmt: skip
+def test_names_are_printed_in_any_encoding(encoding, printed):
+    program = "import sys; from dnnlib import run_main; sys.exit(run_main(lambda _: print('ph\\xfc \\u65e5'), []))"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    assert subprocess.check_output([sys.executable, "-c", program], env=environment, cwd=ROOT) == printed
+
+
+def test_a_closed_output_is_nowhere(tmp_path):
+    """As with `>&- 2>&-`, under which Python has no sys.stdout and no sys.stderr."""
+    program = """
+import sys
+from dnnlib import log, run_main
+
+def main(_):
+    with log.tee(sys.argv[1]):
+        print("one")
+        print("two", file=sys.stderr)
+
+sys.exit(run_main(main))
+"""
+    path = tmp_path / "log.txt"
+    words = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", sys.executable, "-c", program, str(path)]
+    assert subprocess.run(words, cwd=ROOT).returncode == 0
+    assert path.read_text() == "one\ntwo\n"
+
+
+def test_a_broken_pipe_that_is_not_the_output_is_a_defect():
+    def main(_):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        run_main(main, [])
 
 
 @pytest.mark.parametrize("words, shown", [

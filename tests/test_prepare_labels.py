@@ -115,6 +115,7 @@ def test_npy(run, tmp_path, values, names):
         ("a.json", '{"1": null, "2": "b", "1b": "a", "2b": "a"}', "label null; accepted: texts and numbers"),
         ("a.json", '{"1": [], "2": [], "1b": [], "2b": []}', "every label is empty"),
         ("a.csv", "", "lines of a file name and one or more labels"),
+        ("a.csv", "1;0\n2;1\n1b;2\n2b;3\n", "between commas"),
         ("a.csv", "1,nan\n2,1\n1b,2\n2b,4\n", "not finite"),
         ("a.csv", "1,-1\n2,1\n1b,2\n2b,4\n", "class numbers -1 to 4"),
         ("a.csv", "1,0\n2,1\n1b,200000\n2b,4\n", "class numbers 0 to 200000; accepted: 0 to 100000"),

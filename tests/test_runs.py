@@ -66,6 +66,18 @@ def test_numbered_files(tmp_path):
     assert runs.numbered_files(str(tmp_path / "absent"), "a", "b") == []
 
 
+def open_closed_pipe():
+    """A text stream into a pipe that nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    return open(writing, "w")
+
+
+def open_full_file():
+    """A text stream into a file on a full disk."""
+    return open("/dev/full", "w")
+
+
 def test_log_takes_what_is_printed(tmp_path, capsys):
     path = tmp_path / "log.txt"
     for word in ("one", "two"):
@@ -83,6 +95,20 @@ def test_a_full_disk_does_not_stop_what_is_printed(capsys):
         print("two")
     out, err = capsys.readouterr()
     assert out == "one\ntwo\n" and err == "warning: /dev/full: No space left on device, some lines are missing there\n"
+
+
+@pytest.mark.parametrize("broken, reason", [(open_closed_pipe, "Broken pipe"), (open_full_file, "No space left on device")])
+def test_an_output_that_takes_no_more_does_not_stop_what_is_logged(tmp_path, monkeypatch, broken, reason):
+    """As with `| head`, or with `| tee` after Ctrl-C."""
+    path = tmp_path / "log.txt"
+    with broken() as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with log.tee(str(path)):
+            for number in range(3):
+                print(number)
+            print("x" * 100000, flush=True)
+        print("outside", flush=True)
+    assert path.read_text().splitlines() == ["0", f"warning: the output is written here alone: {reason}", "1", "2", "x" * 100000]
 
 
 def test_left_over_files_are_found_in_every_folder(tmp_path):

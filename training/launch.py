@@ -117,7 +117,7 @@ def start_configs(options, dataset):
 
 
 def _choose_run(options, record):
-    """The folder of the run, with config.json in it, its lock, the TrainingState to continue from or None, and notes."""
+    """The folder of the run, a new one with config.json in it, its lock, the TrainingState to continue from or None, and notes."""
     run_dir = None if options.restart else runs.latest_run(options.result_dir, options.expname)
     lock, state, notes = run_dir and _lock_run(run_dir), None, []
     if run_dir is not None:
@@ -132,7 +132,8 @@ def _choose_run(options, record):
     if run_dir is None:
         run_dir = runs.create_run(options.result_dir, options.expname)
         lock = _lock_run(run_dir)
-    run_record.write_record(run_dir, record)
+    if state is None:
+        run_record.write_record(run_dir, record)
     return run_dir, lock, state, notes
 
 
@@ -275,6 +276,8 @@ def train(plan, options, dataset, devices, evaluate):
             state=plan.state,
             show=_reporter(plan.run_dir, options, dataset) if leads else None,
         )
+        if leads and plan.state is not None:  # what the state does not fit must not become what --reload reads
+            run_record.write_record(plan.run_dir, plan.record)
         try:
             with tflib.memory_errors(f"--batch-gpu {options.batch_gpu}"):
                 return loop.run() and leads

@@ -121,7 +121,7 @@ VISUALIZATION = (
     Option("vis_interpolations", bool, False, "interpolations between latents"),
     Option("vis_noise_var", bool, False, "variation of one image with the noise"),
     Option("vis_style_mix", bool, False, "tables of style mixing"),
-    Option("vis_grid", bool, False, "the samples in one grid picture"),
+    Option("vis_grid", bool, False, "the samples in one grid picture, in place of a file each"),
     Option("vis_num", int, 100, "number of samples", low=1),
     Option("vis_rich_num", int, 5, "number of samples for layer maps and interpolations", low=1),
     Option("vis_section_size", int, 100, "samples in memory at once", low=1),

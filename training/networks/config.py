@@ -88,13 +88,14 @@ class PictureConfig:
     def _check_positions(self):
         if not (self.transformer or self.img2img):
             return  # networks without attention have no positions
+        got = f"pos_dim: got {self.position_dim}" + ("" if self.pos_dim else ", the size of a component")
         pieces = 2 * self.pos_directions_num
         if self.pos_type == "sinus" and self.position_dim % pieces:
-            raise UserError(f"pos_dim: got {self.position_dim}, accepted: a multiple of {pieces} (two per direction) for pos_type sinus")
+            raise UserError(f"{got}, accepted: a multiple of {pieces} (two per direction) for pos_type sinus")
         if self.pos_type == "linear" and self.position_dim % self.pos_directions_num:
-            raise UserError(f"pos_dim: got {self.position_dim}, accepted: a multiple of {self.pos_directions_num} for pos_type linear")
+            raise UserError(f"{got}, accepted: a multiple of {self.pos_directions_num} for pos_type linear")
         if self.pos_type == "trainable" and self.position_dim % 2:
-            raise UserError(f"pos_dim: got {self.position_dim}, accepted: an even number for pos_type trainable")
+            raise UserError(f"{got}, accepted: an even number for pos_type trainable")
 
     @property
     def resolution_log2(self):
