@@ -36,11 +36,7 @@ def run_main(main, argv=None):
         The exit code (int). Any other exception keeps its traceback: it is a defect of ours.
     """
     argv = sys.argv[1:] if argv is None else argv
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the shell (`>&-`): the first file to be opened would take its number
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
-    if getattr(sys.stdout, "errors", None) == "strict":  # an output that is not UTF-8 has no words for some names
-        sys.stdout.reconfigure(errors="backslashreplace")
+    _prepare_outputs()
     try:
         code = main(argv) or 0
         sys.stdout.flush()
@@ -57,6 +53,15 @@ def run_main(main, argv=None):
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _prepare_outputs():
+    """Let whatever is printed go somewhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell (`>&-`): the first file to be opened would take its number
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+    if getattr(sys.stdout, "errors", None) == "strict":  # an output that is not UTF-8 has no words for some names
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _takes_no_more(stream):
