@@ -122,6 +122,7 @@ def test_layers_and_patches_fit_the_dataset(text, accepted):
     ("--num-heads 2", "--num-heads has no effect without --transformer or --d-transformer or --g-img2img or"),
     ("--transformer --kmeans-iters 2", "--kmeans-iters has no effect without --kmeans"),
     ("--baseline SAGAN --use-pos", "--use-pos has no effect without --transformer or --d-transformer or --mapping-ltnt2ltnt"),
+    ("--ganformer-default --use-pos False --pos-init normal", "--pos-init has no effect without --use-pos or --pos-type linear"),
     ("--baseline SAGAN --ltnt-gate", "--ltnt-gate has no effect without --transformer"),
     ("--baseline SAGAN --pos-type trainable --pos-directions-num 3", "--pos-directions-num has no effect without --pos-type sinus or"),
     ("--ganformer-default --mapping-shared-dim 8", "--mapping-ltnt2ltnt has no effect with --mapping-shared-dim"),

@@ -268,6 +268,7 @@ NEEDS = (
     (("transformer", "d_transformer", "mapping_ltnt2ltnt"), ("ltnt_gate", "use_pos")),
     (GRID_ATTENTION, ("img_gate", "pos_dim", "pos_type", "pos_directions_num")),
     (("pos_type sinus", "pos_type linear"), ("pos_directions_num",)),
+    (("use_pos", "pos_type linear", "pos_type trainable", "pos_type trainable2d"), ("pos_init",)),
     (("mapping_resnet",), ("mapping_ltnt2ltnt",)),
     (("g_model StyleGAN2",), ("g_arch", "tanh", "mapping_dim", "mapping_resnet", "mapping_shared_dim", "style_mixing", "style",
                               "latent_stem", "fused_modconv", "local_noise", "g_img2img")),
