@@ -111,23 +111,43 @@ def test_layers_and_patches_fit_the_dataset(text, accepted):
     ("--mapping-ltnt2ltnt", "--mapping-ltnt2ltnt has no effect without --mapping-resnet"),
     ("--kmeans", "--kmeans has no effect without --transformer"),
     ("--d-ltnt2img --transformer", "--d-ltnt2img has no effect without --d-transformer"),
-    ("--transformer --g-start-res 6 --g-end-res 3", "--g-start-res 6 is not below --g-end-res 3: no layer has attention"),
+    ("--transformer --g-start-res 6 --g-end-res 3", "--g-start-res 6 --g-end-res 3: no layer has attention"),
     ("--d-img2img 2", "--d-img2img 2 has no effect"),
     ("--d-img2img 1", "--d-img2img 1 has no effect"),
-    ("--d-transformer --d-start-res 4 --d-end-res 4", "--d-start-res 4 is not below --d-end-res 4: no layer has attention"),
+    ("--d-transformer --d-start-res 4 --d-end-res 4", "--d-start-res 4 --d-end-res 4: no layer has attention"),
+    ("--d-transformer --d-end-res 3", "--d-start-res 0 --d-end-res 3: no layer has attention (its layers: from 3 on)"),
     ("--ema-warmup --pretrained-pkl a.pkl", "--ema-warmup has no effect with --pretrained-pkl"),
     ("--augment-p 0.5", "--augment-p has no effect without --augment"),
     ("--component-dropout 0.1 --baseline kGAN", "--component-dropout has no effect without --transformer"),
     ("--num-heads 2", "--num-heads has no effect without --transformer or --d-transformer or --g-img2img or"),
+    ("--transformer --kmeans-iters 2", "--kmeans-iters has no effect without --kmeans"),
+    ("--baseline SAGAN --use-pos", "--use-pos has no effect without --transformer or --d-transformer or --mapping-ltnt2ltnt"),
+    ("--ganformer-default --use-pos False --pos-init normal", "--pos-init has no effect without --use-pos or --pos-type linear"),
+    ("--baseline SAGAN --ltnt-gate", "--ltnt-gate has no effect without --transformer"),
+    ("--baseline SAGAN --pos-type trainable --pos-directions-num 3", "--pos-directions-num has no effect without --pos-type sinus or"),
+    ("--ganformer-default --mapping-shared-dim 8", "--mapping-ltnt2ltnt has no effect with --mapping-shared-dim"),
+    ("--vit-dim 48", "--vit-dim has no effect without --g-model ViTGAN or --d-model ViTGAN"),
+    ("--d-model ViTGAN --siren-layers 3", "--siren-layers has no effect without --g-model ViTGAN"),
+    ("--g-model ViTGAN --l2-mode kim", "--l2-mode has no effect without --d-model ViTGAN"),
+    ("--baseline ViTGAN --g-arch resnet", "--g-arch has no effect without --g-model StyleGAN2"),
+    ("--baseline ViTGAN --d-img2img 4", "--d-img2img has no effect without --d-model StyleGAN2"),
+    ("--gamma 3 --d-reg non", "--gamma has no effect without --d-reg"),
 ])  # fmt: skip
 def test_a_flag_without_effect_is_said(text, note):
     (found,) = resolve(parse_given(text.split()))[1]
     assert found.startswith(note)
 
 
+def test_attention_beyond_the_dataset_s_resolution_is_said():
+    options = parse_given(["--transformer", "--components-num", "2", "--g-start-res", "5"])
+    assert resolve(options, resolution_log2=5)[1] == []
+    assert "no layer has attention (its layers: 2 to 4)" in resolve(options, resolution_log2=4)[1][0]
+
+
 @pytest.mark.parametrize("text", [
     "--ganformer-default --kmeans-iters 2 --num-heads 2 --d-transformer --d-ltnt2img",
     "--eval --kmeans", "--baseline SAGAN --g-img2img 4 --num-heads 2", "--kmeans False --g-end-res 8", "--augment diffaug --augment-p 0.5",
+    "--baseline ViTGAN --vit-dim 48 --siren-layers 3 --l2-mode kim", "--g-model ViTGAN --d-arch skip --gamma 3",
 ])  # fmt: skip
 def test_a_flag_with_effect_or_at_its_default_is_not(text):
     assert resolve(parse_given(text.split()))[1] == []

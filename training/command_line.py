@@ -203,29 +203,45 @@ def resolve(given, stored=None, resolution_log2=None):
     values = {name: tuple(value) if _ROWS[name].kind is list else value for name, value in values.items()}
     options = Options(**values)
     if options.train or not (options.eval or options.vis):  # which take the networks as they are
-        notes += _without_effect(options, given)
+        notes += _without_effect(options, given, resolution_log2)
     _check_combinations(options)
     if resolution_log2 is not None:
         _check_layers(options, resolution_log2)
     return options, notes
 
 
-def _without_effect(options, given):
+def _without_effect(options, given, resolution_log2):
     """Notes on given flags that change nothing, because what they belong to is off."""
     notes = []
-    for name, others in NEEDS.items():
-        on = name in given and getattr(options, name) != _ROWS[name].default
-        if on and not any(getattr(options, other) not in (False, 0, "none") for other in others):
-            notes.append(f"{_ROWS[name].flag} has no effect without {' or '.join(_ROWS[other].flag for other in others)}")
-    for letter, on in (("g", options.transformer), ("d", options.d_transformer)):
+    for needs, names in NEEDS:
+        for name in names:
+            on = name in given and getattr(options, name) != _ROWS[name].default
+            if on and not any(_has(options, need) for need in needs):
+                notes.append(f"{_ROWS[name].flag} has no effect without {' or '.join(_flag_of(need) for need in needs)}")
+    if options.mapping_ltnt2ltnt and options.mapping_shared_dim:
+        notes.append("--mapping-ltnt2ltnt has no effect with --mapping-shared-dim, which maps all components as one")
+    last = resolution_log2 or math.inf
+    for letter, lowest, on in (("g", 2, options.transformer), ("d", 3, options.d_transformer)):
         first, end = getattr(options, f"{letter}_start_res"), getattr(options, f"{letter}_end_res")
-        if on and first >= end:
-            notes.append(f"--{letter}-start-res {first} is not below --{letter}-end-res {end}: no layer has attention")
+        if on and max(first, lowest) >= min(end, last + 1):
+            layers = f"{lowest} to {last}" if resolution_log2 else f"from {lowest} on"
+            notes.append(f"--{letter}-start-res {first} --{letter}-end-res {end}: no layer has attention (its layers: {layers})")
     if options.ema_warmup and options.pretrained_pkl != "None":
         notes.append("--ema-warmup has no effect with --pretrained-pkl, whose averaged generator goes on")
     if options.d_img2img in (1, 2):
         notes.append(f"--d-img2img {options.d_img2img} has no effect: the discriminator has layers with attention from 3 (8 pixels) on")
     return notes
+
+
+def _has(options, need):
+    """Whether an option is on, or has the value that follows its name."""
+    name, _, value = need.partition(" ")
+    return getattr(options, name) == value if value else getattr(options, name) not in (False, 0, "none", "non")
+
+
+def _flag_of(need):
+    name, _, value = need.partition(" ")
+    return f"{_ROWS[name].flag} {value}".strip()
 
 
 def _check_combinations(options):

@@ -255,19 +255,32 @@ GANFORMER_TASKS = {
     "cityscapes": {"mirror_augment": True, "gamma": 20.0},
     "bedrooms": {"gamma": 100.0},
 }
-ATTENTION = ("transformer", "d_transformer", "g_img2img", "d_img2img", "mapping_ltnt2ltnt")
-# Options that act only together with one of others.
-NEEDS = {
-    **dict.fromkeys(("kmeans", "kmeans_iters", "normalize", "integration", "g_ltnt2ltnt", "g_img2ltnt", "g_start_res", "g_end_res"),
-                    ("transformer",)),
-    **dict.fromkeys(("d_ltnt2img", "d_ltnt2ltnt", "d_start_res", "d_end_res"), ("d_transformer",)),
-    **dict.fromkeys(("merge_layer", "merge_type", "merge_same"), ("kgan",)),
-    **dict.fromkeys(("num_heads", "attention_dropout", "ltnt_gate", "img_gate", "use_pos", "pos_dim", "pos_type", "pos_init",
-                     "pos_directions_num"), ATTENTION),
-    "component_dropout": ("transformer",), "component_mixing": ("transformer", "kgan"),
-    "iterative": ("kmeans",), "mapping_ltnt2ltnt": ("mapping_resnet",), "g_reg_weight": ("pathreg",),
-    **dict.fromkeys(("augment_p", "augment_translation", "augment_cutout"), ("augment",)),
-}  # fmt: skip
+GRID_ATTENTION = ("transformer", "d_transformer", "g_img2img", "d_img2img")
+# What options act together with, any one of these (an option that is on, or that has the value), and those options.
+NEEDS = (
+    (("transformer",), ("kmeans", "normalize", "integration", "g_ltnt2ltnt", "g_img2ltnt", "g_start_res", "g_end_res",
+                        "component_dropout")),
+    (("kmeans",), ("kmeans_iters", "iterative")),
+    (("d_transformer",), ("d_ltnt2img", "d_ltnt2ltnt", "d_start_res", "d_end_res")),
+    (("kgan",), ("merge_layer", "merge_type", "merge_same")),
+    (("transformer", "kgan"), ("component_mixing",)),
+    ((*GRID_ATTENTION, "mapping_ltnt2ltnt"), ("num_heads", "attention_dropout", "pos_init")),
+    (("transformer", "d_transformer", "mapping_ltnt2ltnt"), ("ltnt_gate", "use_pos")),
+    (GRID_ATTENTION, ("img_gate", "pos_dim", "pos_type", "pos_directions_num")),
+    (("pos_type sinus", "pos_type linear"), ("pos_directions_num",)),
+    (("use_pos", "pos_type linear", "pos_type trainable", "pos_type trainable2d"), ("pos_init",)),
+    (("mapping_resnet",), ("mapping_ltnt2ltnt",)),
+    (("g_model StyleGAN2",), ("g_arch", "tanh", "mapping_dim", "mapping_resnet", "mapping_shared_dim", "style_mixing", "style",
+                              "latent_stem", "fused_modconv", "local_noise", "g_img2img")),
+    (("d_model StyleGAN2",), ("d_arch", "d_img2img")),
+    (("g_model StyleGAN2", "d_model StyleGAN2"), ("channel_base", "channel_max")),
+    (("g_model ViTGAN",), ("siren_layers", "siren_style", "siren_demodulate")),
+    (("d_model ViTGAN",), ("l2_mode", "vit_pad")),
+    (("g_model ViTGAN", "d_model ViTGAN"), ("vit_dim", "vit_heads", "vit_depth", "vit_patch", "vit_positions")),
+    (("pathreg",), ("g_reg_weight",)),
+    (("d_reg",), ("gamma",)),
+    (("augment",), ("augment_p", "augment_translation", "augment_cutout")),
+)  # fmt: skip
 # What follows from --g-model and --d-model, in this order, where one of them is chosen: R1 cripples the transformer, StyleGAN2's needs it.
 MODEL_VALUES = {
     ("ViTGAN", "ViTGAN"): {"d_reg": "non"},
