@@ -116,14 +116,19 @@ def test_empty_run_and_missing_run(tmp_path):
 def test_continued_run_forgets_the_ticks_it_repeats(tmp_path):
     for images, value in ((1000, 1), (2000, 2), (3000, 3), (2000, 20), (2500, 25)):
         report.append_stats(str(tmp_path), images, {"Loss/G": value, "Loss/D": float("nan") if images == 1000 else 1})
-    chart = stats.training_charts(str(tmp_path))[0]
+    report.append_stats(str(tmp_path), 4000, {"Own/some_number": 7, "Own/none": float("inf")})
+    chart, own = stats.training_charts(str(tmp_path))
+    assert own == {"title": "Own", "series": [{"name": "some number", "points": [[4, 7]]}]}
     assert chart["series"][0] == {"name": "G", "points": [[1, 1], [2, 20], [2.5, 25]]}
     assert chart["series"][1]["points"] == [[2, 1], [2.5, 1]]
 
 
 def test_numbers_without_their_place_are_left_out(tmp_path):
     (tmp_path / "stats.jsonl").write_text('{"Loss/G": 1}\n')
-    (tmp_path / "metrics.jsonl").write_text('{"settings": {"snapshot": "network-snapshot-000001.pkl"}, "values": {"swd": 1}}\n')
+    place = {"snapshot": "network-snapshot-000001.pkl"}
+    lines = ({"settings": place, "values": {"swd": 1}}, {"metric": "swd", "settings": place, "values": {}},
+             {"metric": "swd", "settings": {}, "values": {"swd": 1}})  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     assert (stats.training_charts(str(tmp_path)), stats.metric_charts(str(tmp_path))) == ([], [])
 
 
@@ -147,7 +152,8 @@ def test_results_of_unlike_settings_or_of_another_network_are_not_one_curve(tmp_
     ]
     assert chart["latest"] == 7  # the page's head names the newest result for the last snapshot
     record(1, 3, fakes=6, protocol="stylegan2")
-    assert stats.metric_charts(str(tmp_path))[0]["latest"] == 7
+    (chart,) = stats.metric_charts(str(tmp_path))
+    assert chart["latest"] == 7 and chart["series"][1]["points"] == [[1, 3], [2, 7]]
 
 
 def test_damaged_pictures_are_left_out(tmp_path, capsys):
@@ -210,6 +216,7 @@ def test_long_curves_are_thinned():
     thin = stats.thinned(points, most=100)
     assert len(thin) <= 100 and thin[-1] == [9999, 19997] and len(stats.thinned(points)) <= 500
     assert all(abs(y - 2 * x) <= 1.01 for x, y in thin[:-1])
+    assert all(abs(after[0] - before[0] - 102) < 0.1 for before, after in zip(thin[:97], thin[1:98]))
 
 
 def test_report_flag(run_dir):
