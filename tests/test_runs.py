@@ -164,7 +164,8 @@ def test_times(seconds, text):
 
 
 RECORD = {
-    "dataset": {"fingerprint": 1, "ratio": 1}, "generator": {"resolution": 1, "style_mixing": 1}, "discriminator": {"attention_dropout": 1},
+    "dataset": {"fingerprint": 1, "ratio": 1}, "discriminator": {"attention_dropout": 1},
+    "generator": {"resolution": 1, "style_mixing": 1, "component_mixing": 1, "truncation_psi": 1},
     "training": {"schedule": {"batch_size": 1, "total_kimg": 1}},
 }  # fmt: skip
 
@@ -172,13 +173,14 @@ RECORD = {
 @pytest.mark.parametrize("name, refused", [
     ("dataset.fingerprint", True), ("dataset.ratio", True), ("generator.resolution", True), ("discriminator.kmeans", True),
     ("training.schedule.batch_size", True), ("training.schedule.total_kimg", False), ("generator.style_mixing", False),
+    ("generator.component_mixing", False), ("generator.truncation_psi", False), ("dataset.crop_ratio", True),
     ("discriminator.attention_dropout", False),
 ])  # fmt: skip
 def test_what_a_run_may_continue_with(name, refused, capsys):
     new = copy.deepcopy(RECORD)
     *sections, field = name.split(".")
     functools.reduce(dict.__getitem__, sections, new)[field] = 2
-    change = f"another {name}: 2, before {None if field == 'kmeans' else 1}"
+    change = f"another {name}: 2, before {None if field in ('kmeans', 'crop_ratio') else 1}"
     if refused:
         with pytest.raises(UsageError, match=f"trained with another {name}: give --reload"):
             run_record.check_continuation(RECORD, new, accept_changes=False)
@@ -191,12 +193,22 @@ def test_the_revision_says_whether_files_were_changed(tmp_path, monkeypatch):
     assert run_record.git_revision() is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     (tmp_path / "code.py").write_text("")
-    for words in (["init", "-q"], ["add", "code.py"], ["commit", "-q", "-m", "first"], ["tag", "v1"]):
+    for words in (["init", "-q"], ["add", "code.py"], ["commit", "-q", "-m", "first"], ["tag", "-a", "v1", "-m", "first"]):
         subprocess.run([*git, *words], check=True)
     revision = run_record.git_revision()
     assert re.fullmatch("[0-9a-f]{7,}", revision)
     (tmp_path / "code.py").write_text("changed")
     assert run_record.git_revision() == f"{revision}+"
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git
+    assert run_record.git_revision() is None
+
+
+@pytest.mark.parametrize("count, listed", [(4, "another dataset.0, dataset.1, dataset.2, dataset.3: give"),
+                                           (6, "another dataset.0, dataset.1, dataset.2, dataset.3 and 2 more: give")])  # fmt: skip
+def test_many_changes_are_counted(count, listed, capsys):
+    with pytest.raises(UsageError, match=listed):
+        run_record.check_continuation({}, {"dataset": {str(number): 1 for number in range(count)}}, accept_changes=False)
+    assert len(capsys.readouterr().out.splitlines()) == count
 
 
 SCRIPT = """
