@@ -33,8 +33,7 @@ def take(path):
         file.close()  # its last owner has removed it meanwhile
     with contextlib.suppress(OSError):  # a full disk: the lock holds without the name
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        file.flush()
+        os.write(file.fileno(), f"process {os.getpid()} on {os.uname().nodename}\n".encode())  # past the buffer: closing would try again
     return file
 
 

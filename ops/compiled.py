@@ -42,15 +42,13 @@ def bias_act(library, x, b, act, alpha, gain, clamp, last, scale=None, residual=
         b: tensor [C] or None.
         act, alpha, gain, clamp: as in fused_bias_act, resolved; clamp None for none.
         last: layout of x.
-        scale: tensor [N, C] or None.
+        scale: tensor [N, C] or None; like the two below, None where act is not of PIECEWISE_LINEAR.
         residual: tensor like x, or None.
         noise: tensor [1 or N, ...] of P values a sample, or None.
 
     Returns:
         Tensor like x, differentiable up to order 8.
     """
-    if act not in PIECEWISE_LINEAR and (scale is not None or residual is not None or noise is not None):
-        raise ValueError(f"act: got {act}, expected one of {PIECEWISE_LINEAR} with scale, residual or noise")
     none = tf.zeros([0], x.dtype)
     terms = [none if term is None else tf.cast(term, x.dtype) for term in (scale, residual, noise, b)]
     return library.ganformer_bias_act(x, *terms, none, act=ACTIVATIONS.index(act), order=0, alpha=float(alpha), gain=float(gain),
@@ -85,7 +83,7 @@ def _noise_gradient(du, noise, channel):
     rows = noise.shape.as_list()[0]
     if rows is not None:
         return _sum(du, [0, channel] if rows == 1 else [channel], noise)
-    total, rows = tf.reduce_sum(tf.cast(du, tf.float32), axis=channel, keepdims=True), tf.shape(noise)[0]
+    total, rows = tf.reduce_sum(tf.cast(du, tf.float32), axis=channel), tf.shape(noise)[0]
     parts = tf.concat([[tf.shape(total)[0] // tf.maximum(rows, 1), rows], tf.shape(total)[1:]], axis=0)
     return _sum(tf.reshape(total, parts), [0], noise)
 
@@ -106,7 +104,7 @@ def _bias_act_gradient(op, dy):
     smooth = ACTIVATIONS[op.get_attr("act")] not in PIECEWISE_LINEAR
     if order > 0:
         d_ref = _derivative(op, dy * x, bias, ref, order + 1) if smooth else None
-        d_bias = _sum(d_ref, [0] + pixels, bias) if smooth and _has(bias) else None
+        d_bias = _sum(d_ref, [0] + pixels, bias) if _has(bias) else None
         return _derivative(op, dy, bias, ref, order), None, None, None, d_bias, d_ref
     du = _first_derivative(op, dy, smooth)
     d_bias = _sum(du, [0] + pixels, bias) if _has(bias) else None
@@ -121,7 +119,7 @@ def _bias_act_gradient(op, dy):
 
 def can_upfirdn(x, f):
     """Whether the kernels take this: their gradient needs the picture's size when the graph is built."""
-    return x.dtype in DTYPES and x.shape.ndims == 4 and None not in x.shape.as_list()[1:] and max(f.shape) <= MAX_TAPS
+    return x.dtype in DTYPES and None not in x.shape.as_list()[1:] and max(f.shape) <= MAX_TAPS
 
 
 def upfirdn_2d(library, x, f, separated, up, down, pad, last):

@@ -225,7 +225,9 @@ def test_google_drive(server, tmp_path, monkeypatch):
 def test_the_cache(server, tmp_path, monkeypatch):
     monkeypatch.setenv("GANFORMER_CACHE", str(tmp_path))
     monkeypatch.setattr(download, "DRIVE_URL", f"{server.url}/drive")
+    assert download.cached(f"{server.url}/good/model.pkl") is None
     path = download.fetch(f"{server.url}/good/model.pkl")
+    assert download.cached(f"{server.url}/good/model.pkl") == path
     assert path == download.fetch(f"{server.url}/good/model.pkl") and len(server.seen) == 1
     assert _read(path) == CONTENT and path.startswith(str(tmp_path)) and os.path.basename(path) == "model.pkl"
     assert _read(path + ".sha256").decode().split()[0] == hashlib.sha256(CONTENT).hexdigest()
@@ -233,6 +235,11 @@ def test_the_cache(server, tmp_path, monkeypatch):
     assert "id=" + download.PUBLISHED["clevr-snapshot.pkl"] in server.seen[1][0]
     with pytest.raises(UserError, match="gdrive:nothing: no published snapshot; accepted: .*clevr-snapshot.pkl"):
         download.fetch("gdrive:nothing")
+
+
+@pytest.mark.parametrize("source, remote", [("http://a/b", True), ("https://a/b", True), ("gdrive:a", True), ("a/http://b", False)])
+def test_what_is_remote(source, remote):
+    assert download.is_remote(source) == remote
 
 
 def test_a_folder_that_cannot_be_written(server, tmp_path):

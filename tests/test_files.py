@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from dnnlib import UserError, atomic_output, locks, run_main
+from dnnlib import UsageError, UserError, atomic_output, locks, run_main
 from dnnlib.files import check_space, read_lines, read_object
 from tests.cli_helpers import ROOT
 
@@ -36,6 +36,21 @@ def test_what_goes_wrong_is_one_line_and_leaves_nothing(tmp_path, capsys, error,
     assert run_main(failing(path, error), []) == 1
     assert capsys.readouterr().err == said.format(path=path)
     assert os.listdir(str(tmp_path / "new")) == []
+
+
+@pytest.mark.parametrize("ends, code, said", [
+    (None, 0, ""), (3, 3, ""), (UsageError("too few"), 2, "error: too few\n"), (KeyboardInterrupt(), 130, "interrupted\n"),
+])  # fmt: skip
+def test_every_end_has_its_exit_code(monkeypatch, capsys, ends, code, said):
+    monkeypatch.setattr(sys, "argv", ["program", "--flag"])
+
+    def main(argv):
+        assert argv == ["--flag"]
+        if isinstance(ends, BaseException):
+            raise ends
+        return ends
+
+    assert run_main(main) == code and capsys.readouterr().err == said
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
@@ -127,6 +142,7 @@ def test_a_broken_pipe_that_is_not_the_output_is_a_defect():
 
 @pytest.mark.parametrize("words, shown", [
     ("--debug", True), ("--debug=True", True), ("--debug yes", True), ("--deb --gpus cpu", True), ("--gpus cpu --de=1", True),
+    ("--debug n", False),
     ("--debug False", False), ("--debug=0", False), ("--debug --deb no", False), ("--data-dir debug", False), ("--d", False), ("", False),
 ])  # fmt: skip
 def test_debug_shows_the_traceback_in_any_spelling(words, shown, capsys):

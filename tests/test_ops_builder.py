@@ -368,8 +368,10 @@ def test_registration_compiles_for_processors_with_half_precision_arithmetic():
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-def test_auto_on_a_cpu_never_compiles(machine, capsys):
-    install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
+@pytest.mark.parametrize("compilers", [("g++",), ()])
+def test_auto_on_a_cpu_never_compiles(machine, capsys, compilers):
+    for name in compilers:
+        install(machine, name, ANY_VERSION + WRITES_OUTPUT)
     with tflib.session_scope():
         assert "reference" in ops.set_implementation("auto")
     assert calls(machine) == [] and capsys.readouterr().err == ""
@@ -431,6 +433,19 @@ def test_doctor_plans_what_a_run_builds(machine, monkeypatch, capsys):
     monkeypatch.setenv("GANFORMER_CUDA_ARCH", "garbage")
     assert doctor.main([]) == 1
     assert "problem: compiled ops cannot be built: GANFORMER_CUDA_ARCH=garbage: give compute" in capsys.readouterr().out
+
+
+def test_which_calls_use_the_library(machine):
+    state, library = implementation._state, implementation.library
+    with pytest.raises(ValueError, match="call ops.set_implementation"):
+        library("cuda")
+    with pytest.raises(ValueError, match="impl: got 'gpu', expected None, 'ref' or 'cuda'"):
+        library("gpu")
+    state.library = "loaded"
+    assert [library(impl) for impl in (None, "ref", "cuda")] == [None, None, "loaded"]
+    state.active = True
+    assert [library(impl) for impl in (None, "ref", "cuda")] == ["loaded", None, "loaded"]
+    assert "reference" in ops.set_implementation("ref") and library(None) is None
 
 
 def test_unknown_choice():

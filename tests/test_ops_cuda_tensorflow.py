@@ -177,6 +177,7 @@ def test_bias_act_derivatives_by_finite_differences(library, act, axis):
     with tflib.session_scope():
         tx, tb = tf.constant(x, tf.float32), tf.constant(b, tf.float32)
         y = ops.fused_bias_act(tx, tb, act=act, gain=1.3, clamp=clamp, axis=axis, impl="cuda")
+        assert kinds_of_ops() == {"GanformerBiasAct"}
         along = sum(tf.reduce_sum(g * tf.constant(v, tf.float32)) for g, v in zip(tf.gradients(tf.sin(y), [tx, tb]), (vx, vb)))
         twice = sum(tf.reduce_sum(g * tf.constant(v, tf.float32)) for g, v in zip(tf.gradients(along, [tx, tb]), (vx, vb)))
         got = tflib.run([along, twice])
@@ -194,6 +195,7 @@ def test_bias_act_derivatives_of_third_and_fourth_order_agree_with_the_reference
             for _ in range(4):
                 chain.append(tf.gradients(tf.sin(chain[-1]), at)[0])
             results.append(chain)
+            assert kinds_of_ops() == {"GanformerBiasAct"}
         for got, expected in zip(*tflib.run(results)):
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
@@ -225,6 +227,7 @@ def test_upfirdn_derivatives_by_finite_differences(library, case, data_format, s
     with tflib.session_scope():
         tx, tv = tf.constant(x, tf.float32), tf.constant(v, tf.float32)
         y = ops.upfirdn_2d(tx, f.astype(np.float32), data_format=data_format, impl="cuda", **options)
+        assert y.op.type == "GanformerUpfirdn2d" and y.op.inputs[1].shape.ndims == (1 if separable else 2)
         along = tf.reduce_sum(tf.gradients(tf.sin(y), tx)[0] * tv)
         got = tflib.run([along, tf.reduce_sum(tf.gradients(along, tx)[0] * tv), y])
     np.testing.assert_allclose(got[2], forward(x), rtol=1e-4, atol=1e-5)
@@ -248,7 +251,7 @@ def test_scaled_bias_act_agrees_with_its_reference_to_second_order(library, act)
             np.testing.assert_allclose(got, expected, rtol=1e-4, atol=2e-4)
 
 
-@pytest.mark.parametrize("rows, samples", [(1, 3), (3, 3), (1, 1)])
+@pytest.mark.parametrize("rows, samples", [(1, 3), (3, 3), (1, 1), (0, 0)])
 def test_noise_of_rows_that_only_show_when_it_runs(library, rows, samples):
     random = np.random.RandomState(3)
     x, noise = random.randn(samples, 4, 4, 8), random.randn(rows, 4, 4, 1)
@@ -340,16 +343,55 @@ def test_networks_fuse_what_ends_a_layer(compiled, name, expected):
     assert used == expected
 
 
-def test_unsupported_calls_use_the_reference(library):
+@pytest.mark.parametrize("gain, clamp, expected", [(1, None, 1.0), (1.3, None, 1.3), (1, 0.5, 0.0)])
+def test_a_linear_one_is_kept_for_its_gradient_only_where_it_is_clamped(library, gain, clamp, expected):
+    with tflib.session_scope():
+        x = tf.constant([[-2.0, 3.0]])
+        y = ops.fused_bias_act(x, gain=gain, clamp=clamp, impl="cuda")
+        (gradient,) = tf.gradients(y, x)
+        assert y.op.type == "GanformerBiasAct" and bool(y.consumers()) == (clamp is not None)
+        np.testing.assert_allclose(tflib.run(gradient), [[expected, expected]])
+
+
+def test_sums_of_half_precision_gradients_are_rounded_once(library):
+    slopes = np.random.RandomState(4).rand(1, 64, 64, 1).astype(np.float16)
+    with tflib.session_scope():
+        x, terms = tf.ones(slopes.shape, tf.float16), [tf.zeros([1]), tf.ones([1, 1])]
+        y = ops.scaled_bias_act(x, *terms, act="lrelu", gain=1, impl="cuda")
+        assert (y.op.type, y.dtype) == ("GanformerBiasAct", tf.float16)
+        for value in tflib.run(tf.gradients(y, terms, slopes)):
+            assert value.item() == np.float16(slopes.astype(np.float64).sum())
+
+
+def test_unsupported_calls_use_the_reference(library, monkeypatch):
     with tflib.session_scope():
         double = ops.fused_bias_act(tf.ones([2, 3], tf.float64), impl="cuda")
+        ops.upfirdn_2d(tf.ones([1, 8, 8, 4], tf.float64), np.ones((2, 2)), impl="cuda")
+        ops.upfirdn_2d(tf.ones([1, 40, 8, 4]), np.ones((33, 1)), impl="cuda")
         unknown = ops.upfirdn_2d(tf.placeholder(tf.float32, [1, None, 8, 4]), np.ones((2, 2)), down=2, pad=(0, 0), impl="cuda")
-        negative = tf.constant([-2.0, -1.0, 1.0])
+        ops.fused_bias_act(tf.ones([2, 3, 4, 5]), tf.ones([4]), axis=2, impl="cuda")
+        ops.fused_bias_act(tf.ones([3]), tf.ones([3]), impl="cuda")
+        for name, value in (("active", True), ("on_gpu", False)):
+            monkeypatch.setattr(implementation._state, name, value)
+        ops.fused_bias_act(tf.ones([2, 3]), act="swish")
+        negative = tf.constant([[-2.0, -1.0, 1.0]])
         rising = tf.gradients(ops.fused_bias_act(negative, act="lrelu", alpha=-0.3, gain=1, impl="cuda"), negative)[0]
         assert not any(op.type.startswith("Ganformer") for op in tf.get_default_graph().get_operations())
-        np.testing.assert_allclose(tflib.run(rising), [-0.3, -0.3, 1.0])
+        np.testing.assert_allclose(tflib.run(rising), [[-0.3, -0.3, 1.0]])
         assert double.dtype == tf.float64
         assert unknown.shape.as_list() == [1, None, 4, 4]
+
+
+def test_supported_calls_use_the_compiled_ops(library, monkeypatch):
+    """Also at the limits of what is supported."""
+    with tflib.session_scope():
+        filtered = [ops.upfirdn_2d(tf.ones([1, 40, 8, 4]), np.ones((32, 1)), impl="cuda"),
+                    ops.upfirdn_2d(tf.placeholder(tf.float32, [None, 8, 8, 4]), np.ones((2, 2)), impl="cuda")]
+        activated = [ops.fused_bias_act(tf.ones([2, 3]), tf.ones([3]), axis=axis, impl="cuda") for axis in (1, -1)]
+        monkeypatch.setattr(implementation._state, "active", True)
+        monkeypatch.setattr(implementation._state, "on_gpu", True)
+        activated.append(ops.fused_bias_act(tf.ones([2, 3]), act="swish"))
+    assert {y.op.type for y in filtered} == {"GanformerUpfirdn2d"} and {y.op.type for y in activated} == {"GanformerBiasAct"}
 
 
 def test_errors_name_the_argument(library):

@@ -1,5 +1,7 @@
 """The reference twins of the fused ops against SciPy in float64 and finite differences."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.special
@@ -8,6 +10,7 @@ from scipy.signal import convolve2d, correlate2d
 
 import ops
 from dnnlib import tflib
+from ops.resample import resample_filter
 
 CASES = 40
 
@@ -53,15 +56,17 @@ def test_upfirdn_random_cases(graph, layout):
         compared += 1
 
 
-@pytest.mark.parametrize("up, down", [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize("up, down", [((1, 1), (1, 1)), ((2, 2), (1, 1)), ((1, 1), (2, 2)), ((1, 1), (1, 2))])
 def test_odd_pads_stand_on_their_side(graph, up, down):
     """A filter of odd length: one pad or crop more before or after, where TensorFlow's SAME has it and where not."""
     rng = np.random.RandomState(7)
-    x, f = rng.randn(1, 6, 6, 2), rng.randn(3, 3)
-    for pad in ((1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 0), (0, 2)):
-        y = tflib.run(ops.upfirdn_2d(tf.constant(x, tf.float32), f, up, down, pad))
-        expected = upfirdn_reference(x, f, (up, up), (down, down), (pad, pad))
-        np.testing.assert_allclose(y, expected, atol=1e-5, err_msg=str(pad))
+    x, f = rng.randn(1, 6, 5, 2), rng.randn(3, 3)
+    given, pads = tf.constant(x, tf.float32), ((1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 0), (0, 2))
+    pairs = [(pad, pad) for pad in pads] + list(itertools.permutations(pads[:3], 2))
+    tensors = [ops.upfirdn_2d(given, f, up, down, pair) for pair in pairs] + [ops.upfirdn_2d(given, f, up, down)]
+    tensors.append(ops.upfirdn_2d(tf.placeholder_with_default(given, [None, None, None, 2]), f, up, down, pairs[0]))
+    for y, pair in zip(tflib.run(tensors), [*pairs, ((0, 0), (0, 0)), pairs[0]]):
+        np.testing.assert_allclose(y, upfirdn_reference(x, f, up, down, pair), atol=1e-5, err_msg=str(pair))
 
 
 @pytest.mark.parametrize("up, down, pad", [(2, 1, (2, 1)), (1, 2, (1, 1)), (1, 1, (2, 2)), (2, 1, (3, -1)), (2, 3, (4, 2))])
@@ -114,6 +119,12 @@ def test_slope_of_negative_values(graph, function):
     x = np.array([[[[-2.0, 3.0]]]])
     y = tflib.run(function(tf.constant(x, tf.float32), act="lrelu", alpha=0.5, gain=1.0))
     np.testing.assert_allclose(y, [[[[-1.0, 3.0]]]])
+
+
+def test_filters_of_resampling():
+    np.testing.assert_allclose(resample_filter([1, 3], gain=4), np.array([[1, 3], [3, 9]]) / 4)
+    np.testing.assert_allclose(resample_filter([[1, 2], [3, 4]]), np.array([[0.1, 0.2], [0.3, 0.4]]), rtol=1e-6)
+    np.testing.assert_allclose(resample_filter(None), np.full([2, 2], 0.25))
 
 
 def correlate(x, w):

@@ -55,6 +55,7 @@ def test_maps_keep_their_colours_exactly(tmp_path):
     report_run.save(tmp_path, "map.png", pixels)
     encoded = pictures.drawing(str(tmp_path / "map.png"), width=600)
     with PIL.Image.open(_bytes(encoded)) as picture:
+        assert picture.mode == "P"  # a third of the size
         np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), pixels)
     with PIL.Image.open(_bytes(pictures.drawing(str(tmp_path / "map.png")))) as picture:
         assert picture.size == (256, 17)
@@ -73,7 +74,11 @@ def test_pictures_of_other_kinds(tmp_path):
     report_run.save(tmp_path, "stripes.png", stripes)
     with PIL.Image.open(_bytes(pictures.photograph(str(tmp_path / "stripes.png"), 100))) as picture:
         assert picture.size == (100, 20) and np.abs(np.asarray(picture)[2:-2, 4:-4].astype(int) - 127).max() < 20  # averaged
-    many = np.random.RandomState(1).randint(256, size=[40, 40, 3])  # colours, beyond a palette
+    stripes[:, ::2] = (255, 0, 0)
+    report_run.save(tmp_path, "red.png", stripes)
+    with PIL.Image.open(_bytes(pictures.photograph(str(tmp_path / "red.png"), 200))) as picture:
+        assert np.abs(np.asarray(picture).astype(int) - stripes).max() < 40  # colours as fine as the shades
+    many = np.random.RandomState(1).randint(256, size=[15, 20, 3])  # colours, beyond a palette
     report_run.save(tmp_path, "many.png", many)
     with PIL.Image.open(_bytes(pictures.drawing(str(tmp_path / "many.png")))) as picture:
         np.testing.assert_array_equal(np.asarray(picture), many)
@@ -111,14 +116,19 @@ def test_empty_run_and_missing_run(tmp_path):
 def test_continued_run_forgets_the_ticks_it_repeats(tmp_path):
     for images, value in ((1000, 1), (2000, 2), (3000, 3), (2000, 20), (2500, 25)):
         report.append_stats(str(tmp_path), images, {"Loss/G": value, "Loss/D": float("nan") if images == 1000 else 1})
-    chart = stats.training_charts(str(tmp_path))[0]
+    report.append_stats(str(tmp_path), 4000, {"Own/some_number": 7, "Own/none": float("inf")})
+    chart, own = stats.training_charts(str(tmp_path))
+    assert own == {"title": "Own", "series": [{"name": "some number", "points": [[4, 7]]}]}
     assert chart["series"][0] == {"name": "G", "points": [[1, 1], [2, 20], [2.5, 25]]}
     assert chart["series"][1]["points"] == [[2, 1], [2.5, 1]]
 
 
 def test_numbers_without_their_place_are_left_out(tmp_path):
     (tmp_path / "stats.jsonl").write_text('{"Loss/G": 1}\n')
-    (tmp_path / "metrics.jsonl").write_text('{"settings": {"snapshot": "network-snapshot-000001.pkl"}, "values": {"swd": 1}}\n')
+    place = {"snapshot": "network-snapshot-000001.pkl"}
+    lines = ({"settings": place, "values": {"swd": 1}}, {"metric": "swd", "settings": place, "values": {}},
+             {"metric": "swd", "settings": {}, "values": {"swd": 1}})  # fmt: skip
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     assert (stats.training_charts(str(tmp_path)), stats.metric_charts(str(tmp_path))) == ([], [])
 
 
@@ -130,7 +140,7 @@ def test_results_of_unlike_settings_or_of_another_network_are_not_one_curve(tmp_
             file.write(json.dumps(line) + "\n")
 
     for kimg in (1, 2):
-        record(kimg, 10 * kimg, network_fingerprint=str(kimg))
+        record(kimg, 10 * kimg, **dict.fromkeys(("network", "network_fingerprint", "images_dir", "tool"), str(kimg)))
     (chart,) = stats.metric_charts(str(tmp_path))
     assert chart["series"] == [{"name": "swd", "points": [[1, 10], [2, 20]]}]
     record(2, 7, fakes=6, protocol="stylegan2")
@@ -142,7 +152,8 @@ def test_results_of_unlike_settings_or_of_another_network_are_not_one_curve(tmp_
     ]
     assert chart["latest"] == 7  # the page's head names the newest result for the last snapshot
     record(1, 3, fakes=6, protocol="stylegan2")
-    assert stats.metric_charts(str(tmp_path))[0]["latest"] == 7
+    (chart,) = stats.metric_charts(str(tmp_path))
+    assert chart["latest"] == 7 and chart["series"][1]["points"] == [[1, 3], [2, 7]]
 
 
 def test_damaged_pictures_are_left_out(tmp_path, capsys):
@@ -156,6 +167,19 @@ def test_damaged_pictures_are_left_out(tmp_path, capsys):
     assert [len(found[name]) for name in ("others", "grids")] == [len(whole[name]) - 1 for name in ("others", "grids")]
     said = capsys.readouterr().err
     assert all(f"warning: the report leaves out {path}: " in said for path in victims)
+
+
+def test_damage_of_every_kind_is_noticed(tmp_path, capsys):
+    """For each of them Pillow has an exception of its own."""
+    path = tmp_path / "picture.png"
+    PIL.Image.new("RGB", (8, 8), "white").save(str(path), compress_level=0)
+    whole = path.read_bytes()
+    place = whole.index(b"IDAT")
+    shortened = whole[: place - 4] + (20).to_bytes(4, "big") + whole[place:]  # its pixels stand in the place of the next chunk
+    for damaged in (whole[:60], whole[:11] + b"\x01" + whole[12:], shortened):
+        path.write_bytes(damaged)
+        assert pictures.photograph(str(path), 8) is None and pictures.drawing(str(path)) is None
+        assert capsys.readouterr().err.count(f"warning: the report leaves out {path}: ") == 2
 
 
 def test_layers_are_counted_and_a_sample_without_all_its_maps_is_left_out(tmp_path, capsys, monkeypatch):
@@ -190,8 +214,9 @@ def test_pictures_have_the_note_of_their_own_making(tmp_path):
 def test_long_curves_are_thinned():
     points = [[x, 2 * x + (-1) ** x] for x in range(10000)]
     thin = stats.thinned(points, most=100)
-    assert len(thin) <= 100 and thin[-1] == [9999, 19997]
+    assert len(thin) <= 100 and thin[-1] == [9999, 19997] and len(stats.thinned(points)) <= 500
     assert all(abs(y - 2 * x) <= 1.01 for x, y in thin[:-1])
+    assert all(abs(after[0] - before[0] - 102) < 0.1 for before, after in zip(thin[:97], thin[1:98]))
 
 
 def test_report_flag(run_dir):

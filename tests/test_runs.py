@@ -3,9 +3,11 @@
 import concurrent.futures
 import copy
 import functools
+import io
 import itertools
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -31,12 +33,17 @@ def test_runs_are_matched_by_exact_name(tmp_path):
 def test_run_numbers_go_up(tmp_path):
     made = [os.path.basename(runs.create_run(str(tmp_path / "results"), "exp")) for _ in range(3)]
     assert made == ["exp-000", "exp-001", "exp-002"]
+    (tmp_path / "results" / "exp-005").mkdir()
+    (tmp_path / "results" / "exp-007").write_text("not a run, or one that another process has made just now")
+    made = [os.path.basename(runs.create_run(str(tmp_path / "results"), "exp")) for _ in range(2)]
+    assert made == ["exp-006", "exp-008"]
 
 
 def test_unwritable_folder(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write"):
-        runs.check_writable(str(tmp_path / "file" / "results"))
+    for words, flag in (((), "--result-dir"), (("--out",), "--out")):
+        with pytest.raises(UserError, match=f"^{flag} .*results: cannot write there"):
+            runs.check_writable(str(tmp_path / "file" / "results"), *words)
 
 
 def test_trying_a_folder_leaves_nothing(tmp_path):
@@ -56,6 +63,24 @@ def test_a_lock_has_one_owner_whose_name_is_in_it(tmp_path):
     assert locks.owner(str(tmp_path / "none")) == "another process"
     with pytest.raises(OSError, match="No such file"):
         locks.take(str(tmp_path / "none" / "run.lock"))
+
+
+def test_a_lock_on_a_full_disk_has_an_owner_without_a_name(tmp_path):
+    """A limit of no bytes a file stands for the full disk."""
+    path, limits = str(tmp_path / "run.lock"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with locks.take(path), pytest.raises(BlockingIOError):
+            locks.take(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert locks.owner(path) == "another process"
+
+
+def test_there_are_no_locks_on_windows(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.raises(OSError, match="^no lock files on Windows$"):
+        locks.take(str(tmp_path / "run.lock"))
 
 
 def test_numbered_files(tmp_path):
@@ -87,6 +112,16 @@ def test_log_takes_what_is_printed(tmp_path, capsys):
     print("outside")
     assert path.read_text() == "one\ntwo\n"
     assert capsys.readouterr().out == "one\ntwo\noutside\n"
+
+
+def test_what_stands_for_an_output_is_like_it(tmp_path, monkeypatch):
+    path, output = tmp_path / "log.txt", io.TextIOWrapper(io.BytesIO(), "ascii", "backslashreplace")
+    output.isatty, output.fileno = lambda: True, lambda: 7
+    monkeypatch.setattr(sys, "stdout", output)
+    with log.tee(str(path)):
+        assert (sys.stdout.encoding, sys.stdout.isatty(), sys.stdout.fileno()) == ("ascii", True, 7)
+        assert sys.stdout.write("\xfc\udcff\n") == 3  # a name of bytes that are no UTF-8
+    assert path.read_bytes() == b"\xc3\xbc\\udcff\n" and output.buffer.getvalue() == b"\\xfc\\udcff\n"
 
 
 def test_a_full_disk_does_not_stop_what_is_printed(capsys):
@@ -121,14 +156,16 @@ def test_left_over_files_are_found_in_every_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "seconds, text", [(4.6, "5s"), (65, "1m 05s"), (7500, "2h 05m"), (86399.4, "23h 59m"), (86400, "1d 00h"), (100000, "1d 03h")]
+    "seconds, text", [(4.6, "5s"), (60, "1m 00s"), (65, "1m 05s"), (3600, "1h 00m"), (7500, "2h 05m"), (86399.4, "23h 59m"),
+                      (86400, "1d 00h"), (100000, "1d 03h")]  # fmt: skip
 )
 def test_times(seconds, text):
     assert log.format_time(seconds) == text
 
 
 RECORD = {
-    "dataset": {"fingerprint": 1, "ratio": 1}, "generator": {"resolution": 1, "style_mixing": 1}, "discriminator": {"attention_dropout": 1},
+    "dataset": {"fingerprint": 1, "ratio": 1}, "discriminator": {"attention_dropout": 1},
+    "generator": {"resolution": 1, "style_mixing": 1, "component_mixing": 1, "truncation_psi": 1},
     "training": {"schedule": {"batch_size": 1, "total_kimg": 1}},
 }  # fmt: skip
 
@@ -136,13 +173,14 @@ RECORD = {
 @pytest.mark.parametrize("name, refused", [
     ("dataset.fingerprint", True), ("dataset.ratio", True), ("generator.resolution", True), ("discriminator.kmeans", True),
     ("training.schedule.batch_size", True), ("training.schedule.total_kimg", False), ("generator.style_mixing", False),
+    ("generator.component_mixing", False), ("generator.truncation_psi", False), ("dataset.crop_ratio", True),
     ("discriminator.attention_dropout", False),
 ])  # fmt: skip
 def test_what_a_run_may_continue_with(name, refused, capsys):
     new = copy.deepcopy(RECORD)
     *sections, field = name.split(".")
     functools.reduce(dict.__getitem__, sections, new)[field] = 2
-    change = f"another {name}: 2, before {None if field == 'kmeans' else 1}"
+    change = f"another {name}: 2, before {None if field in ('kmeans', 'crop_ratio') else 1}"
     if refused:
         with pytest.raises(UsageError, match=f"trained with another {name}: give --reload"):
             run_record.check_continuation(RECORD, new, accept_changes=False)
@@ -155,12 +193,22 @@ def test_the_revision_says_whether_files_were_changed(tmp_path, monkeypatch):
     assert run_record.git_revision() is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     (tmp_path / "code.py").write_text("")
-    for words in (["init", "-q"], ["add", "code.py"], ["commit", "-q", "-m", "first"], ["tag", "v1"]):
+    for words in (["init", "-q"], ["add", "code.py"], ["commit", "-q", "-m", "first"], ["tag", "-a", "v1", "-m", "first"]):
         subprocess.run([*git, *words], check=True)
     revision = run_record.git_revision()
     assert re.fullmatch("[0-9a-f]{7,}", revision)
     (tmp_path / "code.py").write_text("changed")
     assert run_record.git_revision() == f"{revision}+"
+    monkeypatch.setenv("PATH", str(tmp_path))  # no git
+    assert run_record.git_revision() is None
+
+
+@pytest.mark.parametrize("count, listed", [(4, "another dataset.0, dataset.1, dataset.2, dataset.3: give"),
+                                           (6, "another dataset.0, dataset.1, dataset.2, dataset.3 and 2 more: give")])  # fmt: skip
+def test_many_changes_are_counted(count, listed, capsys):
+    with pytest.raises(UsageError, match=listed):
+        run_record.check_continuation({}, {"dataset": {str(number): 1 for number in range(count)}}, accept_changes=False)
+    assert len(capsys.readouterr().out.splitlines()) == count
 
 
 SCRIPT = """

@@ -106,6 +106,9 @@ def test_sample_grids(tmp_path, keep):
     pictures = {picture.tobytes(): label for picture, label in zip(dataset.read(np.arange(64)), dataset.labels)}
     assert all(np.array_equal(pictures[real.tobytes()], label) for real, label in zip(reals, labels))
     assert sorted(os.listdir(str(tmp_path / "visuals" / "images"))) == ["000001_grid.png", "000005_grid.png"][not keep :]
+    (tmp_path / "reals.png").write_text("of the run's start")
+    samples.write_reals()
+    assert (tmp_path / "reals.png").read_text() == "of the run's start"
 
 
 @pytest.mark.parametrize("memory, size", [(2**28, 4), (1, 1)])
