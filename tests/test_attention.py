@@ -121,6 +121,18 @@ def test_layer_equals_naive_loops(graph, kmeans, other, positions):
         np.testing.assert_allclose(layer.outputs[2], shares / (shares.sum(axis=-1, keepdims=True) + 1e-8), atol=2e-4)
 
 
+@pytest.mark.parametrize("kmeans", [False, True])
+def test_no_product_broadcasts_its_batch(graph, kmeans):
+    """TensorFlow 2.20 and 2.21 write beyond the result's end on CPUs where the second factor's batch is broadcast (its issue 117700)."""
+    x, y = tf.zeros([N, F, DIM]), tf.zeros([N, T, TO])
+    result = attention_layer(x, y, Context(), AttentionOptions(kmeans=kmeans, kmeans_iters=2), "t", tf.zeros([F, POS]), tf.zeros([T, POS]))
+    tf.gradients(result.x, tf.trainable_variables() + [x, y])
+    products = [op for op in graph.graph.get_operations() if op.type.startswith("BatchMatMul")]
+    assert len(products) >= 6
+    for op in products:
+        assert [tensor.shape.as_list()[:-2] for tensor in op.inputs] == [[N, 1], [N, 1]], op.name
+
+
 def test_masked_latents_receive_no_attention(graph):
     mask = np.array([[[1, 0, 1]], [[1, 1, 0]]], float)
     options = AttentionOptions()

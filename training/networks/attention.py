@@ -172,6 +172,8 @@ def _kmeans_probs(elements, keys, ctx, options, head_size, mask, assignments):
         centroids = split_heads(dense(keys, options.num_heads * width, suffix="_key2"), options.num_heads)  # [N, h, T, 2s]
     else:
         initial = variables.get_variable("toasgn_init", [1, options.num_heads, tokens, width], init=variables.normal())
+        # Not left to broadcasting: matmul by a factor with one row for all images corrupts the heap in TensorFlow 2.20 and 2.21 on CPUs
+        # (its issue 117700).
         centroids = tf.tile(initial, tf.stack([tf.shape(elements)[0], 1, 1, 1]))  # [N, h, T, 2s]
     probs = None
     for index in range(options.kmeans_iters):
