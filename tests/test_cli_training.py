@@ -121,6 +121,9 @@ def test_evaluation_reads_the_architecture_from_the_snapshot(folders):
     flags = [*folders, *SMALL, "--expname", "seen"]
     code, _, err = finish(*flags, "--train", "--total-kimg", "0.05", "--transformer", "--components-num", "2", "--kmeans")
     assert code == 0, err
+    assert (results / "seen-000" / "visuals" / "maps" / "000000_grid.png").exists()
+    (events,) = (results / "seen-000").glob("events*")
+    assert all(events.read_bytes().count(b"\n" + bytes([len(tag)]) + tag) == 2 for tag in (b"samples", b"attention"))  # their tags
     snapshot = results / "seen-000" / "network-snapshot-000000.pkl"
     (results / "seen-000" / "network-snapshot-000009.pkl").write_bytes(snapshot.read_bytes()[:5000])
     code, out, err = finish(*folders, "--gpus", "cpu", "--expname", "seen", "--eval", "--metrics", "swd", "--eval-images-num", "32",
