@@ -91,8 +91,10 @@ def prepare(options):
     """
     _check_usage(options)
     jobs = {f"--{name}": functools.partial(_prepare_from_catalog, name, options) for name in CATALOG if getattr(options, name)}
-    if options.scenes or options.task:
-        jobs["--scenes" if options.scenes else "--task"] = functools.partial(_prepare_own, options)
+    if options.scenes:
+        jobs["--scenes"] = functools.partial(_draw_scenes, options)
+    elif options.task:
+        jobs["--task"] = functools.partial(_prepare_pictures, options)
     failed = []
     for flag, job in jobs.items():
         try:
@@ -143,13 +145,13 @@ def _prepare_from_catalog(name, options):
         _write(name, entry.fetch(options), options, entry.ratio, entry.shards)
 
 
-def _prepare_own(options):
-    """Scenes, or the user's pictures."""
-    if options.scenes:
-        count, resolution = options.max_images or SCENES_COUNT, options.resolution or SCENES_RESOLUTION
-        _write(options.task or "scenes", sources.scenes_source(count, options.seed, resolution, options.masks), options)
-    else:
-        _write(options.task, FORMATS[options.format](options), options)
+def _draw_scenes(options):
+    count, resolution = options.max_images or SCENES_COUNT, options.resolution or SCENES_RESOLUTION
+    _write(options.task or "scenes", sources.scenes_source(count, options.seed, resolution, options.masks), options)
+
+
+def _prepare_pictures(options):
+    _write(options.task, FORMATS[options.format](options), options)
 
 
 def _write(name, source, options, ratio=1.0, shards=None):
