@@ -76,7 +76,7 @@ def random_configs(index):
     g = {name: values[rng.randint(len(values))] for name, values in GENERATOR_CHOICES.items()}
     d = {name: values[rng.randint(len(values))] for name, values in DISCRIMINATOR_CHOICES.items()}
     kind = ["transformer", "merge", None][rng.randint(3)]
-    g.update(transformer=kind == "transformer", merge=kind == "merge", components_num=3 if kind else 1)
+    g.update(transformer=kind == "transformer", merge=kind == "merge", components_num=3 if kind else [1, 3][rng.randint(2)])
     g["latent_stem"] = g["latent_stem"] or not g["style"]
     both = {name: g[name] for name in ("c_dim", "num_channels")}
     return GeneratorConfig(z_dim=8, w_dim=8, **g, **SHARED), DiscriminatorConfig(a_dim=8, **d, **both, **SHARED)
@@ -184,7 +184,6 @@ def test_random_combination(tmp_path, index):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"components_num": 3}, "components_num"),
         ({"components_num": 3, "transformer": True, "merge": True}, "merge: got True"),
         ({"transformer": True, "num_heads": 3}, "num_heads"),
         ({"resolution": 24}, "power of two"),

@@ -162,6 +162,17 @@ def test_parts_make_the_whole(graph):
     np.testing.assert_allclose(part.maps, whole.maps, atol=1e-5)
 
 
+def test_first_latent_modulates_without_the_transformer(graph):
+    """Of several latents that nothing attends to or merges, each is mapped on its own, and the picture is the first one's."""
+    several, single = small_generator(components_num=3, latent_stem=True), small_generator(latent_stem=True)
+    single.set_values({name: value for name, value in several.get_values().items() if name != "ltnt_emb/emb"})
+    z = np.random.RandomState(0).randn(2, 3, 8)
+    for index in range(3):
+        alone = single.run_part("mapping", z[:, index : index + 1]).ws
+        np.testing.assert_allclose(several.run_part("mapping", z).ws[:, index : index + 1], alone, atol=1e-6)
+    np.testing.assert_allclose(several.run(z).images, single.run(z[:, :1]).images, atol=1e-5)
+
+
 def test_truncation(graph):
     """ψ pulls every w toward the average, all layers or those below the cutoff."""
     g = small_generator(components_num=2, transformer=True)

@@ -192,8 +192,6 @@ class GeneratorConfig(PictureConfig):
     def _check_attention(self):
         if self.transformer and self.merge:
             raise UserError("merge: got True, accepted: False with the transformer")
-        if self.components_num > 1 and not (self.transformer or self.merge):
-            raise UserError(f"components_num: got {self.components_num}, more than 1 needs the transformer or k-GAN's merge")
         self.check_heads_of_grids(with_latents=self.transformer)
         if self.transformer and (self.ltnt2ltnt or self.img2ltnt):
             self.check_heads("w_dim", self.w_dim)

@@ -91,10 +91,10 @@ class _Synthesis:
         return arrays
 
     def _style(self, index):
-        """The latent that modulates at w index `index`, the global one with the transformer: [N, w_dim]."""
+        """The latent that modulates at w index `index`, the global one with the transformer, else the first: [N, w_dim]."""
         if self.images_num > 1:
             return tf.reshape(self.ws[:, :, index], [-1, self.config.w_dim])  # [N·k, w_dim]
-        return self.ws[:, -1, index]
+        return self.ws[:, -1 if self.config.transformer else 0, index]
 
     def _stem(self):
         config = self.config
