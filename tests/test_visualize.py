@@ -98,13 +98,18 @@ def test_out_of_memory_names_the_flag(picture_models, tmp_path, monkeypatch, cap
     write_old_dataset(tmp_path / "blobs", "blobs", np.zeros([4, 3, 16, 16], np.uint8), np.eye(2)[[0, 1, 1, 0]])
     monkeypatch.setattr(visualize, "run", exhausted)
     monkeypatch.setattr(generation, "_pictures", exhausted)
+    monkeypatch.setattr(generation.projection, "project", exhausted)
+    PIL.Image.new("RGB", (16, 12)).save(str(tmp_path / "one.png"))
     place = ["--data-dir", tmp_path, "--dataset", "blobs", "--ratio", "0.75", "--result-dir", tmp_path / "results"]
     vis = ["--vis", "--pretrained-pkl", picture_models["ganformer"], "--batch-gpu", "2", *place]
     pictures = ["--model", picture_models["ganformer"], "--batch-size", "3", "--output-dir", tmp_path / "images"]
-    for main, words, flag in ((run_network.main, vis, "--batch-gpu 2"), (generate.main, pictures, "--batch-size 3")):
+    one = [*pictures, "--project", tmp_path / "one.png"]
+    cases = ((run_network.main, vis, "less than --batch-gpu 2"), (generate.main, pictures, "less than --batch-size 3"),
+             (generate.main, one, "--gpus cpu"))  # fmt: skip
+    for main, words, advice in cases:
         assert run_main(main, ["--gpus", "cpu", *map(str, words)]) == 1
         out, err = capsys.readouterr()
-        assert one_error_line(err) == f"error: out of memory, try less than {flag} (OOM when allocating)"
+        assert one_error_line(err) == f"error: out of memory, try {advice} (OOM when allocating)"
         assert ("dataset blobs: its labels are not used" in out) == (main == run_network.main)
     assert datasets[0].labels.shape == (4, 0)  # as the network was trained
 

@@ -121,18 +121,18 @@ def session_scope(optimize=True):
 
 
 @contextlib.contextmanager
-def memory_errors(flag):
+def memory_errors(advice):
     """A block in which TensorFlow's running out of memory is a UserError.
 
     Args:
-        flag: the flag to lower, with its value.
+        advice: what the user may try.
     """
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
         lines = str(error).splitlines()
         reason = next((line for line in lines if "OOM" in line), lines[0])  # TensorFlow 2 begins with where, not with what
-        raise UserError(f"out of memory, try less than {flag} ({reason.strip()})") from None
+        raise UserError(f"out of memory, try {advice} ({reason.strip()})") from None
 
 
 def half_type():

@@ -37,15 +37,15 @@ def run(options, seeds, label, argv, perceptual=None):
         UserError: the snapshot cannot be read or does not do what is asked for.
     """
     path = local_path(options.model)
-    record = read_records(path)[2]
-    config = sampling.snapshot_config(record)
+    stored = read_records(path)[2]
+    config = sampling.snapshot_config(stored)
     _check(config, options, label)
     ratio = sampling.picture_ratio(options.ratio, config, _published_ratio(options.model))
     target = None if options.project is None else projection.read_target(options.project, config, ratio)
     open_devices(options.gpus)
     with tflib.session_scope():
         sampler = sampling.Sampler(
-            build_network(record, "Gs"),
+            build_network(stored, "Gs"),
             ratio=ratio,
             truncation_psi=options.truncation_psi,
             batch_size=options.batch_size,
@@ -53,9 +53,11 @@ def run(options, seeds, label, argv, perceptual=None):
             noise_mode=options.noise_mode,
         )
         if target is not None:
-            _project(sampler, target, options, perceptual, {**_record(options, path, ratio, argv), "image_loss": _loss_name(perceptual)})
+            record = {**_record(options, path, ratio, argv), "image_loss": _loss_name(perceptual)}
+            with tflib.memory_errors("--gpus cpu"):  # a picture alone cannot be parted
+                _project(sampler, target, options, perceptual, record)
             return
-        with tflib.memory_errors(f"--batch-size {options.batch_size}"):
+        with tflib.memory_errors(f"less than --batch-size {options.batch_size}"):
             files = _pictures(sampler, options, seeds)
             if options.video:
                 _video(sampler, options.output_dir, seeds, options.video_steps)
