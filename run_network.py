@@ -217,6 +217,8 @@ def _open_dataset(options):
     from training.dataset import Dataset
 
     dataset = Dataset(folder, ratio=options.ratio, max_images=options.train_images_num, num_threads=options.num_threads)
+    if (options.train_images_num or 0) > dataset.count:
+        print(f"--train-images-num {options.train_images_num}: there are only {dataset.count}")
     if options.ratio is None and not dataset.stores_ratio and options.dataset in DATASET_RATIOS:
         dataset.ratio = DATASET_RATIOS[options.dataset]
     if options.resolution is not None and options.resolution != dataset.resolution:

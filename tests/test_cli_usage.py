@@ -213,7 +213,9 @@ def test_the_dataset_that_the_options_name(tmp_path, capsys):
     for text, ratio in (("--dataset clevr", 0.75), ("--dataset clevr --ratio 0.5", 0.5), ("--dataset mine", 1.0)):
         dataset = run_network._open_dataset(resolved(f"{text} --train-images-num 3 --data-dir {tmp_path}"))
         assert (dataset.ratio, dataset.labels.shape) == (ratio, (3, 2))
-    assert "labels" not in capsys.readouterr().out
+    assert capsys.readouterr().out == ""
+    assert run_network._open_dataset(resolved(f"--dataset mine --train-images-num 5 --data-dir {tmp_path}")).count == 4
+    assert capsys.readouterr().out == "--train-images-num 5: there are only 4\n"
     assert run_network._open_dataset(resolved(f"--dataset mine --labels False --data-dir {tmp_path}")).labels.shape == (4, 0)
     assert capsys.readouterr().out == "dataset mine: its labels (2 wide) are not used (--labels False)\n"
 
@@ -286,6 +288,8 @@ def test_a_snapshot_for_pictures_of_another_ratio(picture_models):
     assert config.crop_ratio is None and config.components_num == 3
     with pytest.raises(UserError, match=r"its c_dim is 0, dataset squares has 3 \(--labels False leaves them out\)"):
         launch._pretrained_config(record, GeneratorConfig(resolution=16, c_dim=3), options, dataset)
+    with pytest.raises(UserError, match=r"its resolution is 16, dataset squares has 32 \(prepare_data.py --resolution 16 makes"):
+        launch._pretrained_config(record, GeneratorConfig(resolution=32), options, dataset)
     dataset.resolution, record.static_kwargs = 512, asdict(GeneratorConfig(resolution=512, crop_ratio=0.5))
     with pytest.raises(UserError, match=r"old.pkl: its layers are made for pictures of ratio 0.5, dataset squares has 1$"):
         launch._pretrained_config(record, GeneratorConfig(resolution=512), options, dataset)

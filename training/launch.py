@@ -208,7 +208,8 @@ def _pretrained_config(record, asked, options, dataset):
     stored = parse(record.static_kwargs)[0]
     for field in ("resolution", "num_channels", "c_dim"):
         if getattr(stored, field) != getattr(asked, field):
-            advice = " (--labels False leaves them out)" if field == "c_dim" and not stored.c_dim else ""
+            advice = {"c_dim": "" if stored.c_dim else " (--labels False leaves them out)",
+                      "resolution": f" (prepare_data.py --resolution {stored.resolution} makes one that fits)"}.get(field, "")  # fmt: skip
             raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: its {field} is {getattr(stored, field)}, "
                             f"dataset {dataset.name} has {getattr(asked, field)}{advice}")  # fmt: skip
     if options.precision == "mixed" and isinstance(stored, TransformerConfig):
