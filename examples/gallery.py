@@ -62,8 +62,8 @@ def header(run):
     """Beginning of the page."""
     return f"""# Gallery
 
-What each visualization shows, on the run {os.path.basename(run.folder)}: {run.about}.
-Where a command writes many files, some of them stand here side by side, enlarged. This page and its pictures are made by
+What each visualization shows, for the run {os.path.basename(run.folder)}: {run.about}.
+If a command writes many files, some of them are shown side by side, enlarged. This page and its images are made by
 `python -m examples.gallery --run {run.folder}`.
 """
 
@@ -116,7 +116,7 @@ SHOTS = (  # name, title, width, height, dark, phone, what is at the top of the 
 
 def report_entry(run, output):
     """The section about report.html, with screenshots where there is a browser."""
-    text = "## report.html\n\nAll of it on one page in the run's folder, brought up to date at every snapshot, and by:\n\n"
+    text = "## report.html\n\nAll of it on one page in the run's folder, updated at every snapshot, and by:\n\n"
     text += f"```bash\npython {' '.join(run.report)}\n```\n"
     step("report.html", run.report)
     if None in webdriver.programs():

@@ -88,7 +88,7 @@ SECTIONS = (
     Section(
         "samples", "Samples",
         "Images of the seeds 0, 1, 2, ... in `visuals/images`; their latents z [K, z_dim] and w [K, w_dim] as .npy in `latents-z` and\n"
-        "`latents-w`. `--vis-grid` writes the images as one picture instead.",
+        "`latents-w`. `--vis-grid` writes all images into one file instead.",
         ("samples",), lambda run: in_rows(run.pictures("visuals", "images", "*[0-9].png")[:16], 8),
     ),
     Section(
@@ -99,30 +99,30 @@ SECTIONS = (
     ),
     Section(
         "layer-maps", "Attention maps of all layers",
-        "An image a row, and in each layer, from the first and coarsest to the last, the strongest latents (`layer_maps`).",
+        "One image per row, with the strongest latents in each layer, from the first and coarsest to the last (`layer_maps`).",
         ("layer-maps",), layer_rows,
     ),
     Section(
         "interpolations-per-component", "Interpolations, one component at a time",
-        "In each strip one component goes from its latent in sample 0 to that in sample 1, and the others stay; here in z. The last\n"
-        "component is the global one, which has no region of its own and, after as short a training as the demo's, does most.",
+        "In each strip one component moves from its latent in sample 0 to that in sample 1 while the others stay fixed; here in z. The last\n"
+        "component is the global one, which has no region of its own and, after a training as short as the demo's, has the largest effect.",
         ("components",), lambda run: strips(run, "component_*.png", "z"),
     ),
     Section(
         "interpolations", "Interpolations",
-        "From one sample to the next, spherical in z (upper strips) and linear in w (lower). Each is a strip, a GIF, and an MP4 where\n"
-        "ffmpeg exists.",
+        "From one sample to the next, spherical in z (upper strips) and linear in w (lower strips). Each is a strip, a GIF, and an MP4 if\n"
+        "ffmpeg is installed.",
         ("interpolations",), lambda run: strips(run, "all.png"),
     ),
     Section(
         "noise-variance", "Noise variation",
-        "Where the noise acts on sample 0: deviation over 100 renderings, times four (white: 64 of 255).",
+        "Where the noise changes sample 0: standard deviation over 100 renderings, times four (white: 64 of 255).",
         ("noise",), lambda run: run.pictures("visuals", "noise-variance.png")[0],
     ),
     Section(
         "layer-mixing", "Style mixing over layers",
-        "Four tables, one a cut: w comes from the image on the left for the layers below the cut, from the image above for the\n"
-        "others. The cut rises from table to table.",
+        "Four tables, one per cut: layers below the cut take w from the image on the left, the others from the image above.\n"
+        "The cut moves up from table to table.",
         ("mixing",), lambda run: run.pictures("visuals", "layer-mixing.png")[0],
     ),
     Section(
@@ -130,29 +130,29 @@ SECTIONS = (
         ("mixing",), lambda run: run.pictures("visuals", "component-mixing.png")[0],
     ),
     Section(
-        "grid", "Pictures of seeds", "generate.py writes one file a seed, and with `--grid` all in one.",
+        "grid", "Images from seeds", "generate.py writes one file per seed, and with `--grid` also one file with all of them.",
         ("grid",), lambda run: run.pictures("gallery", "grid", "grid.png")[0],
     ),
     Section(
-        "truncation", "Truncation", "The same seeds at ψ = 0.3, 0.7, 1.2: from alike to various.",
+        "truncation", "Truncation", "The same seeds at ψ = 0.3, 0.7 and 1.2: from similar to diverse.",
         PSIS, lambda run: generated(run, PSIS),
     ),
     Section(
         "noise-modes", "Noise modes",
-        "The same seeds with the noise of the snapshot, with noise by the seed, and without: it is fine detail.",
+        "The same seeds with the snapshot's noise, with noise drawn from the seed, and without noise: it changes fine detail.",
         NOISE_MODES, lambda run: generated(run, NOISE_MODES),
     ),
     Section(
-        "attention-maps", "Attention maps of generate.py", "Below each picture its map, alone and over the picture.",
+        "attention-maps", "Attention maps of generate.py", "Below each image its map, alone and overlaid on the image.",
         ("attention",), lambda run: sheet([run.pictures("gallery", "attention", f"{name}_*.png") for name in ("sample", "map", "blend")]),
     ),
     Section(
-        "video", "Video", "A closed walk through the latents of the seeds, as GIF, and as MP4 where ffmpeg exists.",
+        "video", "Video", "A closed walk through the latents of the seeds, as GIF, and as MP4 where ffmpeg is installed.",
         ("video",), lambda run: os.path.join(run.folder, "gallery", "video", "video.gif"),
     ),
     Section(
         "projection", "Projection",
-        "The nearest picture that the network can make (right) to a given one (left, of the dataset); w is in the .npz beside it.",
+        "A given image (left, from the dataset) and the nearest one that the network can make (right); w is in the .npz beside it.",
         ("projection",), lambda run: run.pictures("gallery", "projection", "photo-side-by-side.png")[0],
     ),
 )  # fmt: skip
