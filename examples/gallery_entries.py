@@ -110,8 +110,8 @@ SECTIONS = (
     ),
     Section(
         "interpolations", "Interpolations",
-        "From one sample to the next, spherical in z (upper strips) and linear in w (lower strips). Each is a strip, a GIF, and an MP4 if\n"
-        "ffmpeg is installed.",
+        "From one sample to the next, spherical in z (upper strips) and linear in w (lower strips). Each is a strip, a GIF, and an MP4\n"
+        "if ffmpeg is installed.",
         ("interpolations",), lambda run: strips(run, "all.png"),
     ),
     Section(
@@ -147,7 +147,7 @@ SECTIONS = (
         ("attention",), lambda run: sheet([run.pictures("gallery", "attention", f"{name}_*.png") for name in ("sample", "map", "blend")]),
     ),
     Section(
-        "video", "Video", "A closed walk through the latents of the seeds, as GIF, and as MP4 where ffmpeg is installed.",
+        "video", "Video", "A closed walk through the latents of the seeds, as a GIF, and as an MP4 if ffmpeg is installed.",
         ("video",), lambda run: os.path.join(run.folder, "gallery", "video", "video.gif"),
     ),
     Section(

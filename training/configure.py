@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 
 from dnnlib import UsageError, UserError
 from training import presets, schedule
@@ -10,60 +10,12 @@ from training.config import AdamConfig, AugmentConfig, LossConfig, ScheduleConfi
 from training.networks.config import DiscriminatorConfig, GeneratorConfig
 from training.networks.vitgan.config import ViTGANDiscriminatorConfig, ViTGANGeneratorConfig, default_depth, default_patch
 
-# Arguments of the networks that come from options of other names; the two networks' own options begin with g_ and d_.
-OPTION_NAMES = {"architecture": "arch", "mapping_num_layers": "mapping_layersnum", "merge": "kgan", "norm": "normalize",
-                "dim": "vit_dim", "heads": "vit_heads", "depth": "vit_depth", "patch": "vit_patch"}  # fmt: skip
-
-
-@contextlib.contextmanager
-def errors_name_flags(prefix):
-    """Context in which an error of a network's configuration becomes a UsageError that names the flag in place of the argument.
-
-    Args:
-        prefix: "g_" or "d_", of the options that one of the networks has alone.
-    """
-    try:
-        yield
-    except UserError as error:
-        argument, _, rest = str(error).partition(": ")
-        name = OPTION_NAMES.get(argument, argument)
-        flags = {option.name: option.flag for option in presets.OPTIONS}
-        raise UsageError(f"{flags.get(prefix + name) or flags.get(name, name)}: {rest}") from error
-
-
-def _picture_arguments(options, dataset):
-    """What generator and discriminator share."""
-    return {
-        "resolution": dataset.resolution,
-        "num_channels": dataset.channels,
-        "crop_ratio": dataset.ratio if dataset.ratio < 1 and "ViTGAN" not in (options.g_model, options.d_model) else None,
-        "c_dim": dataset.labels.shape[1],
-        "channel_base": options.channel_base,
-        "channel_max": options.channel_max,
-        "num_heads": options.num_heads,
-        "ltnt_gate": options.ltnt_gate,
-        "img_gate": options.img_gate,
-        "use_pos": options.use_pos,
-        "pos_dim": options.pos_dim,
-        "pos_type": options.pos_type,
-        "pos_init": options.pos_init,
-        "pos_directions_num": options.pos_directions_num,
-        "attention_dropout": options.attention_dropout,
-    }
-
-
-def _transformer_arguments(options, dataset):
-    """What ViTGAN's generator and discriminator share."""
-    return {
-        "resolution": dataset.resolution,
-        "num_channels": dataset.channels,
-        "c_dim": dataset.labels.shape[1],
-        "dim": options.vit_dim,
-        "heads": options.vit_heads,
-        "depth": options.vit_depth or default_depth(dataset.resolution),
-        "patch": options.vit_patch or default_patch(dataset.resolution),
-        "positions": options.vit_positions,
-    }
+# Fields of the networks' configurations that come from options of other names.
+STYLEGAN2_NAMES = {"architecture": "arch", "mapping_num_layers": "mapping_layersnum", "merge": "kgan", "norm": "normalize"}
+VITGAN_NAMES = {
+    "mapping_num_layers": "mapping_layersnum", "dim": "vit_dim", "heads": "vit_heads", "depth": "vit_depth", "patch": "vit_patch",
+    "positions": "vit_positions", "pad_patches": "vit_pad", "style": "siren_style", "demodulate": "siren_demodulate",
+}  # fmt: skip
 
 
 def generator_config(options, dataset):
@@ -72,76 +24,64 @@ def generator_config(options, dataset):
     Args:
         options: training.command_line.Options.
         dataset: training.dataset.Dataset, or anything with its resolution, channels, ratio and labels.
+
+    Raises:
+        UsageError: values that do not fit each other or the dataset; names the flag.
     """
     if options.g_model == "ViTGAN":
-        return ViTGANGeneratorConfig(
-            z_dim=options.latent_size,
-            mapping_num_layers=options.mapping_layersnum,
-            mapping_lrmul=options.mapping_lrmul,
-            siren_layers=options.siren_layers,
-            style=options.siren_style,
-            demodulate=options.siren_demodulate,
-            truncation_psi=options.truncation_psi,
-            **_transformer_arguments(options, dataset),
-        )
-    component_size = options.latent_size // options.components_num
-    return GeneratorConfig(
-        z_dim=component_size,
-        w_dim=component_size,
-        components_num=options.components_num,
-        start_res=options.g_start_res,
-        end_res=options.g_end_res,
-        img2img=options.g_img2img,
-        architecture=options.g_arch,
-        tanh=options.tanh,
-        transformer=options.transformer,
-        style=options.style,
-        latent_stem=options.latent_stem,
-        local_noise=options.local_noise,
-        fused_modconv=options.fused_modconv,
-        mapping_num_layers=options.mapping_layersnum,
-        mapping_lrmul=options.mapping_lrmul,
-        mapping_dim=options.mapping_dim,
-        mapping_resnet=options.mapping_resnet,
-        mapping_shared_dim=options.mapping_shared_dim,
-        mapping_ltnt2ltnt=options.mapping_ltnt2ltnt,
-        norm=options.normalize,
-        integration=options.integration,
-        kmeans=options.kmeans,
-        kmeans_iters=options.kmeans_iters,
-        iterative=options.iterative,
-        ltnt2ltnt=options.g_ltnt2ltnt,
-        img2ltnt=options.g_img2ltnt,
-        merge=options.kgan,
-        merge_layer=options.merge_layer,
-        merge_type=options.merge_type,
-        merge_same=options.merge_same,
-        style_mixing=options.style_mixing,
-        component_mixing=options.component_mixing,
-        component_dropout=options.component_dropout,
-        truncation_psi=options.truncation_psi,
-        **_picture_arguments(options, dataset),
-    )
+        values = {"z_dim": options.latent_size, **_vitgan_values(options, dataset)}
+        return _from_options(ViTGANGeneratorConfig, VITGAN_NAMES, "g_", options, values)
+    size = options.latent_size // options.components_num
+    values = {"z_dim": size, "w_dim": size, **_stylegan2_values(options, dataset)}
+    return _from_options(GeneratorConfig, STYLEGAN2_NAMES, "g_", options, values)
 
 
 def discriminator_config(options, dataset):
-    """Configuration of the discriminator that --d-model names. Arguments as of `generator_config`."""
+    """Configuration of the discriminator that --d-model names. Arguments and errors as of `generator_config`."""
     if options.d_model == "ViTGAN":
-        return ViTGANDiscriminatorConfig(
-            l2_mode=options.l2_mode, pad_patches=options.vit_pad, **_transformer_arguments(options, dataset)
-        )
-    return DiscriminatorConfig(
-        components_num=options.components_num if options.d_transformer else 1,
-        a_dim=options.latent_size // options.components_num,
-        start_res=options.d_start_res,
-        end_res=options.d_end_res,
-        img2img=options.d_img2img,
-        architecture=options.d_arch,
-        transformer=options.d_transformer,
-        ltnt2img=options.d_ltnt2img,
-        ltnt2ltnt=options.d_ltnt2ltnt,
-        **_picture_arguments(options, dataset),
-    )
+        return _from_options(ViTGANDiscriminatorConfig, VITGAN_NAMES, "d_", options, _vitgan_values(options, dataset))
+    values = {
+        "a_dim": options.latent_size // options.components_num,
+        "components_num": options.components_num if options.d_transformer else 1,
+        **_stylegan2_values(options, dataset),
+    }
+    return _from_options(DiscriminatorConfig, STYLEGAN2_NAMES, "d_", options, values)
+
+
+def _from_options(config_class, names, prefix, options, values):
+    """A configuration whose fields have the values of the options of the same name.
+
+    Args:
+        config_class: dataclass. Fields that are neither an option nor in `values` keep their defaults.
+        names: dict field -> option, where the names differ.
+        prefix: "g_" or "d_", of the options that only this network has; they win over those without.
+        options: training.command_line.Options.
+        values: dict of the fields that are no options; they win.
+    """
+    option_of = {}
+    for field in dataclasses.fields(config_class):
+        name = names.get(field.name, field.name)
+        option_of.update({field.name: option for option in (name, prefix + name) if hasattr(options, option)})
+    try:
+        return config_class(**{**{field: getattr(options, option) for field, option in option_of.items()}, **values})
+    except UserError as error:
+        field, _, rest = str(error).partition(": ")
+        flags = {option.name: option.flag for option in presets.OPTIONS}
+        raise UsageError(f"{flags.get(option_of.get(field), field)}: {rest}") from error
+
+
+def _image_values(dataset):
+    return {"resolution": dataset.resolution, "num_channels": dataset.channels, "c_dim": dataset.labels.shape[1]}
+
+
+def _stylegan2_values(options, dataset):
+    crops = dataset.ratio < 1 and "ViTGAN" not in (options.g_model, options.d_model)
+    return {"crop_ratio": dataset.ratio if crops else None, **_image_values(dataset)}
+
+
+def _vitgan_values(options, dataset):
+    depth, patch = options.vit_depth or default_depth(dataset.resolution), options.vit_patch or default_patch(dataset.resolution)
+    return {"depth": depth, "patch": patch, **_image_values(dataset)}
 
 
 def training_config(options):

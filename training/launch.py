@@ -65,11 +65,7 @@ def network_configs(options, dataset):
     Raises:
         UsageError: options that do not go together, or not with this dataset.
     """
-    with configure.errors_name_flags("g_"):
-        generator = configure.generator_config(options, dataset)
-    with configure.errors_name_flags("d_"):
-        discriminator = configure.discriminator_config(options, dataset)
-    return generator, discriminator
+    return configure.generator_config(options, dataset), configure.discriminator_config(options, dataset)
 
 
 def print_networks(options, dataset):
