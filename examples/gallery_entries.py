@@ -104,8 +104,8 @@ SECTIONS = (
     ),
     Section(
         "interpolations-per-component", "Interpolations, one component at a time",
-        "In each strip one component moves from its latent in sample 0 to that in sample 1 while the others stay fixed; here in z. The last\n"
-        "component is the global one, which has no region of its own and, after a training as short as the demo's, has the largest effect.",
+        "In each strip one component moves from its latent in sample 0 to that in sample 1 while the others stay fixed; here in z. The\n"
+        "last component is the global one, which has no region of its own and, after so short a training, has the largest effect.",
         ("components",), lambda run: strips(run, "component_*.png", "z"),
     ),
     Section(

@@ -61,7 +61,9 @@ def _from_options(config_class, names, prefix, options, values):
     option_of = {}
     for field in dataclasses.fields(config_class):
         name = names.get(field.name, field.name)
-        option_of.update({field.name: option for option in (name, prefix + name) if hasattr(options, option)})
+        for option in (name, prefix + name):
+            if hasattr(options, option):
+                option_of[field.name] = option
     try:
         return config_class(**{**{field: getattr(options, option) for field, option in option_of.items()}, **values})
     except UserError as error:
