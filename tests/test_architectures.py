@@ -14,7 +14,7 @@ from training.networks import DiscriminatorConfig, GeneratorConfig, ViTGANGenera
 
 synthesis = importlib.import_module("training.networks.synthesis")  # its function has the same name
 
-COMBINATIONS = 60 if LONG else 30
+COMBINATIONS = 60 if LONG else 20
 BATCH = 4
 SHARED = {"resolution": 16, "channel_base": 128, "channel_max": 8}
 

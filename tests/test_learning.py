@@ -59,7 +59,7 @@ MODELS = {
     "GANformer, mixed precision": Model([*GANFORMER, "--precision", "mixed"], kimg=8, stacks=""),
     "GANformer, conditional": Model([*GANFORMER, *FAST], dataset="shapes", stacks="1"),
     "GANformer, conditional, mixed precision": Model([*GANFORMER, *FAST, "--precision", "mixed"], dataset="shapes", stacks="2"),
-    "StyleGAN2": Model(["--baseline", "StyleGAN2", "--latent-size", "32"], kimg=5, stacks="2"),
+    "StyleGAN2": Model(["--baseline", "StyleGAN2", "--latent-size", "32"], kimg=5, stacks=""),
     "GAN": Model(["--baseline", "GAN", "--latent-size", "32", *FAST], stacks=""),
     "kGAN": Model([*KGAN, *FAST, *RATES, "--gamma", "1", "--ema-kimg", "1"], dataset="shapes", stacks="2"),
     "SAGAN": Model(["--baseline", "SAGAN", "--g-img2img", "4", "--latent-size", "32", *FAST], kimg=4, stacks="2"),

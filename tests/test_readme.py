@@ -87,6 +87,7 @@ def workplace(tmp_path):
     return folder
 
 
+@on_one_stack
 @pytest.mark.slow
 def test_every_command(workplace):
     run = []
