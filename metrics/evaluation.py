@@ -8,6 +8,7 @@ from metrics import feature_networks, images, results, weights
 from metrics.metric_base import PROTOCOLS, REGISTRY, parse_names
 from metrics.progress import progress_bar
 from metrics.reference import ReferenceCache, reference_key
+from metrics.stopping import EvaluationStopped
 
 
 def resolve(names, options, dataset):
@@ -155,6 +156,8 @@ class Context:
         """Call action(kind, *arguments) for some metrics; its exception becomes theirs. Returns whether it went well."""
         try:
             action(kind, *arguments)
+        except EvaluationStopped:
+            raise
         except Exception as error:  # isolated: reported by the metrics it belongs to
             for metric in metrics:
                 self._errors[kind, metric.name] = error
@@ -253,7 +256,8 @@ def evaluate(names, Gs, dataset, options):
 
     Returns:
         List of Result in the order of the names, also appended to the files in options.run_dir. A metric that fails gives a Result with
-        `error` and one warning; it does not disturb the others. An empty list in workers other than 0.
+        `error` and one warning; it does not disturb the others. A signal ends the evaluation with one warning; the metrics not yet
+        computed have no Result. An empty list in workers other than 0.
 
     Raises:
         UserError: unknown names or option values, labels or an images_dir that do not fit the dataset.
@@ -293,10 +297,16 @@ def _sources_made(Gs, dataset, options):
 
 
 def _evaluate_all(metrics, context):
+    """The metrics' Results: of those that were computed, where a signal stops the evaluation."""
+    evaluated = []
     try:
-        return [_evaluate_one(metric, context) for metric in metrics]
+        for metric in metrics:
+            evaluated.append(_evaluate_one(metric, context))
+    except EvaluationStopped as error:
+        results.warn(f"evaluation {error}: {', '.join(metric.name for metric in metrics[len(evaluated) :])} not computed")
     finally:
         context.close()
+    return evaluated
 
 
 def _evaluate_one(metric, context):
@@ -307,6 +317,8 @@ def _evaluate_one(metric, context):
     try:
         with tflib.memory_errors(f"less than --batch-gpu {context.options.batch_size}"):
             values = metric.run(context)
+    except EvaluationStopped:
+        raise
     except Exception as error:  # isolated: a metric must not end a training run
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         problem = f"{kind}{error}".splitlines()[0]
