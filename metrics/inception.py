@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
 
 from dnnlib import UserError, tflib
-from metrics.replicas import run_replicas
+from metrics.replicas import Replicas
 from metrics.weights import WEIGHT_FILES
 
 INPUT = "ExpandDims"
@@ -118,7 +118,7 @@ class Inception:
         with self._graph.as_default():
             self._session = tflib.get_session()
             try:
-                self._replicas = [self._build(graph_def, device, floating) for device in tflib.devices()]
+                self._replicas = Replicas(self._session, [self._build(graph_def, device, floating) for device in tflib.devices()])
             except ValueError as error:
                 raise UserError(f"{path}: cannot be imported: {str(error).splitlines()[0]}") from None
 
@@ -143,7 +143,7 @@ class Inception:
         Returns:
             Dict: "features" float32 [n, D], "logits" float32 [n, classes], the latter without the classifier's bias.
         """
-        return run_replicas(self._session, self._replicas, images)
+        return self._replicas(images)
 
     def close(self):
         """Free the session."""

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dnnlib import UserError, tflib
-from metrics.replicas import run_replicas
+from metrics.replicas import Replicas
 
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green, red; what these weights were trained with
 CONVOLUTIONS = 13
@@ -136,12 +136,13 @@ class Vgg16:
         self._graph = tf.Graph()
         with self._graph.as_default():
             self._session = tflib.get_session()
-            self._replicas, self._pairs = [], []
+            replicas, pairs = [], []
             for device in tflib.devices():
                 with tf.device(device):
                     weights = [[tflib.variables.from_array(array) for array in arrays if array is not None] for _, *arrays in self._layers]
-                    self._replicas.append(self._build_features(weights, floating))
-                    self._pairs.append(self._build_distances(weights))
+                    replicas.append(self._build_features(weights, floating))
+                    pairs.append(self._build_distances(weights))
+            self._replicas, self._pairs = Replicas(self._session, replicas), Replicas(self._session, pairs)
         del self._layers  # half a gigabyte that the variables hold now
 
     def _flat_inputs(self):
@@ -166,7 +167,7 @@ class Vgg16:
 
     def __call__(self, images):
         """Features of images [n, H, W, 3], 0..255, uint8 or float32 as announced: {"features": float32 [n, D]}."""
-        return run_replicas(self._session, self._replicas, images)
+        return self._replicas(images)
 
     def distances(self, one, other):
         """Perceptual distance of image pairs: LPIPS's sum over five layers of squared differences of channel-normalised features
@@ -178,7 +179,7 @@ class Vgg16:
         Returns:
             float32 [n].
         """
-        return run_replicas(self._session, self._pairs, np.stack([one, other], axis=1))["distances"]
+        return self._pairs(np.stack([one, other], axis=1))["distances"]
 
     def close(self):
         """Free the session."""

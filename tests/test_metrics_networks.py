@@ -18,7 +18,7 @@ import tensorflow.compat.v1 as tf
 import dnnlib
 from benchmarks.metrics import vgg16_standin
 from dnnlib import UserError, download, tflib
-from metrics import feature_networks, inception, resize, vgg16, weights
+from metrics import feature_networks, inception, replicas, resize, vgg16, weights
 from tests.metrics_standins import inception_standin, tf1_bilinear, write_features_dir
 
 
@@ -77,6 +77,30 @@ def test_inception_equals_numpy_at_any_batch_size(write_graph, options):
         np.testing.assert_allclose(outputs["logits"][index], logits, rtol=1e-4, atol=1e-4)
     singles = np.concatenate([network(images[i : i + 1])["features"] for i in range(5)])
     np.testing.assert_allclose(singles, outputs["features"], rtol=1e-6, atol=1e-6)
+    network.close()
+
+
+def test_batches_that_do_not_fit_into_memory_are_taken_in_parts(write_graph, monkeypatch):
+    graph_def, _ = inception_standin()
+    network = inception.Inception(write_graph(graph_def), floating=False)
+    images, tried, run = _images(9, 33, 47), [], replicas.Replicas._run
+    expected = network(images)
+
+    def limited(self, part):
+        tried.append(len(part))
+        if len(part) > limit:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+        return run(self, part)
+
+    monkeypatch.setattr(replicas.Replicas, "_run", limited)
+    limit = 3
+    for _ in range(2):
+        for name, values in network(images).items():
+            np.testing.assert_allclose(values, expected[name], rtol=1e-6, atol=1e-6)
+    assert tried == [9, 4, 2, 2, 2, 2, 1, 2, 2, 2, 2, 1]  # what does not fit is tried once
+    limit = 0
+    with pytest.raises(UserError, match=r"not even a single image fits into the feature network \(OOM when allocating\)"):
+        network(images)
     network.close()
 
 
