@@ -95,7 +95,7 @@ def _metric_options(options, given, trained=None):
     return metrics.Options(
         images_num=options.eval_images_num,
         protocol=options.eval_protocol,
-        batch_size=options.batch_gpu,
+        batch_size=command_line.eval_batch_gpu(options),
         seed=options.seed,
         mirror=options.mirror_augment or mirrored,
         features_dir=options.features_dir,
@@ -152,7 +152,7 @@ def _use_snapshot(snapshot, options, dataset, metric_names, metric_options):
         run_record.check_ratio(snapshot.trained, dataset)
     if options.vis:
         visualize.check(snapshot.networks[2], dataset, options)
-    with tflib.session_scope(), tflib.memory_errors(f"less than --batch-gpu {options.batch_gpu}"):
+    with tflib.session_scope(), tflib.memory_errors(f"less than --eval-batch-gpu {command_line.eval_batch_gpu(options)}"):
         Gs = build_network(snapshot.networks[2], "Gs")
         if not Gs.config.c_dim and dataset.labels.shape[1]:
             print(f"dataset {dataset.name}: its labels are not used, the snapshot was trained without them")

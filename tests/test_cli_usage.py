@@ -196,6 +196,7 @@ def test_options_of_the_metrics():
     expected = {"images_num": 7, "protocol": "stylegan2", "batch_size": 3, "seed": 5, "mirror": False, "features_dir": "f",
                 "resize": "clean", "images_dir": "photos"}  # fmt: skip
     assert run_network._metric_options(options, {}) == metrics.Options(**expected)
+    assert run_network._metric_options(dataclasses.replace(options, eval_batch_gpu=2), {}).batch_size == 2
     trained = {"training": {"mirror_augment": True}}
     assert run_network._metric_options(options, {}, trained).mirror
     assert not run_network._metric_options(options, {"mirror_augment": False}, trained).mirror

@@ -5,6 +5,7 @@ import itertools
 import os
 import signal
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from dnnlib.tflib.snapshot import read_records
 from tests.training_standins import GANFORMER, ArrayDataset, small_networks, small_training
 from training import command_line, launch, schedule, status, training_loop, training_state
 from training.config import OutputConfig, ScheduleConfig
+from training.samples import SampleGrid
 from training.training_loop import TrainingLoop
 
 
@@ -66,7 +68,10 @@ def short_run(tmp_path_factory):
         calls.append((Gs.name, os.path.basename(path), run_dir))
         return {"swd": 12.5}
 
-    train(folder, small_training(pathreg=False, total_kimg=0.072), outputs=OutputConfig(), evaluate=evaluate)
+    sizes, write = [], SampleGrid.write
+    with mock.patch.object(SampleGrid, "write", lambda self, Gs, shown, size: sizes.append(size) or write(self, Gs, shown, size)):
+        train(folder, small_training(pathreg=False, total_kimg=0.072), outputs=OutputConfig(batch_gpu=2), evaluate=evaluate)
+    assert set(sizes) == {2}
     return folder, calls
 
 
@@ -272,11 +277,12 @@ def test_what_the_options_ask_for_reaches_the_loop(picture_models, tmp_path, mon
     old.write_bytes(b"")
     monkeypatch.setattr(launch, "TrainingLoop", Loop)
     outputs = {"summarize": False, "truncation_psi": 0.4, "keep_samples": False, "last_snapshots": 3}
-    options = command_line.Options(result_dir=str(tmp_path), pretrained_pkl=picture_models["kgan"], style_mixing=0.25, **outputs)
+    start = {"pretrained_pkl": picture_models["kgan"], "style_mixing": 0.25}
+    options = command_line.Options(result_dir=str(tmp_path), eval_batch_gpu=1, **start, **outputs)
     plan = launch.plan_training(options, ArrayDataset(), ["/cpu:0"])
     assert plan.run_dir == str(tmp_path / "exp-001") and plan.notes == ["the latest run has no training state: starting a new one"]
     assert launch.train(plan, options, ArrayDataset(), ["/cpu:0"], None)
-    assert made["outputs"] == OutputConfig(**outputs)
+    assert made["outputs"] == OutputConfig(batch_gpu=1, **outputs)
     assert made["networks"]["G"].config.style_mixing == made["networks"]["Gs"].config.style_mixing == 0.25
     assert made["networks"]["D"].config == plan.discriminator
     assert "warning: report.html is not up to date: AttributeError" in capsys.readouterr().out

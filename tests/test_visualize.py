@@ -18,7 +18,7 @@ from dnnlib.tflib.snapshot import read_records
 from tests.cli_helpers import finish, write_raw_dataset
 from tests.dataset_helpers import write_old_dataset
 from tests.picture_models import assert_same_picture, dataset_for, expected_bytes, load_generator, one_error_line, read_png
-from training import command_line, visualize
+from training import command_line, samples, visualize
 from training.report import data
 from training.visualize import colours, kinds, mixing, movies, sampling, showcase
 from training.visualize import generate as generation
@@ -104,7 +104,7 @@ def test_out_of_memory_names_the_flag(picture_models, tmp_path, monkeypatch, cap
     vis = ["--vis", "--pretrained-pkl", picture_models["ganformer"], "--batch-gpu", "2", *place]
     pictures = ["--model", picture_models["ganformer"], "--batch-size", "3", "--output-dir", tmp_path / "images"]
     one = [*pictures, "--project", tmp_path / "one.png"]
-    cases = ((run_network.main, vis, "less than --batch-gpu 2"), (generate.main, pictures, "less than --batch-size 3"),
+    cases = ((run_network.main, vis, "less than --eval-batch-gpu 2"), (generate.main, pictures, "less than --batch-size 3"),
              (generate.main, one, "--gpus cpu"))  # fmt: skip
     for main, words, advice in cases:
         assert run_main(main, ["--gpus", "cpu", *map(str, words)]) == 1
@@ -112,6 +112,21 @@ def test_out_of_memory_names_the_flag(picture_models, tmp_path, monkeypatch, cap
         assert one_error_line(err) == f"error: out of memory, try {advice} (OOM when allocating)"
         assert ("dataset blobs: its labels are not used" in out) == (main == run_network.main)
     assert datasets[0].labels.shape == (4, 0)  # as the network was trained
+
+
+def test_out_of_memory_in_the_pictures_of_a_training_names_the_flag(tmp_path, monkeypatch):
+    Gs = SimpleNamespace(config=SimpleNamespace(has_attention=False), input_shapes=[[2, 4], [0]])
+    dataset = SimpleNamespace(resolution=16, count=4, labels=np.zeros([4, 0]), ratio=1.0)
+
+    def exhausted(*arguments, **more):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+
+    monkeypatch.setattr(kinds, "run", exhausted)
+    monkeypatch.setattr(sampling.Sampler, "ws", exhausted)
+    with pytest.raises(UserError, match="out of memory, try less than --eval-batch-gpu 2"):
+        showcase.run(Gs, dataset, command_line.Options(eval_batch_gpu=2), str(tmp_path), shown=0)
+    with pytest.raises(UserError, match="out of memory, try less than --eval-batch-gpu 2"):
+        samples.SampleGrid(str(tmp_path), dataset, Gs, 0, 0.7, True).write(Gs, 0, batch_size=2)
 
 
 def test_images_and_latents_are_those_of_the_network(defaults, reference):
@@ -198,7 +213,7 @@ def spied(monkeypatch):
 
 def test_sections_do_not_change_the_files(defaults, picture_models, tmp_path, monkeypatch):
     sizes = spied(monkeypatch)
-    arguments = ["--vis-images", "--vis-latents", "--vis-maps", "--vis-num", "5", "--vis-section-size", "2", "--batch-gpu", "1"]
+    arguments = ["--vis-images", "--vis-latents", "--vis-maps", "--vis-num", "5", "--vis-section-size", "2", "--eval-batch-gpu", "1"]
     visualized(picture_models, "ganformer", tmp_path, *arguments)
     assert sizes == [1] * 5
     for name in ("images", "maps", "blends", "latents-w"):

@@ -293,6 +293,11 @@ def _check_layers(options, resolution_log2):
         raise UsageError(f"--vit-patch {patch}: expected an even divisor of the dataset's width {width}")
 
 
+def eval_batch_gpu(options):
+    """Images that a device takes at once where nothing is trained: --eval-batch-gpu, else --batch-gpu."""
+    return options.eval_batch_gpu or options.batch_gpu
+
+
 def options_document():
     """The option reference, docs/options.md (python -m training.command_line > docs/options.md)."""
     lines = [

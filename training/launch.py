@@ -11,7 +11,7 @@ from typing import NamedTuple
 from dnnlib import UsageError, UserError, locks, runs, tflib
 from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
-from training import configure, report, run_record, schedule, training_state
+from training import command_line, configure, report, run_record, schedule, training_state
 from training.config import OutputConfig, TrainingConfig, differences
 from training.devices import open_devices
 from training.networks.vitgan.config import TransformerConfig
@@ -252,6 +252,7 @@ def train(plan, options, dataset, devices, evaluate):
         truncation_psi=options.truncation_psi,
         keep_samples=options.keep_samples,
         last_snapshots=options.last_snapshots,
+        batch_gpu=command_line.eval_batch_gpu(options),
     )
     with tflib.session_scope():
         networks = _build_networks(plan, options)

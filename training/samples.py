@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 
+from dnnlib import tflib
 from dnnlib.runs import numbered_files
 from dnnlib.tflib import numpy_stream
 from training import images
@@ -49,10 +50,14 @@ class SampleGrid:
 
         Returns:
             dict kind -> uint8 [C, H, W]: "images", and of networks with attention "maps", what each pixel attends to most.
+
+        Raises:
+            UserError: out of memory.
         """
         sampler = Sampler(Gs, self._dataset.ratio, self._truncation_psi, batch_size, quiet=True)
-        ws = sampler.ws(self._z, self._labels)
-        cells = _with_maps(sampler, ws) if Gs.config.has_attention else {"images": sampler.pictures(ws)}
+        with tflib.memory_errors(f"less than --eval-batch-gpu {batch_size}"):
+            ws = sampler.ws(self._z, self._labels)
+            cells = _with_maps(sampler, ws) if Gs.config.has_attention else {"images": sampler.pictures(ws)}
         grids = {kind: images.make_grid(pictures, self._columns) for kind, pictures in cells.items()}
         for kind, grid in grids.items():
             self._save(grid, os.path.join(self._run_dir, "visuals", kind), f"{shown // 1000:06d}_grid.png")

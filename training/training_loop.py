@@ -200,7 +200,7 @@ class TrainingLoop:
             print(f"warning: the numbers of this tick are not recorded: {error}", flush=True)
 
     def _write_grid(self):
-        grids = self.samples.write(self.networks["Gs"], self.progress.images, self.config.schedule.batch_gpu)
+        grids = self.samples.write(self.networks["Gs"], self.progress.images, self.outputs.batch_gpu)
         if self.outputs.summarize:
             for kind, grid in grids.items():
                 self.status.summary.image(GRID_TAGS[kind], grid, self.progress.images)

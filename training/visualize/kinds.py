@@ -15,7 +15,7 @@ import numpy as np
 from dnnlib import UserError, atomic_output
 from dnnlib.files import read_object
 from dnnlib.tflib import numpy_stream
-from training import images
+from training import command_line, images
 from training.visualize import colours, mixing, movies, sampling
 
 KINDS = ("images", "latents", "maps", "layer_maps", "interpolations", "noise_var", "style_mix")
@@ -81,7 +81,7 @@ def run(Gs, dataset, options, folder, quiet=False, with_movies=True, shown=None)
         Gs,
         ratio=sampling.picture_ratio(options.ratio, Gs.config, dataset.ratio),
         truncation_psi=options.truncation_psi,
-        batch_size=min(options.batch_gpu, options.vis_section_size),
+        batch_size=min(command_line.eval_batch_gpu(options), options.vis_section_size),
         label_of=_label_source(dataset) if Gs.config.c_dim else None,
         quiet=quiet,
     )
