@@ -129,7 +129,7 @@ def test_the_video_is_a_closed_walk(name, picture_models, tmp_path, monkeypatch,
     monkeypatch.setattr(movies, "save_movie", lambda frames, stem, fps: walk.extend(frames) or [f"{stem}.gif"])
     assert generated("--model", picture_models[name], "--gpus", "cpu", "--seeds", "4,0-2", "--noise-mode", "random", "--batch-size", 3,
                      "--video", "--video-steps", 2, "--output-dir", tmp_path) == 0  # fmt: skip
-    assert "no ffmpeg: the video is a GIF only" in capsys.readouterr().out
+    assert "the video is a GIF only: there is no working ffmpeg" in capsys.readouterr().out
     pictures = json.loads((tmp_path / "samples.json").read_text())["pictures"]
     labels = np.stack([picture.get("label", []) for picture in pictures])
     assert name == "ganformer" or (labels != labels[0]).any()

@@ -147,7 +147,7 @@ def _video(sampler, folder, seeds, steps):
                     yield from sampler.pictures(ws, [here] * len(rows))
 
     if len(movies.save_movie(frames(), os.path.join(folder, "video"), VIDEO_FPS)) == 1:
-        print("no ffmpeg: the video is a GIF only")
+        print("the video is a GIF only: there is no working ffmpeg")
 
 
 def _loss_name(perceptual):

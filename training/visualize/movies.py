@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 
-from dnnlib import UserError, atomic_output
+from dnnlib import atomic_output
 from training import images
 
 PIXELS = {1: "gray", 3: "rgb24", 4: "rgba"}  # what ffmpeg calls frames of so many channels
@@ -20,22 +21,23 @@ def save_movie(frames, stem, fps):
         fps: frames a second.
 
     Returns:
-        list of the files written.
-
-    Raises:
-        UserError: ffmpeg failed.
+        list of the files written. If ffmpeg fails, a warning says why, and the GIF is written alone.
     """
     program = shutil.which("ffmpeg")
     if program is None:
         _save_gif(frames, stem + ".gif", fps)
         return [stem + ".gif"]
-    with atomic_output(stem + ".mp4") as film:
-        encoder = _Mp4(program, film.name, stem + ".mp4", fps)
-        try:
-            _save_gif(encoder.passing(frames), stem + ".gif", fps)
-            encoder.close()
-        finally:
-            encoder.kill()
+    try:
+        with atomic_output(stem + ".mp4") as film:
+            encoder = _Mp4(program, film.name, fps)
+            try:
+                _save_gif(encoder.passing(frames), stem + ".gif", fps)
+                encoder.close()
+            finally:
+                encoder.kill()
+    except _EncoderFailed as error:
+        print(f"warning: ffmpeg could not write {stem}.mp4: {error}", file=sys.stderr)
+        return [stem + ".gif"]
     return [stem + ".gif", stem + ".mp4"]
 
 
@@ -46,32 +48,36 @@ def _save_gif(frames, path, fps):
         first.save(file, format="GIF", save_all=True, append_images=pictures, duration=int(round(1000 / fps)), loop=0)
 
 
+class _EncoderFailed(Exception):
+    """ffmpeg failed; the text is its last message."""
+
+
 class _Mp4:
     """An ffmpeg process that takes raw frames; started with the first one, whose size it must know.
 
     Args:
         program: path of ffmpeg.
         output: path of the file it writes.
-        name: what the file is called in messages.
         fps: frames a second.
     """
 
-    def __init__(self, program, output, name, fps):
+    def __init__(self, program, output, fps):
         self._program = program
         self._output = output
-        self._name = name
         self._fps = fps
         self._process = None
+        self._broken = False  # ffmpeg has ended before the frames did
 
     def passing(self, frames):
-        """The same frames, each handed to ffmpeg on its way."""
+        """The same frames, each handed to ffmpeg on its way, as long as it takes them."""
         for frame in frames:
             if self._process is None:
                 self._start(frame.shape)
             try:
-                self._process.stdin.write(frame.transpose(1, 2, 0).tobytes())
+                if not self._broken:
+                    self._process.stdin.write(frame.transpose(1, 2, 0).tobytes())
             except BrokenPipeError:
-                self.close()
+                self._broken = True
             yield frame
 
     def _start(self, shape):
@@ -85,14 +91,11 @@ class _Mp4:
         """Wait for the end of the file.
 
         Raises:
-            UserError: ffmpeg failed.
+            _EncoderFailed: it is not complete.
         """
-        try:
-            message = self._process.communicate()[1].decode(errors="replace").strip()
-        except BrokenPipeError:
-            message = ""
-        if self._process.returncode != 0:
-            raise UserError(f"ffmpeg could not write {self._name}: {message.splitlines()[-1] if message else 'no reason given'}")
+        message = self._process.communicate()[1].decode(errors="replace").strip()
+        if self._broken or self._process.returncode != 0:
+            raise _EncoderFailed(message.splitlines()[-1] if message else "no reason given")
 
     def kill(self):
         """End ffmpeg, should it still run."""
