@@ -143,7 +143,8 @@ class Context:
         if kind == "reals":
             for metric in live:
                 if metric.cached and (kind, metric.name) not in self._errors:
-                    self._cache.save(self._reference_file(metric), self._collectors[kind, metric.name].save)
+                    collector = self._collectors[kind, metric.name]
+                    self._cache.save(self._reference_file(metric), collector.save, collector.nbytes)
 
     def _prepare(self, kind, metric):
         shape = self.feature_network(metric.network).shapes[metric.output] if metric.network else self._sources[kind].shape

@@ -44,6 +44,11 @@ class FeatureStatistics:
         """float64 [D, D], divided by count − ddof."""
         return (self._products - np.outer(self._sum, self._sum) / self.count) / (self.count - ddof)
 
+    @property
+    def nbytes(self):
+        """Bytes that `save` writes, about."""
+        return self._products.nbytes
+
     def save(self, file):
         """Write the sums into a binary file."""
         np.savez(file, count=self.count, shift=self._shift, sum=self._sum, products=self._products)

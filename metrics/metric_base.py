@@ -54,7 +54,7 @@ class Metric:
     minimum = 2  # images needed, of each kind
     minimum_size = 1  # pixels of their shorter side
     collects = True  # takes images or features through a collector
-    cached = True  # whether the reals' collector, with `save` and `load`, is worth keeping between evaluations
+    cached = True  # whether the reals' collector, with `save`, `load` and `nbytes`, is worth keeping between evaluations
     parameters = {}  # what else results say of the protocol
     uses_reals = True
     needs_generator = False  # cannot be computed from image files

@@ -8,11 +8,12 @@ import time
 
 import numpy as np
 
-from dnnlib import atomic_output
-from dnnlib.files import PARTIAL
+from dnnlib import UserError, atomic_output
+from dnnlib.files import PARTIAL, check_space
 from metrics.results import warn
 
 ABANDONED_SECONDS = 86400  # a temporary file this old belongs to no evaluation that is still running
+LARGE_BYTES = 100e6  # files of this size are announced
 
 
 class ReferenceCache:
@@ -40,14 +41,19 @@ class ReferenceCache:
             return False
         return True
 
-    def save(self, name, write):
-        """Call write(binary file) and keep what it wrote; a full or read-only disk is a warning."""
+    def save(self, name, write, size):
+        """Call write(binary file) and keep what it wrote, about `size` bytes; a full or read-only disk is a warning."""
+        path = self._path(name)
         try:
-            with atomic_output(self._path(name)) as file:
+            check_space(self._folder, size, "the file")
+            with atomic_output(path) as file:
                 self._remove_abandoned()
                 write(file)
-        except OSError as error:
-            warn(f"{self._path(name)}: reference statistics are not kept ({error.strerror or error})")
+        except (OSError, UserError) as error:
+            warn(f"{path}: reference statistics are not kept ({getattr(error, 'strerror', None) or error})")
+            return
+        if size >= LARGE_BYTES:
+            print(f"reference statistics for later evaluations: {size / 1e6:,.0f} MB in {path} (may be deleted)", flush=True)
 
     def _remove_abandoned(self):
         """Remove what killed evaluations began to write."""
@@ -63,7 +69,7 @@ class ReferenceCache:
         if self.load(name, lambda path: stored.append(np.load(path, allow_pickle=False))):
             return stored[0]
         array = compute()
-        self.save(name, lambda file: np.save(file, array))
+        self.save(name, lambda file: np.save(file, array), array.nbytes)
         return array
 
 

@@ -49,6 +49,11 @@ class Rows:
         self._data[self._filled : end] = rows
         self._filled = end
 
+    @property
+    def nbytes(self):
+        """Bytes that `save` writes, about."""
+        return self.array.nbytes
+
     def save(self, file):
         """Write the rows into a binary file."""
         np.save(file, self.array)

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import operator
 import os
+import shutil
 import signal
 import types
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 import metrics
 from dnnlib import UserError, signals, tflib
-from metrics import compare, feature_networks, images, ppl, precision_recall, results, sharing, streams, weights
+from metrics import compare, feature_networks, images, ppl, precision_recall, reference, results, sharing, streams, weights
 from tests.metrics_standins import ArrayDataset, BlobGenerator, Outputs, write_features_dir
 from training.networks import GeneratorConfig, config
 
@@ -175,6 +176,21 @@ def test_unwritable_cache_is_a_warning(options, tmp_path, capsys):
     (result,) = metrics.evaluate("fid", BlobGenerator(), _dataset(), dataclasses.replace(options, cache_dir=str(tmp_path / "file")))
     assert result.error is None
     assert "reference statistics are not kept" in capsys.readouterr().err
+
+
+def test_large_references_are_announced_and_do_not_fill_the_disk(options, monkeypatch, capsys):
+    usage = shutil.disk_usage(os.path.dirname(options.cache_dir))
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=100))
+        assert metrics.evaluate("kid", BlobGenerator(), _dataset(), options)[0].error is None
+    assert "reference statistics are not kept" in capsys.readouterr().err and not os.path.exists(options.cache_dir)
+    monkeypatch.setattr(reference, "LARGE_BYTES", 16 * 32 * 4)  # 16 reals, 32 features of 4 bytes
+    metrics.evaluate("kid", BlobGenerator(), _dataset(), options)
+    (name,) = os.listdir(options.cache_dir)
+    path = os.path.join(options.cache_dir, name)
+    assert capsys.readouterr().out == f"reference statistics for later evaluations: 0 MB in {path} (may be deleted)\n"
+    metrics.evaluate("kid", BlobGenerator(), _dataset(), options)
+    assert capsys.readouterr().out == ""
 
 
 def test_damaged_cache_is_computed_again(options, capsys):

@@ -117,5 +117,5 @@ def test_what_killed_evaluations_began_to_write_is_removed_in_time(tmp_path):
     for name, age in ((".a.npy.x.partial", 2 * 86400), (".b.npy.y.partial", 60), ("c.npy", 2 * 86400)):
         (tmp_path / name).write_bytes(b"begun")
         os.utime(str(tmp_path / name), (time.time() - age,) * 2)
-    cache.save("new.npy", lambda file: file.write(b"whole"))
+    cache.save("new.npy", lambda file: file.write(b"whole"), 5)
     assert sorted(os.listdir(str(tmp_path))) == [".b.npy.y.partial", "c.npy", "new.npy"]  # the young one may still be written
