@@ -106,17 +106,20 @@ class _Search:
         network = sampler.Gs
         noisy = with_noise and network.config.local_noise
         names = [name for name in network.variables if name.rpartition("/")[2].startswith("noise") and not name.endswith("strength")]
-        self._noises = {name: network.variables[name] for name in names} if noisy else {}
+        noises = {name: network.variables[name] for name in names} if noisy else {}
         self._w = tf.Variable(start[np.newaxis].astype(np.float32), trainable=False)  # [1, K, L, w_dim]
         self._exploration = tf.placeholder_with_default(np.zeros_like(start, np.float32), start.shape)
         self._rate = tf.placeholder_with_default(0.0, [])
         out = network.part("synthesis")(self._w + self._exploration, noise_mode=sampler.noise_mode)
         wanted = tf.constant(target[np.newaxis] / 127.5 - 1.0, tf.float32)
         self._distance = distance(_rows_inside(out.images, target.shape), wanted, perceptual)
-        variables = [self._w, *self._noises.values()]
-        loss = self._distance + NOISE_WEIGHT * sum([whiteness_penalty(noise) for noise in self._noises.values()], tf.constant(0.0))
+        w_gradient, *noise_gradients = tf.gradients(self._distance, [self._w, *noises.values()])
+        read = {name: gradient for name, gradient in zip(noises, noise_gradients) if gradient is not None}  # not all need be
+        self._noises = {name: noises[name] for name in read}
+        penalties = {name: NOISE_WEIGHT * whiteness_penalty(noise) for name, noise in self._noises.items()}
+        gradients = [(w_gradient, self._w)]
+        gradients += [(read[name] + tf.gradients(penalties[name], noise)[0], noise) for name, noise in self._noises.items()]
         optimizer = tf.train.AdamOptimizer(self._rate, beta1=0.9, beta2=0.999)
-        gradients = [(gradient, variable) for gradient, variable in optimizer.compute_gradients(loss, variables) if gradient is not None]
         self._update = optimizer.apply_gradients(gradients)
         with tf.control_dependencies([self._update]):
             self._standardize = tf.group(*[noise.assign(_standardized(noise)) for noise in self._noises.values()])
