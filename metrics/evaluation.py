@@ -55,12 +55,12 @@ def _check_images(metrics, options, dataset):
         if metric.network and dataset.shape[0] not in (1, 3):
             raise UserError(f"metric {metric.name}: images of {dataset.shape[0]} channels, accepted: 1 (gray) or 3 (RGB)")
         if size < metric.minimum_size:
-            raise UserError(f"metric {metric.name}: images of {size} pixels on the shorter side, accepted from {metric.minimum_size}")
+            raise UserError(f"metric {metric.name}: images of {size} pixels, at least {metric.minimum_size} are required on the shorter side")
         if fakes < metric.minimum:
-            raise UserError(f"metric {metric.name}: too few images: {fakes} ({source}), accepted from {metric.minimum}")
+            raise UserError(f"metric {metric.name}: too few images: {fakes} ({source}), at least {metric.minimum} are required")
         if metric.uses_reals and dataset.count < metric.minimum:
             given = f"{dataset.count} in dataset {dataset.name}"
-            raise UserError(f"metric {metric.name}: too few images: {given}, accepted from {metric.minimum}")
+            raise UserError(f"metric {metric.name}: too few images: {given}, at least {metric.minimum} are required")
 
 
 def networks_of(metrics):
@@ -76,12 +76,12 @@ class Context:
         crop: crop rule of the protocol.
     """
 
-    def __init__(self, metrics, Gs, dataset, options, made):
+    def __init__(self, metrics, Gs, dataset, options, sources):
         """
         Args:
             metrics: list of Metric.
             Gs, dataset, options: as given to `evaluate`.
-            made: dict of the sources whose images are evaluated, "fakes" and those that belong to one metric, by its name.
+            sources: dict of where the evaluated images come from: "fakes", and by its name that of each metric with its own.
         """
         self.dataset = dataset
         self.options = options
@@ -92,12 +92,12 @@ class Context:
         self._networks = {}
         self._fingerprint = None if options.images_dir else results.network_fingerprint(Gs)
         self._cache = ReferenceCache(options.cache_folder())
-        count = min(options.images_num, made["fakes"].count)
+        count = min(options.images_num, sources["fakes"].count)
         if options.protocol == "stylegan2":
             reals = images.Reals(dataset, count, True, options.mirror, options.seed, self.crop)
         else:
             reals = images.Reals(dataset, dataset.count, False, False, 0, self.crop)
-        self._sources = dict(made, reals=reals)
+        self._sources = dict(sources, reals=reals)
         self._available = (reals.count, count)
 
     def source(self, name):
@@ -270,12 +270,12 @@ def evaluate(names, Gs, dataset, options):
     metrics = parse_names(names)
     if not metrics and tflib.workers().count == 1:
         return []
-    sources = _sources_made(Gs, dataset, options)
+    own_sources = _generated_sources(Gs, dataset, options)
     if not tflib.workers().leads:
-        sharing.assist(sources)
+        sharing.assist(own_sources)
         return []
-    with sharing.shared(sources) as made:
-        evaluated = _evaluate_all(metrics, Context(metrics, Gs, dataset, options, made))
+    with sharing.shared(own_sources) as sources:
+        evaluated = _evaluate_all(metrics, Context(metrics, Gs, dataset, options, sources))
     for result in evaluated if options.run_dir else []:
         try:
             results.write(result, options.run_dir)
@@ -284,7 +284,7 @@ def evaluate(names, Gs, dataset, options):
     return evaluated
 
 
-def _sources_made(Gs, dataset, options):
+def _generated_sources(Gs, dataset, options):
     """Sources of what is evaluated: dict of "fakes" and, with a network, each metric's that has its own.
 
     They do not depend on the metrics asked for: the workers of a training may have been given different ones.

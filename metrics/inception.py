@@ -69,7 +69,7 @@ def _check_program(path, graph_def):
     if forbidden:
         raise UserError(f"{path}: forbidden operations {', '.join(forbidden)}; this is not the Inception graph, or it was tampered with")
     if graph_def.library.function:
-        raise UserError(f"{path}: holds functions, accepted are plain operations; this is not the Inception graph, or it was tampered with")
+        raise UserError(f"{path}: it contains functions; this is not the Inception graph, or it was tampered with")
     producer = graph_def.versions.producer
     if producer >= FIRST_REFUSED_PRODUCER:
         raise UserError(f"{path}: graph version (producer) {producer}, accepted below {FIRST_REFUSED_PRODUCER}: the file was rewritten")

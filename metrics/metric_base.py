@@ -38,7 +38,7 @@ class Options:
         if self.resize not in RESIZE_RULES:
             raise UserError(f"--eval-resize {self.resize}: not known, accepted: {', '.join(RESIZE_RULES)}")
         if self.images_num < 1:
-            raise UserError(f"--eval-images-num {self.images_num}: accepted are numbers from 1")
+            raise UserError(f"--eval-images-num {self.images_num}: expected at least 1")
 
     def cache_folder(self):
         """Folder for reference statistics and temporary files; it need not exist yet."""
@@ -122,5 +122,5 @@ def parse_names(names):
         raise UserError(f"--metrics {','.join(wanted)}: {unknown[0]} is not known, accepted: {', '.join(REGISTRY)}, none")
     found = [REGISTRY[name] for name in dict.fromkeys(wanted) if name in REGISTRY]
     if found and "none" in wanted:
-        raise UserError(f"--metrics {','.join(wanted)}: none, or some, accepted: {', '.join(REGISTRY)}")
+        raise UserError(f"--metrics {','.join(wanted)}: 'none' cannot be combined with other metrics")
     return found

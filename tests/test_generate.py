@@ -113,7 +113,7 @@ def test_classes(picture_models, tmp_path, capsys):
     assert generated(*common, tmp_path / "a", "--class", 2, "--seeds", "0-1") == 0
     assert generated(*common, tmp_path / "b", "--class", "0.5,0,2", "--seeds", "0-1") == 0
     assert generated(*common, tmp_path / "c", "--images-num", 16) == 0
-    assert capsys.readouterr().out.count("labels: one of 3 classes for each picture; --class chooses") == 1
+    assert capsys.readouterr().out.count("labels: a random class of 3 for each image; choose one with --class N") == 1
     for folder, label in (("a", [0, 0, 1]), ("b", [0.5, 0, 2])):
         expected = expected_bytes(sampled(picture_models["labelled"], [0, 1], labels=np.asarray([label, label])).images)
         for seed in (0, 1):

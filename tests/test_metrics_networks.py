@@ -151,7 +151,7 @@ def _with_classifier(*shape):
     "change,message",
     [
         (_with_forbidden, "forbidden operations WriteFile"),
-        (_with_function, "holds functions"),
+        (_with_function, "contains functions"),
         (lambda graph_def: setattr(graph_def.versions, "producer", 21), r"\(producer\) 21, accepted below 9"),
         (_without("pool_3"), "node pool_3 is missing"),
         (_without("softmax/weights"), "node softmax/weights is missing"),

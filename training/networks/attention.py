@@ -75,31 +75,14 @@ def attention_layer(x, y, ctx, options, name, pos_from=None, pos_to=None, mask=N
     Returns:
         Attended.
     """
-    dim = x.shape.as_list()[-1]
-    head_size = dim // options.num_heads
     ctx = ctx.child(name)
     with tf.variable_scope(f"AttLayer_{name}"):
-        content = dense(x, dim, suffix="_query")  # [N, F, dim]
-        keys = dense(y, dim, suffix="_key")  # [N, T, dim]
-        values = dense(y, dim, suffix="_value")  # [N, T, dim]
-        queries = content
-        if pos_from is not None:
-            queries = queries + dense(pos_from, dim, suffix="_from_pos")  # [N, F, dim]
-        if pos_to is not None:
-            keys = keys + dense(pos_to, dim, suffix="_to_pos")  # [N, T, dim]
-
-        elements = None
+        content, queries, keys, values = _projections(x, y, pos_from, pos_to)
         if options.kmeans:
-            # Duplex attention: the keys are computed but do not enter the scores; centroids take their place.
-            elements = tf.concat([content, queries - content], axis=-1)  # [N, F, 2·dim]
-            elements = split_heads(elements, options.num_heads)  # [N, h, F, 2s]
-            probs = _kmeans_probs(elements, keys, ctx, options, head_size, mask, assignments)
+            probs = _duplex_probs(content, queries, keys, ctx, options, mask, assignments)  # [N, h, F, T]
         else:
-            scores = tf.matmul(split_heads(queries, options.num_heads), split_heads(keys, options.num_heads), transpose_b=True)
-            probs = _softmax(scores / np.sqrt(head_size), mask)  # [N, h, F, T]
-            probs = _dropout(probs, ctx, options.dropout)
+            probs = _simplex_probs(queries, keys, ctx, options, mask)  # [N, h, F, T]
         probs = _gated(probs, x, y, options, pos_from, pos_to)  # [N, h, F, T]
-
         control = tf.matmul(probs, split_heads(values, options.num_heads))  # [N, h, F, s]
         updated = _integrate(x, join_heads(control), ctx, options)  # [N, F, dim]
         new_assignments = _assign(probs) if options.kmeans else None
@@ -142,7 +125,28 @@ def join_heads(x):
     return tf.reshape(tf.transpose(x, [0, 2, 1, 3]), [-1, rows, heads * size])  # [N, F, h·s]
 
 
+def _projections(x, y, pos_from, pos_to):
+    """Dense layers of the rows, plus positions in queries and keys: content and queries [N, F, dim], keys and values [N, T, dim]."""
+    dim = x.shape.as_list()[-1]
+    content = queries = dense(x, dim, suffix="_query")  # [N, F, dim]
+    keys = dense(y, dim, suffix="_key")  # [N, T, dim]
+    values = dense(y, dim, suffix="_value")  # [N, T, dim]
+    if pos_from is not None:
+        queries = queries + dense(pos_from, dim, suffix="_from_pos")  # [N, F, dim]
+    if pos_to is not None:
+        keys = keys + dense(pos_to, dim, suffix="_to_pos")  # [N, T, dim]
+    return content, queries, keys, values
+
+
+def _simplex_probs(queries, keys, ctx, options, mask):
+    """softmax(Q·Kᵀ / sqrt(s)) of queries [N, F, dim] and keys [N, T, dim]: [N, h, F, T]."""
+    queries, keys = split_heads(queries, options.num_heads), split_heads(keys, options.num_heads)  # [N, h, F, s], [N, h, T, s]
+    scores = tf.matmul(queries, keys, transpose_b=True) / np.sqrt(keys.shape.as_list()[-1])  # [N, h, F, T]
+    return _dropout(_softmax(scores, mask), ctx, options.dropout)
+
+
 def _softmax(scores, mask):
+    """Softmax over the `to` rows of scores [N, h, F, T], without those that mask [N, 1, T] (or None) leaves out: [N, h, F, T]."""
     if mask is not None:
         scores = scores + (1.0 - mask[:, tf.newaxis]) * MASKED  # [N, h, F, T]
     return tf.nn.softmax(scores)
@@ -159,13 +163,16 @@ def _dropout(probs, ctx, rate):
     return probs * tf.floor(keep + ctx.streams.uniform("dropout_columns", columns)) / keep
 
 
-def _kmeans_probs(elements, keys, ctx, options, head_size, mask, assignments):
+def _duplex_probs(content, queries, keys, ctx, options, mask, assignments):
     """Attention of elements to centroids, refined kmeans_iters times (GANformer, section 3.1.2): [N, h, F, T].
 
-    S = (E·st_weights)·Mᵀ / sqrt(s) with centroids M = A·E; st_weights enter the scores only.
+    Elements E are the queries' content [N, F, dim] and their positions, side by side. S = (E·st_weights)·Mᵀ / sqrt(s) with centroids
+    M = A·E; st_weights enter the scores only. The centroids take the place of the keys [N, T, dim], which do not enter the scores.
     """
-    tokens = keys.shape.as_list()[1]
+    tokens, dim = keys.shape.as_list()[1:]
+    head_size = dim // options.num_heads
     width = 2 * head_size
+    elements = split_heads(tf.concat([content, queries - content], axis=-1), options.num_heads)  # [N, h, F, 2s]
     if assignments is not None:
         centroids = tf.matmul(assignments, elements)  # [N, h, T, 2s]
     elif options.iterative:
@@ -201,6 +208,7 @@ def _gate(rows, positions, num_heads, name, shift):
 
 
 def _gated(probs, x, y, options, pos_from, pos_to):
+    """Attention [N, h, F, T] times the gates of its `to` rows y [N, T, any] and its `from` rows x [N, F, dim], where they exist."""
     if options.to_gate:
         probs = probs * _gate(y, pos_to, options.num_heads, "e", 0.0)[:, :, tf.newaxis, :]  # [N, h, F, T]
     if options.from_gate:
@@ -209,6 +217,7 @@ def _gated(probs, x, y, options, pos_from, pos_to):
 
 
 def _integrate(x, control, ctx, options):
+    """The `from` rows x [N, F, dim], normalized and then changed by the attended values, control [N, F, dim]: [N, F, dim]."""
     dim = x.shape.as_list()[-1]
     if options.norm is not None:
         x = _normalize(x, ctx, options)
@@ -221,7 +230,7 @@ def _integrate(x, control, ctx, options):
 
 
 def _normalize(x, ctx, options):
-    """Remove what the integration is about to set: the mean (add, both), the scale (mul, both)."""
+    """Remove what the integration is about to set, the mean (add, both) or the scale (mul, both): [N, F, dim] -> [N, F, dim]."""
     axes = {"layer": [2], "instance": [1], "batch": [0, 1]}[options.norm]
     if options.integration in ("add", "both"):
         x = x - _statistic("norm_mean", x, axes, ctx, options.norm, 0.0)

@@ -171,7 +171,7 @@ class GeneratorConfig(PictureConfig):
     component_dropout: float = 0.0
     truncation_psi: float = 0.7
 
-    attended = "latent"  # what attention maps are of: no argument
+    map_unit = "latent"  # what each attention map belongs to; not an argument
 
     def __post_init__(self):
         super().__post_init__()

@@ -43,6 +43,7 @@ class _Discriminator:
         self.grid_pos = {}
 
     def run(self, images, labels):
+        """Scores of images [N, channels, H, W] with labels [N, c_dim]: see `discriminator`."""
         config = self.config
         y = tf.transpose(images, [0, 2, 3, 1])  # [N, H, W, channels]
         y.set_shape([None] + list(config.grid(config.resolution_log2)) + [config.num_channels])
@@ -80,6 +81,7 @@ class _Discriminator:
         self.aggregators = tf.tile(stored[tf.newaxis], tf.stack([samples, 1, 1]))  # [N, k, dim]
 
     def _from_rgb(self, x, y, r, dtype):
+        """Features of scale r [N, H, W, C], from the image y [N, H, W, channels] and the features x so far, None at first."""
         if x is not None and self.config.architecture != "skip":
             return tf.cast(x, dtype)
         with tf.variable_scope("FromRGB"):
@@ -87,6 +89,7 @@ class _Discriminator:
         return t if x is None else tf.cast(x, dtype) + t
 
     def _block(self, x, r):
+        """Features of the scale below from those of scale r: [N, H, W, C] -> [N, H/2, W/2, C']."""
         config = self.config
         shortcut = x
         if r == config.img2img or config.transformer and config.attends(r):

@@ -31,17 +31,17 @@ def mapping(config, z, labels, positions, ctx, mask=None):
         if config.mapping_dim:
             x = dense(x, config.mapping_dim, suffix="_map_start")  # [N, K, mapping_dim]
             positions = dense(positions, config.mapping_dim, suffix="_map_pos") if config.use_pos else None
-        region, world = x[:, : config.components_num], x[:, config.components_num :]
+        region, global_latent = x[:, : config.components_num], x[:, config.components_num :]
         region = normalize_latents(region)
         if config.mapping_resnet and config.c_dim and not config.mapping_dim:
-            region, world = [_join(part, config.w_dim) for part in (region, world)]
+            region, global_latent = [_join(part, config.w_dim) for part in (region, global_latent)]
 
         attention_positions = positions if config.use_pos else None
         region = _map_region(config, region, attention_positions, ctx, mask)  # [N, k, width]
         if config.transformer:
             with tf.variable_scope("global"):
-                world = _layers(config, world, config.mapping_width, ctx.child("global"))  # [N, 1, width]
-            region = tf.concat([region, world], axis=1)  # [N, K, width]
+                global_latent = _layers(config, global_latent, config.mapping_width, ctx.child("global"))  # [N, 1, width]
+            region = tf.concat([region, global_latent], axis=1)  # [N, K, width]
         if config.mapping_dim:
             region = dense(region, config.w_dim, suffix="_map_end")  # [N, K, w_dim]
         return tf.tile(region[:, :, tf.newaxis], [1, 1, config.num_ws, 1])  # [N, K, L, w_dim]

@@ -57,6 +57,7 @@ class _Synthesis:
         self.fused = config.fused_modconv and tflib.devices()[0].startswith("/gpu")
 
     def run(self):
+        """Images [N, channels, H, W] and attention maps [N, k, layers, h, H, W]."""
         x, y = self._stem(), None
         for r in self.config.scales:
             with tf.variable_scope(f"{2**r}x{2**r}"), self.ctx.arithmetic(self.config, r) as dtype:
@@ -113,6 +114,7 @@ class _Synthesis:
                 return self._noise_bias_act(x, 0, "stem")  # [N, H, W, C]
 
     def _block(self, x, r):
+        """Features of scale r from those of the scale below: [N, H/2, W/2, C'] -> [N, H, W, C]."""
         shortcut = x
         x = self._layer(x, r, "Conv0_up", 2 * r - 5, up=True)
         x = self._layer(x, r, "Conv1", 2 * r - 4)
@@ -161,6 +163,7 @@ class _Synthesis:
         return bias_act(x, "lrelu", scale, noise)
 
     def _noise(self, x, index, name):
+        """Noise for features x [N, H, W, C]: [N, H, W, 1], or [1, H, W, 1] if every image has the same."""
         height, width = x.shape.as_list()[1:3]
         if self.noise_mode == "random":
             shape = tf.stack([self.samples, self.images_num, height, width])

@@ -29,8 +29,8 @@ IGNORED = {
 # What networks do here in any case: only other values are news.
 USUAL = (("local_attention", 0), ("nonlinearity", "lrelu"))
 
-# Chances that None turns off, as 0 does.
-CHANCES = ("style_mixing", "component_mixing", "component_dropout", "attention_dropout")
+# Probabilities that None turns off, as 0 does.
+PROBABILITIES = ("style_mixing", "component_mixing", "component_dropout", "attention_dropout")
 
 TYPES = {  # by the annotation of a field
     "bool": bool,
@@ -65,7 +65,7 @@ def parse(kwargs, config_class, first):
         if name in foreign:
             continue
         if target in known:
-            chosen[target] = _typed(name, 0.0 if value is None and target in CHANCES else value, known[target])
+            chosen[target] = _typed(name, 0.0 if value is None and target in PROBABILITIES else value, known[target])
         elif name not in IGNORED and (name, value) not in USUAL:
             notes.append(f"argument {name} = {reprlib.repr(value)} is not known here; the variables decide")
     if "resolution" not in chosen:

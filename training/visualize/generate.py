@@ -93,7 +93,7 @@ def _label_source(width, label):
     classes = np.eye(width, dtype=np.float32)
     if label is not None:
         return lambda seed: classes[label]
-    print(f"labels: one of {width} classes for each picture; --class chooses, as numbers a,b,c where the labels are no classes")
+    print(f"labels: a random class of {width} for each image; choose one with --class N, or --class a,b,c for labels that are not classes")
     return lambda seed: classes[numpy_stream(seed, "class").randint(width)]
 
 

@@ -107,7 +107,7 @@ def _write_about(Gs, options, kinds, folder, shown):
     if "layer_maps" in kinds:
         config = Gs.config
         hues = colours.palette(config.components_num).tolist()
-        about["layer_maps"] = {**made, "grids": config.attention_grids, "attended": config.attended, "colours": hues}
+        about["layer_maps"] = {**made, "grids": config.attention_grids, "attended": config.map_unit, "colours": hues}
     _update_about(folder, kinds, about)
 
 

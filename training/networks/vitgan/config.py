@@ -67,7 +67,7 @@ class ViTGANGeneratorConfig(TransformerConfig):
     demodulate: bool = False  # in the sine layers of the patch head
     truncation_psi: float = 0.7
 
-    attended = "token"  # what attention maps are of: no argument
+    map_unit = "token"  # what each attention map belongs to; not an argument
 
     def __post_init__(self):
         super().__post_init__()
