@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make pictures with a trained model: see --help."""
+"""Generate images with a trained model: see --help."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from dnnlib import UsageError, run_main, runs
 from training import command_line
 from training.presets import Option
 
-DESCRIPTION = "Make pictures with a trained model. The same seed gives the same picture at any batch size."
+DESCRIPTION = "Generate images with a trained model. A seed gives the same image at any batch size."
 OPTION_GROUPS = (
     ("Model", (
         Option("model", str, None, "network snapshot: a path, a URL or gdrive:NAME (required)"),
-        Option("gpus", str, "0", "comma list of GPU numbers (the first one computes), or cpu; without a GPU the CPU is used"),
+        Option("gpus", str, "0", "comma-separated GPU numbers (only the first is used), or cpu; without a GPU the CPU is used"),
         Option("debug", bool, False, "show the traceback of an error"),
     )),
     ("Pictures", (
-        Option("output_dir", str, "images", "folder of the results"),
-        Option("images_num", int, 32, "number of pictures: those of the seeds 0, 1, 2, ...", low=1),
-        Option("seeds", str, None, "the seeds instead, such as 1,5-20"),
-        Option("truncation_psi", float, 0.7, "truncation: 1 for the full variety, less for more typical pictures", low=0, high=10),
-        Option("batch_size", int, 8, "pictures computed at once", low=1),
-        Option("ratio", float, None, "height / width of the picture inside its padding (default: the snapshot's, of a published one its "
+        Option("output_dir", str, "images", "folder for the results"),
+        Option("images_num", int, 32, "number of images, with the seeds 0, 1, 2, ...", low=1),
+        Option("seeds", str, None, "seeds to use instead, such as 1,5-20"),
+        Option("truncation_psi", float, 0.7, "truncation: 1 for full variety, less for more typical images", low=0, high=10),
+        Option("batch_size", int, 8, "images computed at once", low=1),
+        Option("ratio", float, None, "height / width of the image inside its padding (default: the snapshot's; for a published one, its "
                "dataset's)", low=0.01, high=1),
-        Option("class_", str, None, "for models with labels: number of the class, or the label vector a,b,c (default: by the seed)"),
-        Option("noise_mode", str, "const", "noise: stored with the model, by the seed, or none", choices=("const", "random", "none")),
+        Option("class_", str, None, "for models with labels: a class number, or a label vector a,b,c (default: drawn from the seed)"),
+        Option("noise_mode", str, "const", "noise: stored with the model, drawn from the seed, or none",
+               choices=("const", "random", "none")),
     )),
     ("Further results", (
-        Option("grid", bool, False, "write all pictures in one too, grid.png"),
-        Option("attention_maps", bool, False, "write each pixel's strongest latent, alone (map_*.png) and over the picture (blend_*.png)"),
-        Option("video", bool, False, "write a walk through the latents of the seeds, video.gif, and video.mp4 where ffmpeg exists"),
+        Option("grid", bool, False, "also write all images into one, grid.png"),
+        Option("attention_maps", bool, False, "write each pixel's strongest latent, alone (map_*.png) and over the image (blend_*.png)"),
+        Option("video", bool, False, "write a walk through the latents of the seeds: video.gif, and video.mp4 if ffmpeg is installed"),
         Option("video_steps", int, 16, "frames from one seed to the next in the video", low=1),
-        Option("project", str, None, "instead of sampling: find the latents of this picture, and show what the model makes of them"),
-        Option("project_steps", int, 500, "steps of the search", low=1),
-        Option("project_noise", bool, True, "search for the noise too"),
-        Option("features_dir", str, None, "folder with VGG-16, which --project uses where it is there (default: the cache)"),
-        Option("blending_alpha", float, 0.3, "weight of the picture where it is blended with its map", low=0, high=1),
+        Option("project", str, None, "instead of sampling: find the latents of this image, and show its reconstruction by the model"),
+        Option("project_steps", int, 500, "optimization steps", low=1),
+        Option("project_noise", bool, True, "optimize the noise too"),
+        Option("features_dir", str, None, "folder with VGG-16, which --project uses if it is there (default: the cache)"),
+        Option("blending_alpha", float, 0.3, "weight of the image when it is blended with its map", low=0, high=1),
     )),
 )  # fmt: skip
 ROWS = {option.name: option for _, rows in OPTION_GROUPS for option in rows}
@@ -59,7 +60,7 @@ def main(argv):
     seeds = range(options.images_num) if options.seeds is None else parse_seeds(options.seeds)
     label = None if options.class_ is None else parse_class(options.class_)
     if options.video and len(seeds) < 2:
-        raise UsageError("--video: needs two seeds or more to walk between")
+        raise UsageError("--video: needs at least two seeds to walk between")
     runs.check_writable(options.output_dir, "--output-dir")
     from training.visualize import generate  # TensorFlow is imported here, after all that can be checked without it
 
@@ -68,9 +69,9 @@ def main(argv):
 
 
 def _check(options, given):
-    """Rules between options, and the files they name. `given` has those of the command line alone."""
+    """Check combinations of options, and the files they name. `given` has the options of the command line only."""
     if options.model is None:
-        raise UsageError("--model: a network snapshot is needed (a path, a URL or gdrive:NAME)")
+        raise UsageError("--model: a network snapshot is required (a path, a URL or gdrive:NAME)")
     if "seeds" in given and "images_num" in given:
         raise UsageError("--seeds and --images-num: give only one of them")
     command_line.check_gpus(options.gpus)
@@ -85,7 +86,7 @@ def _check(options, given):
 
 
 def _perceptual_distance(features_dir):
-    """(name, function) of the distance that VGG-16 sees; None where its file is not on this machine. Nothing is downloaded."""
+    """(name, function) of the VGG-16 distance; None if its file is not on this machine. Nothing is downloaded."""
     from metrics import vgg16, weights
 
     path = weights.present("vgg16", features_dir)
@@ -95,7 +96,7 @@ def _perceptual_distance(features_dir):
 
 
 def parse_seeds(text):
-    """Seeds of a list such as "1,5-20", in its order, each once.
+    """The seeds in a list such as "1,5-20", in its order, without repetitions.
 
     Raises:
         UsageError: it is not such a list.

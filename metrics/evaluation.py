@@ -55,7 +55,7 @@ def _check_images(metrics, options, dataset):
         if metric.network and dataset.shape[0] not in (1, 3):
             raise UserError(f"metric {metric.name}: images of {dataset.shape[0]} channels, accepted: 1 (gray) or 3 (RGB)")
         if size < metric.minimum_size:
-            raise UserError(f"metric {metric.name}: images of {size} pixels, at least {metric.minimum_size} are required on the shorter side")
+            raise UserError(f"metric {metric.name}: images of {size} pixels (shorter side), at least {metric.minimum_size} are required")
         if fakes < metric.minimum:
             raise UserError(f"metric {metric.name}: too few images: {fakes} ({source}), at least {metric.minimum} are required")
         if metric.uses_reals and dataset.count < metric.minimum:

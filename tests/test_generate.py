@@ -171,7 +171,7 @@ def test_no_ratio_beyond_the_rows_that_the_network_computes(resolution, crop_rat
     config = GeneratorConfig(resolution=resolution, crop_ratio=crop_ratio)
     generation._check(config, SimpleNamespace(attention_maps=False, ratio=accepted), None)
     if accepted < 1:
-        with pytest.raises(UsageError, match="--ratio 0.75: this model computes no padding, accepted: up to 0.5"):
+        with pytest.raises(UsageError, match="--ratio 0.75: this model does not compute the padding, accepted: up to 0.5"):
             generation._check(config, SimpleNamespace(attention_maps=False, ratio=0.75), None)
 
 
@@ -195,7 +195,7 @@ BAD_LINES = [
     (["--model", "ganformer", "--images-num", "0"], 2, "--images-num: got 0"),
     (["--model", "ganformer", "--noise-mode", "loud"], 2, "expected one of const, random, none"),
     (["--model", "ganformer", "--truncation_psi", "1"], 2, "did you mean --truncation-psi?"),
-    (["--model", "ganformer", "--video", "--seeds", "1"], 2, "--video: needs two seeds"),
+    (["--model", "ganformer", "--video", "--seeds", "1"], 2, "--video: needs at least two seeds"),
     (["--model", "ganformer", "--gpus", "one"], 2, "--gpus: got 'one'"),
     (["--model", "ganformer", "--gpus", "0,0"], 2, "--gpus: got '0,0'"),
     (["--model", "ganformer", "--class", "red"], 2, "--class: got 'red'"),

@@ -176,7 +176,7 @@ def test_targets_are_cropped_and_scaled(tmp_path):
     PIL.Image.fromarray(pixels.transpose(1, 0, 2)).save(str(tmp_path / "turned.png"), exif=exif)
     np.testing.assert_array_equal(projection.read_target(str(tmp_path / "turned.png"), GeneratorConfig(resolution=8), 0.75), target)
     (tmp_path / "text.png").write_text("no picture")
-    with pytest.raises(UserError, match="--project .*text.png: not a readable picture"):
+    with pytest.raises(UserError, match="--project .*text.png: not a readable image"):
         projection.read_target(str(tmp_path / "text.png"), GeneratorConfig(resolution=8), 1.0)
 
 

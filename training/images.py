@@ -1,4 +1,4 @@
-"""Pictures for people: conversion to bytes, grids, the cut of the padding."""
+"""Images for viewing: conversion to bytes, grids, cropping of the padding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import PIL.Image
 from dnnlib import atomic_output
 from training.manifest import picture_box
 
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # what Pillow calls pictures of so many channels
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's name of images with so many channels
 
 
 def to_uint8(images):
@@ -24,15 +24,15 @@ def to_uint8(images):
     """
     scaled = np.asarray(images, np.float32) * np.float32(127.5)
     scaled += np.float32(128)
-    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)  # the conversion cuts off, which is floor from 0 on
+    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)  # the conversion truncates, which is floor for numbers from 0 on
 
 
 def crop_padding(images, ratio):
-    """Cut off the rows with which images of ratio height / width < 1 are padded to squares.
+    """Crop the rows with which images of ratio height / width < 1 are padded to squares.
 
     Args:
-        images: array [..., H, W]; networks of wide pictures have left out (W - H) / 2 rows above and below.
-        ratio: height / width of the picture inside, at most 1.
+        images: array [..., H, W]; networks for wide images leave out (W - H) / 2 rows above and below.
+        ratio: height / width of the image inside the padding, at most 1.
 
     Returns:
         View [..., H', W], the rows of `training.manifest.picture_box`.
@@ -49,7 +49,7 @@ def grid_shape(resolution):
 
 
 def make_grid(images, columns):
-    """Put images side by side, row by row; the places left over are black.
+    """Arrange images in a grid, row by row; the remaining cells are black.
 
     Args:
         images: uint8 [N, C, H, W].

@@ -14,12 +14,12 @@ from training.report.pictures import drawing, photograph, within
 
 GRID_WIDTH = 1024
 STRIP_WIDTH = 1600
-GRIDS_LIMIT = 6_000_000     # characters of data URLs, of 15 MB for the whole page
+GRIDS_LIMIT = 6_000_000     # characters of data URLs; the whole page stays below 15 MB
 EXPLORER_LIMIT = 2_500_000  # for each source of samples
 STRIPS_LIMIT = 700_000      # for each source and space
 SOURCES = (("snapshot", "the latest snapshot"), ("", "run_network.py --vis"))
 SPACES = (("z", "spherical in z"), ("w", "linear in w"))
-OTHER_PICTURES = (  # file, title, the visualization that makes it
+OTHER_PICTURES = (  # file, title, the visualization that writes it
     ("reals.png", "Real images", None), ("visuals/images-grid.png", "Samples", "images"),
     ("visuals/noise-variance.png", "Where the noise acts", "noise_var"), ("visuals/layer-mixing.png", "Mixing over layers", "style_mix"),
     ("visuals/component-mixing.png", "Mixing over components", "style_mix"),
@@ -33,7 +33,7 @@ def gather(run_dir):
         run_dir: folder of a run.
 
     Returns:
-        JSON-ready dict; what the run does not have yet is an empty list.
+        JSON-ready dict; whatever the run does not have yet is an empty list.
     """
     record = read_object(os.path.join(run_dir, "config.json"))
     visuals = os.path.join(run_dir, "visuals")
@@ -54,7 +54,7 @@ def gather(run_dir):
 
 
 def _made(folder, kind):
-    """What about.json says of a visualization in a folder: {} when it says nothing."""
+    """The entry of a visualization in the about.json of a folder; {} if there is none."""
     found = read_object(os.path.join(folder, "about.json")).get(kind)
     return found if isinstance(found, dict) else {}
 
@@ -70,7 +70,7 @@ def _others(run_dir):
 
 
 def _commands(log_path):
-    """The command lines in a log, oldest first, repeated ones once."""
+    """The command lines in a log, oldest first, without repetitions."""
     found = {}
     if os.path.isfile(log_path):
         with open(log_path, encoding="utf-8", errors="replace") as file:
@@ -79,7 +79,7 @@ def _commands(log_path):
 
 
 def _grids(visuals):
-    """Grids of samples over time, each with that of its attention maps, or None."""
+    """Grids of samples over time, each with the grid of its attention maps or None."""
     maps = dict(numbered_files(os.path.join(visuals, "maps"), "", "_grid.png"))
 
     def encode(grid):
@@ -107,12 +107,12 @@ def _explorer(folder, title):
                 size += len(json.dumps(sample))
     if not samples:
         return []
-    shown = {"title": title, "note": _note(about), "attended": about.get("attended", "latent")}  # older runs do not say it
+    shown = {"title": title, "note": _note(about), "attended": about.get("attended", "latent")}  # older runs have no such entry
     return [{**shown, "colours": about["colours"], "grids": about["grids"], "samples": samples}]
 
 
 def _layers(folder):
-    """Data URLs of a sample's maps: a list for each layer, in it one for each head."""
+    """Data URLs of a sample's maps: for each layer, a list with one per head."""
     layers = {}
     for entry in os.listdir(folder):
         match = re.fullmatch(r"l(\d+)_h(\d+)\.png", entry)
@@ -122,7 +122,7 @@ def _layers(folder):
 
 
 def _strips(folder, title):
-    """Interpolation strips: a list of dicts, one a space."""
+    """Interpolation strips: a list of dicts, one per space."""
     found = []
     for space, way in SPACES:
         paths = []
@@ -138,7 +138,7 @@ def _strips(folder, title):
 
 
 def _strip_label(number, name):
-    """What a strip shows; latents are counted as in the explorer, from 1."""
+    """Label of a strip; latents are numbered from 1, as in the explorer."""
     component = re.fullmatch(r"component_(\d+)\.png", name)
     return f"sample {number} to {number + 1}" + (f", latent {int(component.group(1)) + 1} alone" if component else "")
 

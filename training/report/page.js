@@ -59,7 +59,7 @@ function summary(data) {
   return [dataset, trained, ...results, `as of ${data.updated}`].filter(Boolean).join(" · ");
 }
 
-/** One more picture. A table or strip, much wider than high, gets a whole row and scrolls where that is too narrow. */
+/** One more picture. A table or strip, much wider than high, gets a row of its own, and scrolls if the row is too narrow. */
 function other({ title, note, src }) {
   const image = make("img", { class: "picture", src, alt: title });
   const scroll = make("div", { class: "scroll" }, image);
@@ -74,7 +74,7 @@ function other({ title, note, src }) {
   return figure;
 }
 
-/** The sections there is something for: [id, title, children]. */
+/** The sections that have content: [id, title, children]. */
 function sections(data) {
   const found = [];
   if (data.grids.length) found.push(["samples", "Samples over time", timeline(data.grids)]);

@@ -1,4 +1,4 @@
-"""The page itself: template, style and scripts of this folder with the data of a run, in one file."""
+"""The page itself: the template, style and scripts in this folder and the data of a run, in one file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCRIPTS = ("dom.js", "charts.js", "explorer.js", "page.js")
 
 
 def write(run_dir):
-    """Write report.html of a run; an earlier one is replaced.
+    """Write report.html of a run, replacing an earlier one.
 
     Args:
         run_dir: folder of the run.
@@ -38,9 +38,9 @@ def write(run_dir):
 
 
 def render(content):
-    """The page of gathered data (dict) as text."""
+    """The text of the page that shows gathered data (dict)."""
     script = "\n".join(_part(name) for name in SCRIPTS)
-    packed = json.dumps(content, separators=(",", ":")).replace("</", "<\\/")  # so that no text in it ends the script element
+    packed = json.dumps(content, separators=(",", ":")).replace("</", "<\\/")  # no text in it may end the script element
     replacements = {"TITLE": html.escape(content["name"]), "STYLE": _part("page.css"), "DATA": packed, "SCRIPT": script}
     before, *pieces = _part("page.html").split("{{")
     text = [before]

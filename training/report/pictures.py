@@ -1,4 +1,4 @@
-"""Pictures of a run folder as data URLs, kept small."""
+"""Images of a run folder as small data URLs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ MAPS_WIDTH = 256
 
 
 def photograph(path, width):
-    """A picture file as a JPEG data URL, at most `width` pixels wide; None where it cannot be read."""
+    """An image file as a JPEG data URL, at most `width` pixels wide; None if it cannot be read."""
     picture = _opened(path, width, PIL.Image.Resampling.LANCZOS)
     return picture and _url(picture, "JPEG", quality=88, subsampling=0)
 
 
 def drawing(path, width=MAPS_WIDTH):
-    """A picture file with few colours as a PNG data URL that keeps every colour exactly, at most `width` pixels wide; None as above."""
+    """An image file of few colours as a PNG data URL with exactly these colours, at most `width` pixels wide; None if unreadable."""
     picture = _opened(path, width, PIL.Image.Resampling.NEAREST)
     if picture is None:
         return None
@@ -30,7 +30,7 @@ def drawing(path, width=MAPS_WIDTH):
 
 
 def _opened(path, width, resample):
-    """A picture file in RGB, at most `width` pixels wide; None, with a warning, where it cannot be read."""
+    """An image file in RGB, at most `width` pixels wide; None, with a warning, if it cannot be read."""
     try:
         with PIL.Image.open(path) as picture:
             return _narrowed(picture.convert("RGB"), width, resample)
@@ -61,7 +61,7 @@ def _url(picture, kind, **options):
 
 
 def evenly(items, count):
-    """At most `count` of the items, evenly spaced, the first and the last included."""
+    """At most `count` of the items, evenly spaced, including the first and the last."""
     if len(items) <= count:
         return list(items)
     if count == 1:
@@ -74,9 +74,9 @@ def within(items, encode, most, limit):
 
     Args:
         items: list.
-        encode: function item -> what the page shows of it, a data URL or a JSON-ready dict; None for an item to leave out.
-        most: items at most; half as many, again and again, while they are too large together.
-        limit: characters as JSON.
+        encode: function item -> what the page shows of it, a data URL or a JSON-ready dict; None to leave the item out.
+        most: largest number of items; it is halved until the items fit.
+        limit: number of characters of the JSON.
 
     Returns:
         list of (item, what `encode` made of it).

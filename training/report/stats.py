@@ -1,4 +1,4 @@
-"""stats.jsonl: the numbers of every tick, one JSON object a line, and the curves made of them."""
+"""stats.jsonl: the numbers of every tick, one JSON object per line, and the curves drawn from them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dnnlib.files import read_lines
 
 STATS_FILE = "stats.jsonl"
 METRICS_FILE = "metrics.jsonl"
-# What may differ between two results of metrics.jsonl that are compared all the same.
+# Settings that may differ between two results of metrics.jsonl that are still comparable.
 IDENTITY_SETTINGS = ("network", "network_fingerprint", "snapshot", "images_dir", "tool")
 MOST_POINTS = 500
-# Charts of the report: prefix of the numbers' names -> title. Numbers of other prefixes get a chart of their prefix's name.
+# Charts of the report: prefix of the numbers' names -> title. Numbers with any other prefix get a chart named after it.
 TITLES = {
     "Loss": "Losses", "Scores": "Scores of the discriminator", "Regularizer": "Regularizers", "Gradients": "Gradient norms",
     "Path": "Path lengths", "Timing": "Speed", "Resources": "Memory", "Rates": "Learning rates", "Skipped": "Skipped updates",
@@ -27,7 +27,7 @@ def append_stats(run_dir, images, values):
 
     Args:
         run_dir: folder of the run.
-        images: shown since the run's beginning.
+        images: number of images shown since the start of the run.
         values: dict name -> float.
     """
     with open(os.path.join(run_dir, STATS_FILE), "a", encoding="utf-8") as file:
@@ -43,7 +43,7 @@ def training_charts(run_dir):
     ticks = []
     for line in read_lines(os.path.join(run_dir, STATS_FILE), ["images"]):
         while ticks and ticks[-1]["images"] >= line["images"]:
-            ticks.pop()  # the run went on from an earlier snapshot: what came after it did not happen
+            ticks.pop()  # the run continued from an earlier snapshot, which discards everything after it
         ticks.append(line)
     groups = {prefix: {} for prefix in TITLES}
     for tick in ticks:
@@ -58,10 +58,10 @@ def training_charts(run_dir):
 def metric_charts(run_dir):
     """Charts of the metrics, one each, over the snapshots of this run.
 
-    Results of unlike settings are series of their own, which name what differs.
+    Results with different settings form separate series, which name what differs.
 
     Returns:
-        as of `training_charts`; in each dict also latest: the newest result for the last snapshot.
+        As `training_charts`; each dict also has latest, the newest result for the last snapshot.
     """
     lines = {}
     for line in read_lines(os.path.join(run_dir, METRICS_FILE), ["metric", "settings", "values"]):
@@ -73,13 +73,13 @@ def metric_charts(run_dir):
 
 
 def _latest(lines):
-    """The metric's own number, the first of its values, in the newest of the results for the last snapshot."""
+    """The metric's own number (the first of its values) in the newest result for the last snapshot."""
     _, _, values = sorted(lines, key=lambda line: line[0])[-1]
     return next(iter(values.values()))
 
 
 def _metric_series(lines):
-    """Curves of one metric's results: list of (kimg, settings, values) -> dict title -> points."""
+    """Curves of one metric's results, a list of (kimg, settings, values): dict title -> points."""
     names = dict.fromkeys(name for _, settings, _ in lines for name in settings)
     unlike = [name for name in names if any(settings.get(name) != lines[0][1].get(name) for _, settings, _ in lines)]
     series = {}
@@ -95,7 +95,7 @@ def _chart(title, series):
 
 
 def thinned(points, most=MOST_POINTS):
-    """At most `most` points: means over equal numbers of neighbours, and the last point itself."""
+    """At most `most` points: means over groups of neighbours of equal size, and the last point itself."""
     points = [[float(f"{x:.6g}"), float(f"{y:.5g}")] for x, y in points]
     if len(points) <= most:
         return points

@@ -1,4 +1,4 @@
-"""Pictures of what a generator does: `run` for run_network.py --vis, `training.visualize.generate` for generate.py."""
+"""Visualizations of a generator: `run` for run_network.py --vis, `training.visualize.generate` for generate.py."""
 
 from training.visualize.kinds import check, run
 

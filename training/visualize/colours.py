@@ -17,7 +17,7 @@ def palette(count):
 
 
 def segmentation(maps):
-    """Each pixel the colour of its strongest latent.
+    """Each pixel in the colour of its strongest latent.
 
     Args:
         maps: float [k, H, W].
@@ -29,10 +29,10 @@ def segmentation(maps):
 
 
 def mixture(maps):
-    """Each pixel the mean of the latents' colours, weighted with their attention (which need not sum to 1).
+    """Each pixel in the mean of the latents' colours, weighted by their attention (which need not sum to 1).
 
     Args:
-        maps: float [k, H, W], not negative.
+        maps: float [k, H, W], non-negative.
 
     Returns:
         uint8 [3, H, W].
@@ -45,7 +45,7 @@ def blend(image, colours, alpha):
     """alpha · image + (1 − alpha) · colours.
 
     Args:
-        image: uint8 [C, H, W] with C of 1, 3 or 4; alpha is left out.
+        image: uint8 [C, H, W] with C of 1, 3 or 4; an alpha channel is ignored.
         colours: uint8 [3, H, W].
         alpha: weight of the image.
 

@@ -1,6 +1,6 @@
-"""What generate.py does once its command line is parsed.
+"""What generate.py does after parsing its command line.
 
-Letters: n pictures, K latents, L layers of w, C H W image, k region latents.
+Letters: n images, K latents, L layers of w, C H W image, k region latents.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ VIDEO_FPS = 16
 
 
 def run(options, seeds, label, argv, perceptual=None):
-    """Make the pictures of a command line.
+    """Generate the images that a command line asks for.
 
     Args:
         options: generate.py's Options.
-        seeds: list of ints, one a picture.
+        seeds: list of ints, one per image.
         label: None, a class number, or a label vector (list of floats).
         argv: the command line, for the JSON file.
-        perceptual: for --project: (its name, distance as in training.visualize.projection.distance); None for random features.
+        perceptual: for --project: (name, distance as in training.visualize.projection.distance); None for random features.
 
     Raises:
-        UserError: the snapshot cannot be read or does not do what is asked for.
+        UserError: the snapshot cannot be read, or does not support what is asked for.
     """
     path = local_path(options.model)
     stored = read_records(path)[2]
@@ -54,7 +54,7 @@ def run(options, seeds, label, argv, perceptual=None):
         )
         if target is not None:
             record = {**_record(options, path, ratio, argv), "image_loss": _loss_name(perceptual)}
-            with tflib.memory_errors("--gpus cpu"):  # a picture alone cannot be parted
+            with tflib.memory_errors("--gpus cpu"):  # a single image cannot be split
                 _project(sampler, target, options, perceptual, record)
             return
         with tflib.memory_errors(f"less than --batch-size {options.batch_size}"):
@@ -62,20 +62,20 @@ def run(options, seeds, label, argv, perceptual=None):
             if options.video:
                 _video(sampler, options.output_dir, seeds, options.video_steps)
     _write_record({**_record(options, path, ratio, argv), "pictures": files}, options.output_dir, "samples.json")
-    print(f"{len(seeds)} pictures in {options.output_dir}")
+    print(f"{len(seeds)} images in {options.output_dir}")
 
 
 def _published_ratio(model):
-    """Ratio of the dataset that a published snapshot (gdrive:NAME) was trained on, which it need not store; None for every other model."""
+    """Ratio of the dataset that a published snapshot (gdrive:NAME) was trained on, which it may not store; None for any other model."""
     return DATASET_RATIOS.get(model[len("gdrive:") :].partition("-")[0]) if model.startswith("gdrive:") else None
 
 
 def _check(config, options, label):
-    """What depends on the snapshot's configuration."""
+    """Raise UserError for options that do not fit the snapshot's configuration."""
     if options.attention_maps:
         sampling.require_attention(config, "--attention-maps")
     if options.ratio is not None and config.cropped and options.ratio > config.crop_ratio:
-        raise UsageError(f"--ratio {options.ratio:.4g}: this model computes no padding, accepted: up to {config.crop_ratio:.4g}")
+        raise UsageError(f"--ratio {options.ratio:.4g}: this model does not compute the padding, accepted: up to {config.crop_ratio:.4g}")
     if label is None:
         return
     if not config.c_dim:
@@ -87,7 +87,7 @@ def _check(config, options, label):
 
 
 def _label_source(width, label):
-    """Function seed -> label [width]: the one asked for, or a class drawn by the seed."""
+    """Function seed -> label [width]: the label asked for, or that of a class drawn from the seed."""
     if isinstance(label, list):
         return lambda seed: np.asarray(label, np.float32)
     classes = np.eye(width, dtype=np.float32)
@@ -98,10 +98,10 @@ def _label_source(width, label):
 
 
 def _pictures(sampler, options, seeds):
-    """Write the pictures, their maps and the grid.
+    """Write the images, their maps and the grid.
 
     Returns:
-        list of dicts, one a picture, for the JSON file.
+        list of dicts, one per image, for the JSON file.
     """
     folder, with_maps = options.output_dir, options.attention_maps
     cells, files = [], []
@@ -128,14 +128,14 @@ def _pictures(sampler, options, seeds):
 
 
 def _save_maps(folder, seed, picture, maps, alpha):
-    """Maps [k, H, W] of the last layer and first head, alone and over the picture."""
+    """Save the maps [k, H, W] of the last layer and first head, alone and blended with the image."""
     coloured = colours.segmentation(maps)
     images.save_png(coloured, os.path.join(folder, f"map_{seed:06d}.png"))
     images.save_png(colours.blend(picture, coloured, alpha), os.path.join(folder, f"blend_{seed:06d}.png"))
 
 
 def _video(sampler, folder, seeds, steps):
-    """A closed walk through the latents of the seeds, spherical in z: video.gif, and video.mp4 where ffmpeg exists."""
+    """Write a closed walk through the latents of the seeds, spherical in z: video.gif, and video.mp4 if ffmpeg is installed."""
 
     def frames():
         with sampler.bar(len(seeds) * steps, "video", "frame") as progress:
@@ -155,7 +155,7 @@ def _loss_name(perceptual):
 
 
 def _project(sampler, target, options, perceptual, record):
-    """--project: the picture, its latents, its reconstruction, and how they were found."""
+    """--project: write the image, its latents, its reconstruction, and how they were found."""
     name = os.path.splitext(os.path.basename(options.project))[0]
     print(f"image loss: {record['image_loss']}")
     distance = perceptual[1] if perceptual else None
@@ -166,7 +166,7 @@ def _project(sampler, target, options, perceptual, record):
 
 
 def _record(options, snapshot, ratio, argv):
-    """Everything needed to make the pictures again: dict for JSON."""
+    """Everything needed to reproduce the images: dict for JSON."""
     return {
         "command": python_line(["generate.py", *argv]),
         "model": options.model,

@@ -1,6 +1,6 @@
-"""Every visualization of run_network.py --vis: which are asked for, and one function for each.
+"""The visualizations of run_network.py --vis: which ones are asked for, and a function for each.
 
-Letters: n pictures, K latents, L layers of w, C H W image, k region latents, h heads.
+Letters: n images, K latents, L layers of w, C H W image, k region latents, h heads.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ MOVIE_FPS = 8
 
 
 def asked_kinds(options, config):
-    """The visualizations to make: those of the flags, else the default set as far as the model has them.
+    """The visualizations to make: those that flags name, else those of the default set that the model supports.
 
     Args:
         options: training.command_line.Options.
         config: the generator's configuration.
 
     Raises:
-        UserError: a flag asks for maps of a model without attention.
+        UserError: a flag asks for the maps of a model without attention.
     """
     asked = [kind for kind in KINDS if getattr(options, f"vis_{kind}")]
     for kind in ("maps", "layer_maps"):
@@ -46,7 +46,7 @@ def asked_kinds(options, config):
 
 
 def check(record, dataset, options):
-    """All that can be wrong with --vis, before the network is built.
+    """Check everything about --vis that can be checked before the network is built.
 
     Args:
         record: NetworkRecord of Gs.
@@ -60,7 +60,7 @@ def check(record, dataset, options):
     asked_kinds(options, config)
     classes = dataset.labels.shape[1]
     if config.c_dim and classes != config.c_dim:
-        raise UserError(f"--dataset {dataset.name}: it has labels of width {classes}, the snapshot was trained with {config.c_dim}")
+        raise UserError(f"--dataset {dataset.name}: its labels have width {classes}, the snapshot was trained with width {config.c_dim}")
 
 
 def run(Gs, dataset, options, folder, quiet=False, with_movies=True, shown=None):
@@ -70,13 +70,13 @@ def run(Gs, dataset, options, folder, quiet=False, with_movies=True, shown=None)
         Gs: tflib.Network, the generator.
         dataset: training.dataset.Dataset, for ratio and labels.
         options: training.command_line.Options.
-        folder: results are written below it.
-        quiet: say nothing.
-        with_movies: interpolations as GIF and MP4 too, not only as strips.
-        shown: images shown to the networks so far, for the report; None when not known.
+        folder: where the results are written.
+        quiet: print nothing.
+        with_movies: write interpolations as GIF and MP4 too, not only as strips.
+        shown: number of images shown to the networks so far, for the report; None if unknown.
     """
     kinds = asked_kinds(options, Gs.config)
-    _update_about(folder, kinds, {})  # what is there is of the earlier call no longer, should this one not reach its end
+    _update_about(folder, kinds, {})  # if this call fails, its files must not pass for those of the earlier one
     sampler = sampling.Sampler(
         Gs,
         ratio=sampling.picture_ratio(options.ratio, Gs.config, dataset.ratio),
@@ -101,7 +101,7 @@ def run(Gs, dataset, options, folder, quiet=False, with_movies=True, shown=None)
 
 
 def _write_about(Gs, options, kinds, folder, shown):
-    """Say in about.json what was made, for the report."""
+    """Record in about.json what was made, for the report."""
     made = {"seed": options.seed, "truncation_psi": options.truncation_psi, "images": shown}
     about = dict.fromkeys(kinds, made)
     if "layer_maps" in kinds:
@@ -112,7 +112,7 @@ def _write_about(Gs, options, kinds, folder, shown):
 
 
 def _update_about(folder, kinds, about):
-    """Replace what about.json says of some visualizations: by `about`, dict kind -> dict."""
+    """Replace the entries of some visualizations in about.json by those of `about`, dict kind -> dict."""
     path = os.path.join(folder, "about.json")
     kept = {kind: made for kind, made in read_object(path).items() if kind in KINDS and kind not in kinds}
     with atomic_output(path, "w") as file:
@@ -125,7 +125,7 @@ def _label_source(dataset):
 
 
 def empty_folder(folder, pattern):
-    """Make a folder; remove the files an earlier run left there whose paths in it match `pattern` (a regular expression)."""
+    """Make a folder; remove files of an earlier call from it whose relative paths match `pattern` (a regular expression)."""
     os.makedirs(folder, exist_ok=True)
     for inside, _, names in os.walk(folder):
         for name in names:
@@ -135,7 +135,7 @@ def empty_folder(folder, pattern):
 
 
 class _Samples:
-    """What is made once for every sample: images, latents, maps. One pass, section by section."""
+    """What is made of every sample: images, latents, maps. One pass, section by section."""
 
     FOLDERS = {"images": ("images",), "latents": ("latents-z", "latents-w"), "maps": ("maps", "softmaps", "blends", "softblends")}
 
@@ -196,7 +196,7 @@ class _Samples:
                 self._save_layer_maps(index, picture, own_maps)
 
     def _save_maps(self, index, picture, maps):
-        """Maps [k, H, W] of the last layer and first head."""
+        """Save the maps [k, H, W] of the last layer and first head."""
         alpha = self.options.blending_alpha
         for name, blended, colouring in (("maps", "blends", colours.segmentation), ("softmaps", "softblends", colours.mixture)):
             coloured = colouring(maps)  # [3, H, W]
@@ -204,7 +204,7 @@ class _Samples:
             self._save(blended, index, colours.blend(picture, coloured, alpha))
 
     def _save_layer_maps(self, index, picture, maps):
-        """Maps [k, layers, h, H, W] of one sample, and the picture that they belong to."""
+        """Save the maps [k, layers, h, H, W] of one sample, and its image."""
         folder = os.path.join(self.folder, "layer_maps", f"{index:06d}")
         images.save_png(picture, os.path.join(folder, "image.png"))
         for layer in range(maps.shape[1]):
@@ -220,9 +220,9 @@ class _Samples:
 
 
 def interpolations(sampler, options, folder, with_movies=True):
-    """From sample i to sample i + 1, spherical in z and linear in w; whole, or one component at a time.
+    """Interpolate from sample i to sample i + 1, spherically in z and linearly in w; all components together, or one at a time.
 
-    Writes interpolations-z/%06d/ and interpolations-w/%06d/ with all.png, all.gif (and all.mp4), or component_%02d.* in place of all.
+    Writes all.png and all.gif (and all.mp4) in interpolations-z/%06d/ and interpolations-w/%06d/, or component_%02d.* instead of all.*.
     """
     parts = [("all", slice(None))]
     if options.interpolation_per_component:
@@ -252,16 +252,16 @@ def interpolations(sampler, options, folder, with_movies=True):
 
 
 def z_path(z, labels, steps, components=slice(None)):
-    """Latents and labels on the way from z[0] to z[1].
+    """Latents and labels on the path from z[0] to z[1].
 
     Args:
         z: [2, K, z_dim].
         labels: [2, c_dim].
         steps: numbers from 0 to 1.
-        components: slice of the latents that move; the others stay those of z[0].
+        components: slice of the latents that move; the others stay at z[0].
 
     Returns:
-        ([steps, K, z_dim], [steps, c_dim]); the labels move linearly, and only with all components.
+        ([steps, K, z_dim], [steps, c_dim]); the labels move linearly, and only if all components do.
     """
     whole = components == slice(None)
     path = np.stack([_moved(z, components, sampling.slerp, t) for t in steps])
@@ -275,7 +275,7 @@ def _moved(pair, components, interpolate, t):
 
 
 def noise_variation(sampler, options, folder):
-    """Where the noise acts: standard deviation over renderings of one latent, of the mean over channels in steps of 1/255, times 4.
+    """Show where the noise acts: standard deviation, over renderings of one latent, of the mean over channels (0..255), times 4.
 
     Writes noise-variance.png (gray; white is a deviation of 64 or more).
     """
@@ -287,7 +287,7 @@ def noise_variation(sampler, options, folder):
             raw = sampler.raw(np.repeat(ws, len(rows), axis=0), seeds=rows, noise_mode="random")
             gray = np.clip(raw, -1, 1).mean(axis=1, dtype=np.float64) * 127.5  # [n, H, W]
             first = gray[0] if first is None else first
-            total = total + (gray - first).sum(axis=0)  # differences to the first one: no cancellation
+            total = total + (gray - first).sum(axis=0)  # differences from the first one: no cancellation
             squares = squares + np.square(gray - first).sum(axis=0)
     mean = total / NOISE_RENDERINGS
     deviation = np.sqrt(np.maximum(squares / NOISE_RENDERINGS - mean**2, 0.0))  # [H, W]

@@ -13,21 +13,21 @@ from training import images
 from training.visualize import sampling
 
 ROWS, COLUMNS = 2, 4
-CUTS = (2, 5, 8, 11)   # of 15 layers, those of 256 x 256 pixels
+CUTS = (2, 5, 8, 11)   # out of the 15 layers at 256 x 256 pixels
 CUTS_LAYERS = 15
 GAP = 8                # pixels between two tables
 
 
 def scaled_cuts(count):
-    """The cuts for `count` layers (or components): ascending, different, from 1 to count - 1."""
+    """The cuts for `count` layers (or components): ascending, distinct, from 1 to count - 1."""
     return sorted({min(max(int(round(cut * count / CUTS_LAYERS)), 1), count - 1) for cut in CUTS}) if count > 1 else []
 
 
 def tables(sampler, seed, folder):
     """Write layer-mixing.png and, for models with several latents, component-mixing.png.
 
-    Each is a row of tables, one a cut: in a cell, w comes from the source at the row's beginning for layers (components) below the cut
-    and from the source above the column for the others.
+    Each is a row of tables, one per cut. In a cell, w comes from the source at the left of the row for the layers (components) below the
+    cut, and from the source at the top of the column for the others.
 
     Args:
         sampler: training.visualize.sampling.Sampler.

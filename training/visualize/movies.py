@@ -1,4 +1,4 @@
-"""Short movies: GIF always, MP4 where ffmpeg exists."""
+"""Short movies: always a GIF, and an MP4 if ffmpeg is installed."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import sys
 from dnnlib import atomic_output
 from training import images
 
-PIXELS = {1: "gray", 3: "rgb24", 4: "rgba"}  # what ffmpeg calls frames of so many channels
+PIXELS = {1: "gray", 3: "rgb24", 4: "rgba"}  # ffmpeg's name of frames with so many channels
 
 
 def save_movie(frames, stem, fps):
-    """Write frames as stem.gif, which repeats for ever, and stem.mp4 (H.264) where ffmpeg is found. The frames are taken one by one.
+    """Write frames as stem.gif, which loops forever, and as stem.mp4 (H.264) if ffmpeg is found. The frames are consumed one by one.
 
     Args:
         frames: iterable of uint8 [C, H, W].
-        stem: file name without its ending.
-        fps: frames a second.
+        stem: file name without its extension.
+        fps: frames per second.
 
     Returns:
-        list of the files written. If ffmpeg fails, a warning says why, and the GIF is written alone.
+        list of the files written. If ffmpeg fails, a warning says why, and only the GIF is written.
     """
     program = shutil.which("ffmpeg")
     if program is None:
@@ -53,12 +53,12 @@ class _EncoderFailed(Exception):
 
 
 class _Mp4:
-    """An ffmpeg process that takes raw frames; started with the first one, whose size it must know.
+    """An ffmpeg process that takes raw frames; started with the first frame, whose size it has to know.
 
     Args:
         program: path of ffmpeg.
         output: path of the file it writes.
-        fps: frames a second.
+        fps: frames per second.
     """
 
     def __init__(self, program, output, fps):
@@ -66,10 +66,10 @@ class _Mp4:
         self._output = output
         self._fps = fps
         self._process = None
-        self._broken = False  # ffmpeg has ended before the frames did
+        self._broken = False  # ffmpeg ended before the last frame
 
     def passing(self, frames):
-        """The same frames, each handed to ffmpeg on its way, as long as it takes them."""
+        """The same frames, each passed to ffmpeg on the way, as long as ffmpeg takes them."""
         for frame in frames:
             if self._process is None:
                 self._start(frame.shape)
@@ -88,7 +88,7 @@ class _Mp4:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def close(self):
-        """Wait for the end of the file.
+        """Wait until the file is complete.
 
         Raises:
             _EncoderFailed: it is not complete.
@@ -98,7 +98,7 @@ class _Mp4:
             raise _EncoderFailed(message.splitlines()[-1] if message else "no reason given")
 
     def kill(self):
-        """End ffmpeg, should it still run."""
+        """End ffmpeg if it is still running."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.communicate()

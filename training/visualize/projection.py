@@ -1,7 +1,7 @@
-"""Projection: the latents w (and noise) whose picture is nearest to a given one (Karras et al. 2020, appendix D).
+"""Projection: the latents w (and noise) whose image is nearest to a given one (Karras et al. 2020, appendix D).
 
-The distance needs no trained network: squared errors of the pixels at several scales, and of features of fixed random convolutions, which
-see edges and textures; or, in place of these features, a perceptual distance that the caller brings.
+The distance needs no trained network: it sums squared errors of the pixels at several scales, and of features of fixed random convolutions,
+which see edges and textures. The caller may supply a perceptual distance in place of these features.
 Letters: K latents, L layers of w, C H W image.
 """
 
@@ -21,31 +21,31 @@ from training.manifest import picture_box
 from training.picture_files import PictureError, cut, open_picture, to_channels
 from training.visualize import sampling
 
-AVERAGED = 256              # latents that the start and the spread of w are taken from
+AVERAGED = 256              # latents from which the start and the spread of w are computed
 LEARNING_RATE = 0.1
-RAMP_UP, RAMP_DOWN = 0.05, 0.25   # parts of the way in which the learning rate rises and falls
-EXPLORATION = 0.05          # noise on w at the beginning, of the spread of w
-EXPLORED = 0.75             # part of the way after which it has ended
-NOISE_WEIGHT = 1e3          # of the penalty that keeps the noise white
+RAMP_UP, RAMP_DOWN = 0.05, 0.25   # fractions of the steps in which the learning rate rises and falls
+EXPLORATION = 0.05          # noise added to w at the start, relative to the spread of w
+EXPLORED = 0.75             # fraction of the steps after which there is none
+NOISE_WEIGHT = 1e3          # weight of the penalty that keeps the noise white
 FEATURES_WEIGHT = 0.5
-PERCEPTUAL_WEIGHT = 0.2     # of a distance of about 1, in place of the random features
-PERCEPTUAL_SIZES = (32, 256)  # pictures are repeated or averaged to sides between these for it
+PERCEPTUAL_WEIGHT = 0.2     # weight of a perceptual distance, about 1 in size, in place of the random features
+PERCEPTUAL_SIZES = (32, 256)  # images are repeated or averaged to a size in this range for it
 FEATURES = ((16, 1), (32, 2), (64, 2))  # random convolutions: channels, stride
 SMALLEST_SCALE = 4          # pixels
 
 
 class Projection(NamedTuple):
-    """What was found for a picture."""
+    """What was found for an image."""
 
     w: np.ndarray       # [K, L, w_dim]
-    noise: dict         # name of a noise variable -> array; empty when it was left as it is
-    target: np.ndarray  # uint8 [C, H, W], the picture at the network's size
+    noise: dict         # name of a noise variable -> array; empty if the noise was not optimized
+    target: np.ndarray  # uint8 [C, H, W], the given image at the network's size
     picture: np.ndarray  # uint8 [C, H, W], its reconstruction
     distance: float     # between the two
 
 
 def read_target(path, config, ratio):
-    """A picture as the network would make it: its largest centred part of that ratio, at the network's width.
+    """Read an image as the network would produce it: its largest centred crop of that ratio, at the network's width.
 
     Args:
         path: file name.
@@ -61,19 +61,19 @@ def read_target(path, config, ratio):
     try:
         picture, _ = to_channels(open_picture(path), config.num_channels)
     except PictureError as error:
-        raise UserError(f"--project {path}: not a readable picture ({error})") from None
+        raise UserError(f"--project {path}: not a readable image ({error})") from None
     _, top, width, bottom = picture_box(config.resolution, ratio)
     return images.from_pil(cut(picture, ratio).resize((width, bottom - top), PIL.Image.Resampling.LANCZOS))
 
 
 def project(sampler, target, steps, with_noise, perceptual=None):
-    """Find w and noise for a picture. The network's noise is left as it was found.
+    """Find w and noise for an image. The network's own noise is restored at the end.
 
     Args:
         sampler: training.visualize.sampling.Sampler.
         target: uint8 [C, H, W] without padding.
-        steps: of the optimisation.
-        with_noise: whether the stored noise is optimised too.
+        steps: number of optimization steps.
+        with_noise: whether the stored noise is optimized too.
         perceptual: see `distance`.
 
     Returns:
@@ -100,7 +100,7 @@ def _learning_rate(part):
 
 
 class _Search:
-    """The optimisation as a graph: variables, loss, update."""
+    """The optimization as a graph: variables, loss, update."""
 
     def __init__(self, sampler, target, start, with_noise, perceptual):
         network = sampler.Gs
@@ -114,7 +114,7 @@ class _Search:
         wanted = tf.constant(target[np.newaxis] / 127.5 - 1.0, tf.float32)
         self._distance = distance(_rows_inside(out.images, target.shape), wanted, perceptual)
         w_gradient, *noise_gradients = tf.gradients(self._distance, [self._w, *noises.values()])
-        read = {name: gradient for name, gradient in zip(noises, noise_gradients) if gradient is not None}  # not all need be
+        read = {name: gradient for name, gradient in zip(noises, noise_gradients) if gradient is not None}  # some noise may be unused
         self._noises = {name: noises[name] for name in read}
         penalties = {name: NOISE_WEIGHT * whiteness_penalty(noise) for name, noise in self._noises.items()}
         gradients = [(w_gradient, self._w)]
@@ -127,35 +127,35 @@ class _Search:
         self._before = tflib.run(self._noises)
 
     def step(self, rate, exploration):
-        """One step of the optimisation."""
+        """One step of the optimization."""
         tflib.run([self._update, self._standardize], {self._rate: rate, self._exploration: exploration})
 
     def result(self, sampler, target):
-        """What is found so far."""
+        """The Projection so far."""
         w, noise, reached = tflib.run([self._w, self._noises, self._distance])
         return Projection(w[0], noise, target, sampler.pictures(w)[0], float(reached))
 
     def restore(self):
-        """Give the network its own noise back."""
+        """Restore the network's own noise."""
         tflib.variables.assign({self._noises[name]: value for name, value in self._before.items()})
 
 
 def _rows_inside(pictures, shape):
-    """The rows of pictures [1, C, H, W] without padding, where the target's [C, H', W] are."""
+    """The rows of images [1, C, H, W] that hold the target [C, H', W]; the others are padding."""
     height = pictures.shape.as_list()[2]
     top = (height - shape[1]) // 2
     return pictures[:, :, top : top + shape[1]]
 
 
 def distance(one, other, perceptual=None):
-    """How different two pictures look.
+    """How different two images look.
 
     Args:
-        one, other: float tensors [1, C, H, W] in about [-1, 1].
-        perceptual: function of two tensors [1, H, W, 3], 0..255, -> [1], in place of the random features; None for these.
+        one, other: float tensors [1, C, H, W], roughly in [-1, 1].
+        perceptual: function of two tensors [1, H, W, 3], 0..255, -> [1], used in place of the random features; None for the latter.
 
     Returns:
-        Scalar tensor: mean over scales of the mean squared error, and half the mean over layers of that of random features (or a fifth of
+        Scalar tensor: the mean over scales of the mean squared error, plus half of its mean over layers of random features (or a fifth of
         the perceptual distance).
     """
     pair = tf.transpose(tf.concat([one, other], axis=0), [0, 2, 3, 1])  # [2, H, W, C]
@@ -177,7 +177,7 @@ def distance(one, other, perceptual=None):
 
 
 def _for_perceptual(pair):
-    """Pictures [2, H, W, C] with three channels (gray thrice, alpha left out) and sides of PERCEPTUAL_SIZES."""
+    """Images [2, H, W, C] with three channels (gray repeated, alpha dropped) and a size in the range of PERCEPTUAL_SIZES."""
     low, high = PERCEPTUAL_SIZES
     pair = tf.tile(pair, [1, 1, 1, 3]) if pair.shape.as_list()[3] == 1 else pair[..., :3]
     while max(pair.shape.as_list()[1:3]) > high:
@@ -192,7 +192,7 @@ def _mean_square(pair):
 
 
 def whiteness_penalty(noise):
-    """Squared correlations of noise with itself one cell to the right and one down, at every scale (Karras et al. 2020, appendix D).
+    """Squared correlations of noise with itself shifted by one cell, right and down, at every scale (Karras et al. 2020, appendix D).
 
     Args:
         noise: [rows, 1, h, w].
@@ -205,7 +205,7 @@ def whiteness_penalty(noise):
         penalty += sum(tf.square(tf.reduce_mean(x * tf.roll(x, shift=1, axis=axis))) for axis in (1, 2))
         if min(x.shape.as_list()[1:3]) <= 8:
             return penalty
-        x = 2.0 * tf.nn.avg_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "VALID")  # the mean of four has half their deviation
+        x = 2.0 * tf.nn.avg_pool(x, [1, 2, 2, 1], [1, 2, 2, 1], "VALID")  # the mean of four has half their standard deviation
 
 
 def _standardized(noise):
@@ -214,13 +214,13 @@ def _standardized(noise):
 
 
 def save(found, folder, name):
-    """Write a Projection as <name>-projected.png, <name>-side-by-side.png (the picture, then its reconstruction) and <name>-projected.npz
+    """Write a Projection as <name>-projected.png, <name>-side-by-side.png (the image, then its reconstruction) and <name>-projected.npz
     (w [K, L, w_dim], distance, and the noise by variable name).
 
     Args:
         found: Projection.
-        folder: where to.
-        name: beginning of the files' names.
+        folder: where the files are written.
+        name: prefix of their names.
     """
     images.save_png(found.picture, os.path.join(folder, f"{name}-projected.png"))
     images.save_png(images.make_grid(np.stack([found.target, found.picture]), 2), os.path.join(folder, f"{name}-side-by-side.png"))

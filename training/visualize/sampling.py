@@ -1,6 +1,6 @@
-"""Sampling from a generator by seeds: every picture is a function of its own seed, at any batch size.
+"""Sampling from a generator by seeds: every image is a function of its own seed, at any batch size.
 
-Letters: n pictures, K latents, L layers of w, C H W image, k region latents, h heads.
+Letters: n images, K latents, L layers of w, C H W image, k region latents, h heads.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def require_attention(config, flag):
 
 
 def picture_ratio(given, config, dataset_ratio=None):
-    """Height / width of the picture inside its padding: the ratio given, else the snapshot's, else the dataset's, else 1."""
+    """Height / width of the image inside its padding: the given ratio, else the snapshot's, else the dataset's, else 1."""
     for ratio in (given, config.crop_ratio, dataset_ratio):
         if ratio is not None:
             return ratio
@@ -49,11 +49,11 @@ class Sampler:
 
     Args:
         Gs: tflib.Network, a generator.
-        ratio: height / width of the picture inside its padding.
-        truncation_psi: float; w moves to the average by it.
-        batch_size: pictures at a time; no picture depends on it.
+        ratio: height / width of the image inside its padding.
+        truncation_psi: float, ψ in w = average + ψ·(w − average).
+        batch_size: images at a time; no image depends on it.
         label_of: function seed -> label [c_dim]; None for a model without labels.
-        noise_mode: const (stored), random (a function of the seed) or none.
+        noise_mode: const (stored with the model), random (a function of the seed) or none.
         quiet: no progress bars, not even on a terminal.
     """
 
@@ -87,39 +87,39 @@ class Sampler:
         return self.ws(self.z(seeds), self.labels(seeds))
 
     def raw(self, ws, seeds=None, noise_mode=None):
-        """Images as the network returns them: float32 [n, C, H, W] in about [-1, 1], with their padding.
+        """Images as the network returns them: float32 [n, C, H, W], roughly in [-1, 1], with their padding.
 
         Args:
             ws: float32 [n, K, L, w_dim].
-            seeds: of the noise, for noise_mode random.
-            noise_mode: instead of the sampler's own.
+            seeds: seeds of the noise, for noise_mode random.
+            noise_mode: overrides the sampler's own.
         """
         return self._synthesis(ws, seeds, noise_mode or self.noise_mode).images
 
     def pictures(self, ws, seeds=None):
-        """Pictures without their padding: uint8 [n, C, H', W]."""
+        """Images without their padding: uint8 [n, C, H', W]."""
         return images.crop_padding(images.to_uint8(self.raw(ws, seeds)), self.ratio)
 
     def pictures_and_maps(self, ws, seeds=None):
-        """Pictures, uint8 [n, C, H', W], and the attention maps on them, float32 [n, k, layers, h, H', W].
+        """Images, uint8 [n, C, H', W], and their attention maps, float32 [n, k, layers, h, H', W].
 
-        Maps are large: give it no more than `maps_batch` at once.
+        Maps are large: pass at most `maps_batch` latents at once.
         """
         out = self._synthesis(ws, seeds, self.noise_mode, return_maps=True)
         return images.crop_padding(images.to_uint8(out.images), self.ratio), images.crop_padding(out.maps, self.ratio)
 
     def maps_batch(self):
-        """How many pictures' maps may be held at once."""
+        """The number of images whose maps may be in memory at once."""
         config = self.Gs.config
         size = 4 * config.maps_num * config.resolution**2
         return int(np.clip(MAPS_MEMORY // size, 1, self._batch_size))
 
     def bar(self, total, title, unit):
-        """A progress bar; it shows on terminals."""
+        """A progress bar, shown on terminals only."""
         return tqdm(total=total, desc=title, unit=unit, disable=True if self._quiet else None)
 
     def batches(self, seeds, progress, size=None):
-        """Parts of the list of seeds, each at most `size` (the batch size) long, under the progress bar `progress`."""
+        """Parts of the list of seeds of at most `size` (default: the batch size) each; moves the progress bar `progress`."""
         size = size or self._batch_size
         for start in range(0, len(seeds), size):
             part = seeds[start : start + size]
@@ -134,7 +134,7 @@ class Sampler:
 def seeds_of(seed, start, count):
     """Seeds of the samples start .. start + count - 1 of a visualization with `--seed seed`.
 
-    With seed 0 sample i has the seed i: without labels, it is the picture that `generate.py --seeds i` makes.
+    With seed 0, sample i has the seed i: without labels, it is the image that `generate.py --seeds i` makes.
     """
     return [seed * 1000000 + index for index in range(start, start + count)]
 

@@ -1,4 +1,4 @@
-"""What every snapshot of a training shows in the report: a few samples with their maps and interpolations."""
+"""What the report shows of every snapshot of a training: a few samples with their maps and interpolations."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ SAMPLES = 4
 
 
 def run(Gs, dataset, options, run_dir, shown):
-    """Write samples, maps of all layers and interpolations of a snapshot below <run>/visuals/snapshot, in place of the last one's.
+    """Write samples, maps of all layers and interpolations of a snapshot below <run>/visuals/snapshot, replacing those of the previous one.
 
     Args:
         Gs: tflib.Network, the generator.
         dataset: training.dataset.Dataset, for ratio and labels.
         options: training.command_line.Options of the training.
         run_dir: folder of the run.
-        shown: images shown to the networks so far.
+        shown: number of images shown to the networks so far.
 
     Raises:
         UserError: out of memory.
