@@ -1,6 +1,6 @@
 """Compare the newest results of two runs: python -m metrics.compare RUN RUN [--metric fid]
 
-Results made in unlike ways (protocol, crop, counts, feature network, reference ...) are refused with one line that names what differs.
+Results with different settings (protocol, crop, counts, feature network, ...) are refused with one line that names the difference.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from metrics.results import read, require_comparable
 
 
 def newest(folder):
-    """Newest result of each metric in a run's metrics.jsonl that has a number: dict name -> Result.
+    """Newest successful result of each metric in a run's metrics.jsonl: dict name -> Result.
 
     Raises:
         UserError: there is none.
@@ -26,7 +26,7 @@ def main(argv):
     """Entry point; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs=2, metavar="RUN", help="run folders")
-    parser.add_argument("--metric", help="only this one (default: all that both runs have)")
+    parser.add_argument("--metric", help="compare only this metric (default: all that both runs have)")
     options = parser.parse_args(argv)
     one, other = (newest(folder) for folder in options.runs)
     shared = [name for name in one if name in other and options.metric in (None, name)]

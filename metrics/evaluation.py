@@ -1,4 +1,4 @@
-"""Evaluation of several metrics over the same images: checks at the start, shared passes, failures kept apart."""
+"""Evaluation of several metrics over the same images: checks at the start, shared passes, isolated failures."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -12,15 +12,15 @@ from metrics.stopping import EvaluationStopped
 
 
 def resolve(names, options, dataset):
-    """Check, before any network is built, what `evaluate` will need; fetch feature networks that are missing.
+    """Check, before any network is built, what `evaluate` will need, and download missing feature networks.
 
     Args:
-        names: comma list or list of metric names.
+        names: metric names, as a list or separated by commas.
         options: Options.
         dataset: training.dataset.Dataset.
 
     Returns:
-        List of the names that can be evaluated. A metric whose feature network cannot be had is left out, with one warning.
+        List of the names that can be evaluated. Metrics whose feature network is unavailable are left out, with one warning.
 
     Raises:
         UserError: unknown names or option values, too few or too small images, an unsuitable --images-dir or feature network file.
@@ -40,7 +40,7 @@ def resolve(names, options, dataset):
 
 
 def _check_images(metrics, options, dataset):
-    """Raise UserError for images that are too few, too small or of other channels than a metric takes, or from no network it needs."""
+    """Raise UserError for too few or too small images, unsuitable channels, or a folder of images where a metric needs a network."""
     rows = images.crop_rows(dataset.resolution, dataset.ratio, PROTOCOLS[options.protocol])
     size = min(rows.stop - rows.start, dataset.resolution)
     fakes, source = options.images_num, "--eval-images-num"
@@ -64,12 +64,12 @@ def _check_images(metrics, options, dataset):
 
 
 def networks_of(metrics):
-    """The feature networks of some metrics, each once; None where a metric takes the images themselves."""
+    """The feature networks of some metrics, without repetitions; None for metrics that take the images themselves."""
     return list(dict.fromkeys(metric.network for metric in metrics))
 
 
 class Context:
-    """One evaluation's images, feature networks, and what the metrics collected. A pass over images serves all metrics.
+    """The images and feature networks of one evaluation, and what its metrics collect. One pass over the images serves all metrics.
 
     Attributes:
         dataset, options: as given to `evaluate`.
@@ -81,7 +81,7 @@ class Context:
         Args:
             metrics: list of Metric.
             Gs, dataset, options: as given to `evaluate`.
-            sources: dict of where the evaluated images come from: "fakes", and by its name that of each metric with its own.
+            sources: dict of the sources of generated images: "fakes", and those of metrics with a source of their own, by metric name.
         """
         self.dataset = dataset
         self.options = options
@@ -101,7 +101,7 @@ class Context:
         self._available = (reals.count, count)
 
     def source(self, name):
-        """The source "reals", "fakes", or that of the metric of this name."""
+        """The source of a name: "reals", "fakes", or that of a metric with a source of its own."""
         return self._sources[name]
 
     def count(self, kind, metric):
@@ -122,7 +122,7 @@ class Context:
             network.close()
 
     def collected(self, kind, metric):
-        """The metric's filled collector of "reals" or "fakes"; the first call makes the pass for all metrics."""
+        """The metric's filled collector of "reals" or "fakes"; the first call runs the pass for all metrics."""
         key = (kind, metric.name)
         if key not in self._collectors and key not in self._errors:
             self._collect(kind)
@@ -131,7 +131,7 @@ class Context:
         return self._collectors[key]
 
     def reference_array(self, metric, name, compute):
-        """An array derived from the reals: the kept one, or compute()'s."""
+        """An array derived from the reals: from the cache, or else the result of compute()."""
         return self._cache.array(f"{self._reference_name(metric)}-{name}.npy", compute)
 
     def _collect(self, kind):
@@ -154,7 +154,7 @@ class Context:
         return metric.cached and self._cache.load(self._reference_file(metric), self._collectors["reals", metric.name].load)
 
     def _attempt(self, kind, metrics, action, *arguments):
-        """Call action(kind, *arguments) for some metrics; its exception becomes theirs. Returns whether it went well."""
+        """Call action(kind, *arguments) for some metrics, and record an exception as theirs. Returns whether there was none."""
         try:
             action(kind, *arguments)
         except EvaluationStopped:
@@ -166,10 +166,10 @@ class Context:
         return True
 
     def _pass(self, kind, metrics):
-        """Read the images once and give them, or their features, to the metrics' collectors.
+        """Read the images once and pass them, or their features, to the metrics' collectors.
 
-        Three things happen at a time: a source reads its next images (see images.chunks), the feature networks compute, and the
-        collectors take what the networks gave for the images before.
+        Three things happen at the same time: a source reads its next images (see images.chunks), the feature networks compute, and the
+        collectors take the networks' outputs of the previous images.
         """
         total, position = max(self.count(kind, metric) for metric in metrics), 0
         with progress_bar(f"metrics: {kind}", total, self.options.progress) as progress, ThreadPoolExecutor(1) as collecting:
@@ -184,7 +184,7 @@ class Context:
                     return
 
     def _outputs(self, kind, network, metrics, batch, position):
-        """(metric, its part of the network's outputs for a batch) of the metrics that take from the network and want more images."""
+        """(metric, its part of the network's outputs for a batch) for each metric that uses the network and needs more images."""
         wanted = {m: self.count(kind, m) - position for m in metrics if m.network == network and (kind, m.name) not in self._errors}
         wanted = {metric: count for metric, count in wanted.items() if count > 0}
         outputs = {None: batch}
@@ -220,7 +220,7 @@ class Context:
         return self._reference_name(metric) + self._collectors["reals", metric.name].suffix
 
     def settings(self, metric):
-        """What a result of the metric depends on: dict of plain data."""
+        """Everything that a result of the metric depends on: dict of plain data."""
         options, fakes, reals = self.options, self._sources["fakes"], self._sources["reals"]
         reals_num, fakes_num = self.count("reals", metric), self.count("fakes", metric)
         opened = self._networks.get(metric.network)
@@ -247,18 +247,18 @@ class Context:
 def evaluate(names, Gs, dataset, options):
     """Evaluate metrics of a generator, or of the folder options.images_dir.
 
-    In a training of several workers all of them call this: worker 0 evaluates, and the generation is shared by all.
+    In a training with several workers, all of them call this: worker 0 evaluates, and all share the generation of images.
 
     Args:
-        names: comma list or list of metric names, as `resolve` returned them.
+        names: metric names, as `resolve` returned them.
         Gs: dnnlib.tflib.Network of the generator; None with options.images_dir.
         dataset: training.dataset.Dataset with the reals.
         options: Options.
 
     Returns:
-        List of Result in the order of the names, also appended to the files in options.run_dir. A metric that fails gives a Result with
-        `error` and one warning; it does not disturb the others. A signal ends the evaluation with one warning; the metrics not yet
-        computed have no Result. An empty list in workers other than 0.
+        List of Result in the order of the names, also appended to the files in options.run_dir. A failing metric gives a Result with
+        `error` and one warning, and does not affect the others. A signal ends the evaluation with one warning; metrics that are not yet
+        computed then have no Result. Workers other than 0 return an empty list.
 
     Raises:
         UserError: unknown names or option values, labels or an images_dir that do not fit the dataset.
@@ -285,9 +285,9 @@ def evaluate(names, Gs, dataset, options):
 
 
 def _generated_sources(Gs, dataset, options):
-    """Sources of what is evaluated: dict of "fakes" and, with a network, each metric's that has its own.
+    """Sources of the images that are evaluated: dict of "fakes" and, with a network, those of metrics with a source of their own.
 
-    They do not depend on the metrics asked for: the workers of a training may have been given different ones.
+    They do not depend on the requested metrics, which may differ between the workers of a training.
     """
     crop = PROTOCOLS[options.protocol]
     if options.images_dir:
@@ -298,7 +298,7 @@ def _generated_sources(Gs, dataset, options):
 
 
 def _evaluate_all(metrics, context):
-    """The metrics' Results: of those that were computed, where a signal stops the evaluation."""
+    """List of Result, one per metric; if a signal stops the evaluation, only of the metrics computed so far."""
     evaluated = []
     try:
         for metric in metrics:

@@ -1,4 +1,4 @@
-"""Feature networks by name: found, checked, opened; and the images brought to what they take."""
+"""Feature networks by name: finding, checking and opening them, and converting images to their input."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from metrics import resize, weights
 
 
 def _implementation(network):
-    """(class, function that reads and checks a file) of a feature network. Late: importing TensorFlow takes seconds a --help has not."""
+    """(class, function that reads and checks a file) of a feature network. Imported late: TensorFlow takes seconds, and --help must not."""
     if network == "inception":
         from metrics import inception
 
@@ -21,19 +21,19 @@ def check(network, features_dir):
     """Find or fetch a feature network's file and check its structure.
 
     Raises:
-        weights.Unavailable: it cannot be had.
-        UserError: the file is not what it should be.
+        weights.Unavailable: the file cannot be found or downloaded.
+        UserError: the file is not the expected network.
     """
     _, read = _implementation(network)
     read(weights.locate(network, features_dir))
 
 
 class FeatureNetwork:
-    """A feature network on images as the metrics hold them.
+    """A feature network applied to images in the metrics' format.
 
     Attributes:
-        settings: what results say of it: feature_network, feature_checksum (sha256), resize; precision where float32 is not exact.
-        shapes: shape of each output without the batch axis, by name.
+        settings: recorded in results: feature_network, feature_checksum (sha256), resize; precision if float32 is not exact.
+        shapes: dict name -> shape of this output without the batch axis.
         distances: see Vgg16.
     """
 
@@ -41,7 +41,7 @@ class FeatureNetwork:
         """
         Args:
             network: "inception" or "vgg16".
-            features_dir: folder searched first for its file, or None.
+            features_dir: folder that is searched first for its file, or None.
             rule: resize rule, "tf1" or "clean".
         """
         from dnnlib import tflib  # late: see _implementation

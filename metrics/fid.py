@@ -1,7 +1,7 @@
 """Fréchet Inception distance (Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule", section 4 and appendix A1).
 
-FID = |μ1 − μ2|² + Tr(S1 + S2 − 2 (S1 S2)^½) of the means and covariances (divided by N − 1) of the pool features. The root's trace is taken
-by two symmetric eigendecompositions with relative thresholds, which is exact for rank-deficient covariances too (fewer images than
+FID = |μ1 − μ2|² + Tr(S1 + S2 − 2 (S1 S2)^½) of the means and covariances (divided by N − 1) of the pool features. The root's trace comes
+from two symmetric eigendecompositions with relative thresholds. It is exact for rank-deficient covariances too (fewer images than
 features), where iterative matrix roots lose seven digits.
 """
 
@@ -11,22 +11,22 @@ from metrics.metric_base import Metric, register
 
 
 class FeatureStatistics:
-    """Mean and covariance of features that come in batches; float64 sums, so memory does not grow with their number.
+    """Mean and covariance of features that arrive in batches; float64 sums, so that memory does not grow with their number.
 
-    The sums are of differences from the first batch's mean: nothing cancels when the mean is large.
+    Differences from the first batch's mean are summed, which avoids cancellation if the mean is large.
     """
 
     suffix = ".npz"
 
     def __init__(self, width):
-        """Args: width: D, numbers in a feature vector."""
+        """Args: width: D, the length of a feature vector."""
         self.count = 0
         self._shift = np.zeros(width)
         self._sum = np.zeros(width)
         self._products = np.zeros((width, width))
 
     def add(self, features):
-        """Take features [n, D] of any float type."""
+        """Add features [n, D] of any float type."""
         features = np.asarray(features, np.float64)
         if not self.count:
             self._shift = features.mean(axis=0)
@@ -46,15 +46,15 @@ class FeatureStatistics:
 
     @property
     def nbytes(self):
-        """Bytes that `save` writes, about."""
+        """Number of bytes that `save` writes, approximately."""
         return self._products.nbytes
 
     def save(self, file):
-        """Write the sums into a binary file."""
+        """Write the sums to a binary file."""
         np.savez(file, count=self.count, shift=self._shift, sum=self._sum, products=self._products)
 
     def load(self, path):
-        """Replace the sums by those that `save` wrote. KeyError or ValueError for a file of another kind."""
+        """Replace the sums by those that `save` wrote. KeyError or ValueError for any other file."""
         with np.load(path, allow_pickle=False) as stored:
             arrays = [stored[name] for name in ("shift", "sum", "products")]
             if [array.shape for array in arrays] != [self._shift.shape, self._sum.shape, self._products.shape]:
@@ -67,7 +67,7 @@ def root_trace(covariance_1, covariance_2):
     """Tr (S1 S2)^½ of two symmetric positive semidefinite matrices [D, D].
 
     With S1 = V diag(w) Vᵀ the eigenvalues of S1 S2 are those of the symmetric diag(√w) Vᵀ S2 V diag(√w). Eigenvalues below
-    (largest · D · float64's epsilon) are rounding noise of zeros and count as such; a zero's directions are left out.
+    (largest · D · float64's epsilon) are zeros up to rounding and count as such; their directions are left out.
 
     Raises:
         ValueError: a matrix is not finite.
@@ -94,7 +94,7 @@ def frechet_distance(mean_1, covariance_1, mean_2, covariance_2):
         covariance_1, covariance_2: float64 [D, D].
 
     Returns:
-        The distance (float); rounding may leave a tiny negative number for equal Gaussians.
+        The distance (float); for equal Gaussians, rounding may leave a tiny negative number.
 
     Raises:
         ValueError: a matrix is not finite.

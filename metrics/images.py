@@ -1,7 +1,7 @@
-"""Where images come from: a generator, a dataset, a folder. All give uint8 [n, C, H, W] by position, the padding cut off.
+"""Sources of images: a generator, a dataset, a folder. All return uint8 [n, C, H, W] by position, without the padding.
 
-Every source has `count`, `shape` (C, H, W after the crop), `read(start, stop)`, `granule` (images best read at once), `ahead` (whether
-another thread may read it), and `settings`, what a result must say about it; those that a network makes have `dtype` too.
+Every source has `count`, `shape` (C, H, W after the crop), `read(start, stop)`, `granule` (reads are best multiples of it), `ahead`
+(whether another thread may read it), and `settings`, which go into the results; sources that a network generates also have `dtype`.
 """
 
 import concurrent.futures
@@ -26,13 +26,13 @@ CHUNK_IMAGES = 64
 
 
 def crop_rows(width, ratio, rule):
-    """The rows of a square picture that are not padding.
+    """The rows of a square image that are not padding.
 
     Args:
-        width: of the square picture, pixels.
-        ratio: height / width of what the padding surrounds.
-        rule: "clean" (exactly the picture, 192 of 256 rows for 0.75) or "historic" (one row of padding more, as the published
-            numbers of this family were made: 193).
+        width: of the square image, in pixels.
+        ratio: height / width of the content.
+        rule: "clean" (exactly the content, 192 of 256 rows for 0.75) or "historic" (with one row of padding, 193, as for the published
+            numbers of this family).
 
     Returns:
         slice over the rows.
@@ -47,7 +47,7 @@ def crop_rows(width, ratio, rule):
 
 
 def to_square(images, width):
-    """Pictures [n, C, H, W] as the dataset stores them: networks of wide pictures leave out rows of padding, black ones above and below."""
+    """Images [n, C, H, W] as the dataset stores them, squares with black rows for padding that networks of wide images leave out."""
     missing = width - images.shape[2]
     if not missing:
         return images
@@ -55,18 +55,18 @@ def to_square(images, width):
 
 
 def quantize(images):
-    """Images in [-1, 1] to bytes, as `training.images.to_uint8`. ValueError when one is not finite."""
+    """Images in [-1, 1] to bytes, as `training.images.to_uint8` does. ValueError if a value is not finite."""
     if images.size and not np.isfinite([images.min(), images.max()]).all():  # NaN is its own minimum
         raise ValueError("the generator's images: got NaN or infinity, expected finite numbers")
     return to_uint8(images)
 
 
 def draw_inputs(Gs, labels, seed, purpose, start, stop):
-    """Inputs of a generator for images start..stop-1, those of image i from (seed, purpose, i) alone.
+    """Inputs of a generator for images start..stop-1; those of image i depend only on (seed, purpose, i).
 
     Args:
         Gs: dnnlib.tflib.Network.
-        labels: float32 [count, c_dim], one is drawn for each image where the network takes labels.
+        labels: float32 [count, c_dim]; one is drawn for each image if the network takes labels.
         seed, purpose, start, stop: which images.
 
     Returns:
@@ -84,7 +84,7 @@ def draw_inputs(Gs, labels, seed, purpose, start, stop):
 
 
 def devices_of_session():
-    """Device strings that share the generation, as Network.run takes them; the one device there is need not be named."""
+    """Devices that share the generation, as Network.run takes them; (None,) if there is only one."""
     from dnnlib import tflib  # late: --help must not wait for TensorFlow
 
     devices = tuple(tflib.devices())
@@ -92,8 +92,8 @@ def devices_of_session():
 
 
 def _check_pictures(config, dataset):
-    """Raise UserError unless a generator's config and a dataset agree on channels, width and, where the config says it, ratio."""
-    ratio = config.crop_ratio or dataset.ratio  # older networks do not say it
+    """Raise UserError unless a generator's config and a dataset agree on channels, width and, if the config has it, ratio."""
+    ratio = config.crop_ratio or dataset.ratio  # older networks do not store it
     same = (config.num_channels, config.resolution) == (dataset.channels, dataset.resolution)
     if not same or abs(ratio - dataset.ratio) > 1e-6:
         forms = ((dataset.channels, dataset.resolution, dataset.ratio), (config.num_channels, config.resolution, ratio))
@@ -102,7 +102,7 @@ def _check_pictures(config, dataset):
 
 
 class Generated:
-    """Images of a generator: no truncation, image i from (seed, i) alone, labels drawn from the dataset's."""
+    """Images of a generator without truncation; image i depends only on (seed, i); labels are drawn from the dataset's."""
 
     ahead = False  # a session's calls stay on the thread that owns it
     dtype = np.uint8
@@ -112,13 +112,13 @@ class Generated:
         Args:
             Gs: dnnlib.tflib.Network of a generator.
             dataset: training.dataset.Dataset, for the labels and the ratio.
-            count: how many images there are to ask for.
+            count: number of images available.
             seed: int.
-            batch_size: images generated at once on each device; all devices of the session share them.
+            batch_size: images that each device generates at once; all devices of the session share the work.
             rule: crop rule.
 
         Raises:
-            UserError: pictures or labels of the network and of the dataset differ in form.
+            UserError: the images or labels of the network and of the dataset differ in form.
         """
         channels, _, width = dataset.shape
         _check_pictures(Gs.config, dataset)
@@ -144,10 +144,10 @@ class Generated:
 
 
 class Reals:
-    """Images of a dataset in one order that depends on nothing but the dataset and the protocol.
+    """Images of a dataset, in an order that depends only on the dataset and the protocol.
 
-    `full`: each image once, no flips, in one fixed shuffled order (a metric that takes fewer takes the first ones).
-    `stylegan2`: a shuffled, repeating stream of as many images as fakes, mirrored at random where training mirrors.
+    `full`: each image once, no flips, in a fixed shuffled order (a metric that takes fewer images takes the first ones).
+    `stylegan2`: a shuffled, repeating stream of as many images as fakes, randomly mirrored if the training mirrors.
     """
 
     granule = 1
@@ -157,10 +157,10 @@ class Reals:
         """
         Args:
             dataset: training.dataset.Dataset.
-            count: images there are to ask for.
-            repeat: whether `count` may exceed the dataset's.
-            mirror: whether images are flipped left to right with probability 1/2.
-            seed: int, chooses the order and the flips.
+            count: number of images asked for.
+            repeat: whether `count` may exceed that of the dataset.
+            mirror: whether images are flipped horizontally with probability 1/2.
+            seed: int, determines the order and the flips.
             rule: crop rule.
         """
         channels, _, width = dataset.shape
@@ -184,7 +184,7 @@ class Reals:
 
 
 class ImageFolder:
-    """Image files of a folder, by name: padded squares as the dataset stores them, or pictures already cut to its ratio."""
+    """Image files of a folder, by name: padded squares as the dataset stores them, or images already cropped to its ratio."""
 
     granule = 1
     ahead = True
@@ -192,12 +192,12 @@ class ImageFolder:
     def __init__(self, folder, dataset, rule):
         """
         Args:
-            folder: with .png or .jpg files, all of one size.
-            dataset: training.dataset.Dataset they are compared with.
+            folder: holds .png or .jpg files, all of the same size.
+            dataset: training.dataset.Dataset that they are compared with.
             rule: crop rule.
 
         Raises:
-            UserError: no folder, no images, or the first one does not match the dataset.
+            UserError: there is no folder, there are no images, or the first one does not match the dataset.
         """
         if not os.path.isdir(folder):
             raise UserError(f"--images-dir {folder}: no such folder")
@@ -233,17 +233,17 @@ class ImageFolder:
 
 
 def chunks(source, count):
-    """Images of a source in blocks of a moderate number of pixels; files and records are read one block ahead.
+    """Images of a source in blocks of moderate size; files and records are read one block ahead.
 
     Args:
-        source: any.
-        count: the first `count` images are read.
+        source: any source of this module or of `metrics.ppl`.
+        count: number of images to read, from the first on.
 
     Yields:
         [n, ...], as the source gives them.
 
     Raises:
-        EvaluationStopped: a signal has asked this process to stop. Nothing more is asked of the source then.
+        EvaluationStopped: a signal has asked this process to stop. The source is not read any further.
     """
     height, width = source.shape[-2:]
     size = max(1, min(CHUNK_IMAGES, CHUNK_PIXELS // (height * width)) // source.granule) * source.granule

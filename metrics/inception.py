@@ -1,7 +1,7 @@
 """The Inception network of 2015-12-05 from its frozen graph, read as data.
 
-A GraphDef is a program. Only operations of an allow-list are accepted, function libraries are refused, and everything that is not
-between the batch of images and the pool features is cut off before the import: the JPEG decoder, whose place the batch takes, and the
+A GraphDef is a program. Only operations on an allow-list are accepted, function libraries are refused, and everything that is not
+between the batch of images and the pool features is removed before the import: the JPEG decoder, which the batch replaces, and the
 tail, whose reshape is fixed to one image. The graph itself resizes to 299×299 by TensorFlow 1's rule and computes (x − 128) / 128.
 """
 
@@ -29,7 +29,7 @@ PUBLISHED_CLASSIFIER = (2048, 1008)
 
 
 def read_graph(path):
-    """Read, check and cut a frozen Inception graph.
+    """Read and check a frozen Inception graph, and cut out the part that is used.
 
     Args:
         path: of the .pb file.
@@ -48,7 +48,7 @@ def read_graph(path):
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except DecodeError:
         graph_def.Clear()
-    if not graph_def.node:  # some parsers pass over what they do not know
+    if not graph_def.node:  # some parsers skip what they do not know
         raise UserError(f"{path}: not a TensorFlow graph, or truncated")
     _check_program(path, graph_def)
     cut = _cut(path, graph_def)
@@ -76,7 +76,7 @@ def _check_program(path, graph_def):
 
 
 def _cut(path, graph_def):
-    """The nodes that POOL and CLASSIFIER need, without INPUT and what it needs; no shapes that would pin the batch to 1."""
+    """The nodes that POOL and CLASSIFIER need, without INPUT and what it needs, and without shapes that would fix the batch to 1."""
     nodes = {node.name: node for node in graph_def.node}
     wanted, waiting = set(), [POOL, CLASSIFIER]
     while waiting:
@@ -107,7 +107,7 @@ class Inception:
         """
         Args:
             path: of the frozen graph.
-            floating: images come as float32 already resized, instead of uint8 of any size.
+            floating: images are passed as float32 and already resized, instead of as uint8 of any size.
 
         Raises:
             UserError: see `read_graph`.
@@ -138,7 +138,7 @@ class Inception:
         """Evaluate the network.
 
         Args:
-            images: [n, H, W, 3], 0..255, uint8 or float32 as announced.
+            images: [n, H, W, 3], 0..255, float32 if `floating` was given, else uint8.
 
         Returns:
             Dict: "features" float32 [n, D], "logits" float32 [n, classes], the latter without the classifier's bias.

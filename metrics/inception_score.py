@@ -1,6 +1,6 @@
 """Inception score (Salimans et al. 2016, "Improved Techniques for Training GANs", section 4): exp of the mean KL(p(y|x) ‖ p(y)).
 
-Part i of S holds the images [i·N//S, (i+1)·N//S); the score is the mean over the parts, its spread their standard deviation (ddof 0).
+Part i of S holds the images [i·N//S, (i+1)·N//S). The score is the mean over the parts, its spread their standard deviation (ddof 0).
 The class probabilities come from the classifier without its bias, as in the original code.
 """
 
@@ -17,22 +17,22 @@ class SplitEntropies:
     def __init__(self, count, classes, splits=SPLITS):
         """
         Args:
-            count: N, how many logits will come.
-            classes: numbers in a row of logits.
+            count: N, the number of logits that will be added.
+            classes: number of classes, the length of a row of logits.
             splits: S, number of parts.
 
         Raises:
             ValueError: fewer images than parts.
         """
         if count < splits:
-            raise ValueError(f"inception score: got {count} images, expected at least {splits} (one a part)")
+            raise ValueError(f"inception score: got {count} images, expected at least {splits} (one per part)")
         self._bounds = [index * count // splits for index in range(splits + 1)]
         self._sums = np.zeros((splits, classes))
         self._negative_entropies = np.zeros(splits)
         self._seen = 0
 
     def add(self, logits):
-        """Take the next logits [n, classes], any float type; computed from log-softmax in float64, where p = 0 contributes 0."""
+        """Add the next logits [n, classes] of any float type; log-softmax is computed in float64, and p = 0 contributes 0."""
         logits = np.asarray(logits, np.float64)
         if not np.isfinite(logits).all():
             raise ValueError("logits: got NaN or infinity, expected finite numbers")
@@ -51,7 +51,7 @@ class SplitEntropies:
         """Score of each part, float64 [S]."""
         counts = np.diff(self._bounds)
         if self._seen != self._bounds[-1]:
-            raise ValueError(f"inception score: got {self._seen} images, expected the announced {self._bounds[-1]}")
+            raise ValueError(f"inception score: got {self._seen} images, expected {self._bounds[-1]}")
         marginals = self._sums / counts[:, None]
         marginal_terms = np.where(marginals > 0, marginals * np.log(np.where(marginals > 0, marginals, 1)), 0).sum(axis=1)
         return np.exp(self._negative_entropies / counts - marginal_terms)
@@ -59,7 +59,7 @@ class SplitEntropies:
 
 @register
 class InceptionScore(Metric):
-    """is: of the generated images alone, 10 parts."""
+    """is: only of the generated images, in 10 parts."""
 
     name = "is"
     network = "inception"

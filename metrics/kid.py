@@ -1,7 +1,7 @@
 """Kernel Inception distance (Bińkowski et al. 2018, "Demystifying MMD GANs", section 4): unbiased MMD² with the kernel (x·y/D + 1)³.
 
-Two estimates over all features: the mean over random subsets, as most tools report it, and over contiguous blocks with a standard error.
-Both may be slightly negative.
+There are two estimates: the mean over random subsets, which most tools report, and the mean over contiguous blocks of all features, with
+a standard error. Both may be slightly negative.
 """
 
 import numpy as np
@@ -28,7 +28,7 @@ def unbiased_mmd2(reals, fakes):
         fakes: features [m, D].
 
     Returns:
-        The estimate (float): the diagonals of the kernel within a set are left out, denominators n(n − 1), m(m − 1) and n·m.
+        The estimate (float): the kernel's diagonals within a set are left out, the denominators are n(n − 1), m(m − 1) and n·m.
 
     Raises:
         ValueError: fewer than two of a kind.
@@ -44,11 +44,11 @@ def unbiased_mmd2(reals, fakes):
 
 
 def draw_subsets(reals, fakes, subsets, size, seed):
-    """Indices of random subsets without repetition, of one np.random.RandomState(seed), fakes before reals.
+    """Indices of random subsets without repetitions, drawn from one np.random.RandomState(seed), fakes before reals.
 
     Args:
-        reals, fakes: how many there are of each.
-        subsets, size: how many subsets, how many features in each.
+        reals, fakes: number of features of each kind.
+        subsets, size: number of subsets, and of features in each.
         seed: int.
 
     Yields:
@@ -61,12 +61,12 @@ def draw_subsets(reals, fakes, subsets, size, seed):
 
 
 def subset_size(reals, fakes):
-    """Features in each subset that the metric draws of so many reals and fakes."""
+    """Number of features in each of the metric's subsets, given the numbers of reals and fakes."""
     return min(reals, fakes, SUBSET_SIZE)
 
 
 def subset_estimates(reals, fakes, indices):
-    """MMD² of each pair of index arrays or slices (reals', fakes'): float64 [number of pairs]."""
+    """MMD² for each pair of index arrays or slices (of the reals, of the fakes): float64 [number of pairs]."""
     estimates = []
     for real_indices, fake_indices in indices:
         stop_if_asked()
@@ -75,7 +75,7 @@ def subset_estimates(reals, fakes, indices):
 
 
 def block_count(reals, fakes, block_size=BLOCK_SIZE):
-    """Blocks that `block_estimate` makes of so many reals and fakes."""
+    """Number of blocks that `block_estimate` uses, given the numbers of reals and fakes."""
     return -(-max(reals, fakes) // block_size)
 
 
@@ -84,7 +84,7 @@ def block_estimate(reals, fakes, block_size=BLOCK_SIZE):
 
     Args:
         reals, fakes: features [n, D], [m, D].
-        block_size: largest block; ceil(max(n, m) / block_size) blocks are made of each set, the larger ones last.
+        block_size: size of the largest block; each set is split into ceil(max(n, m) / block_size) blocks, the larger ones last.
 
     Returns:
         (mean, standard error), floats; the error is NaN for a single block.
@@ -106,7 +106,7 @@ def block_estimate(reals, fakes, block_size=BLOCK_SIZE):
 
 @register
 class KernelInceptionDistance(RowsMetric):
-    """kid: 100 subsets of 1000 (all, where there are fewer)."""
+    """kid: 100 subsets of 1000 features (of all, if there are fewer)."""
 
     name = "kid"
     network = "inception"
@@ -121,7 +121,7 @@ class KernelInceptionDistance(RowsMetric):
         size = subset_size(len(reals), len(fakes))
         estimates = subset_estimates(reals, fakes, draw_subsets(len(reals), len(fakes), SUBSETS, size, context.options.seed))
         scores = {"kid": float(estimates.mean())}
-        if size < max(len(reals), len(fakes)):  # else every subset is the same two sets
+        if size < max(len(reals), len(fakes)):  # else every subset holds all features
             scores["kid_std"] = float(estimates.std())
         if 1 < block_count(len(reals), len(fakes)) <= min(len(reals), len(fakes)) // 2:
             scores["kid_blocks"], scores["kid_blocks_error"] = block_estimate(reals, fakes)

@@ -1,4 +1,4 @@
-"""What a metric is, the registry of named ones, and the options of an evaluation."""
+"""The base classes and the registry of metrics, and the options of an evaluation."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ REGISTRY = {}
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How to evaluate. Every field that changes a number is written into the results."""
+    """How to evaluate. Every field that affects a number is recorded in the results."""
 
     images_num: int = 50000  # generated images (--eval-images-num)
     protocol: str = "full"  # reals and crop: full | stylegan2 (--eval-protocol)
     batch_size: int = 8  # images generated at once
-    seed: int = 0  # of latents, noise, order of the reals, subsets
+    seed: int = 0  # for latents, noise, order of the reals and subsets
     mirror: bool = False  # the training's --mirror-augment; only the stylegan2 protocol mirrors reals
-    resize: str = "tf1"  # to the feature network's size: tf1 | clean (--eval-resize)
-    features_dir: str | None = None  # folder with feature networks placed by hand (--features-dir)
+    resize: str = "tf1"  # how images are resized for the feature network: tf1 | clean (--eval-resize)
+    features_dir: str | None = None  # folder with manually placed feature networks (--features-dir)
     images_dir: str | None = None  # evaluate this folder instead of a network (--images-dir)
-    cache_dir: str | None = None  # reference statistics and temporary files; dnnlib's cache when None
-    run_dir: str | None = None  # where metric-<name>.txt and metrics.jsonl are appended to; nowhere when None
-    snapshot: str | None = None  # name of the snapshot that the network is of, for the results
+    cache_dir: str | None = None  # for reference statistics and temporary files; dnnlib's cache if None
+    run_dir: str | None = None  # where metric-<name>.txt and metrics.jsonl are appended to; None for nowhere
+    snapshot: str | None = None  # name of the snapshot that holds the network, for the results
     progress: bool = True  # show progress bars on a terminal
 
     def check(self):
-        """Raise UserError for a value that is not accepted."""
+        """Raise UserError for an invalid value."""
         if self.protocol not in PROTOCOLS:
             raise UserError(f"--eval-protocol {self.protocol}: not known, accepted: {', '.join(PROTOCOLS)}")
         if self.resize not in RESIZE_RULES:
@@ -41,48 +41,48 @@ class Options:
             raise UserError(f"--eval-images-num {self.images_num}: expected at least 1")
 
     def cache_folder(self):
-        """Folder for reference statistics and temporary files; it need not exist yet."""
+        """Folder for reference statistics and temporary files; it may not exist yet."""
         return self.cache_dir or cache_folder("metrics")
 
 
 class Metric:
-    """One named protocol. Subclasses register themselves; evaluation calls `run`, which most inherit."""
+    """One named metric. Subclasses register themselves; the evaluation calls `run`, which most of them inherit."""
 
     name = ""  # as in --metrics
-    network = None  # feature network the collectors take from; None: the uint8 images themselves
-    output = None  # which of its outputs
-    minimum = 2  # images needed, of each kind
-    minimum_size = 1  # pixels of their shorter side
+    network = None  # feature network whose outputs the collectors take; None: they take the uint8 images
+    output = None  # which one of its outputs
+    minimum = 2  # smallest number of images of each kind
+    minimum_size = 1  # smallest size of their shorter side, in pixels
     collects = True  # takes images or features through a collector
     cached = True  # whether the reals' collector, with `save`, `load` and `nbytes`, is worth keeping between evaluations
-    parameters = {}  # what else results say of the protocol
+    parameters = {}  # other parameters, recorded in the results
     uses_reals = True
     needs_generator = False  # cannot be computed from image files
 
     def counts(self, reals, fakes):
-        """How many of the available reals and fakes to take."""
+        """How many of the available reals and fakes the metric takes."""
         return reals, fakes
 
     def settings(self, reals, fakes):
-        """The `parameters` as they are for so many reals and fakes, for the results."""
+        """The `parameters` with these numbers of reals and fakes, for the results."""
         return self.parameters
 
     def source(self, Gs, dataset, options):
-        """Where a metric that `needs_generator` takes its images (see metrics.images), asked for by Context.source(its name)."""
+        """The source (see metrics.images) of a metric that `needs_generator`; Context.source(name) returns it."""
         raise NotImplementedError
 
     def collector(self, count, shape, options):
         """An object with `add(batch)` for `count` images, given in order.
 
         Args:
-            count: number of images that will come.
-            shape: (C, H, W) where the metric takes images, (D,) where it takes features.
+            count: number of images that will be added.
+            shape: (C, H, W) if the metric takes images, (D,) if it takes features.
             options: Options.
         """
         raise NotImplementedError
 
     def score(self, reals, fakes, context):
-        """Numbers from the filled collectors (reals is None unless `uses_reals`): dict, the metric's own number first."""
+        """Numbers computed from the filled collectors (reals is None unless `uses_reals`): dict, the metric's own number first."""
         raise NotImplementedError
 
     def run(self, context):
@@ -91,7 +91,7 @@ class Metric:
 
 
 class RowsMetric(Metric):
-    """A metric that compares the features of single images: all of them are kept, of the reals up to a maximum."""
+    """A metric that compares the features of single images: it keeps all of them, those of the reals up to a maximum."""
 
     output = "features"
     maximum_reals = None
@@ -104,16 +104,16 @@ class RowsMetric(Metric):
 
 
 def register(metric):
-    """Class decorator: make a metric available under its name."""
+    """Class decorator that registers a metric under its name."""
     REGISTRY[metric.name] = metric()
     return metric
 
 
 def parse_names(names):
-    """Registered metrics for a comma list or a list of names; "none" and "" give none.
+    """The registered metrics of some names, a list or a string separated by commas; "none" and "" stand for no metric.
 
     Raises:
-        UserError: an unknown name, or none beside others.
+        UserError: a name is unknown, or "none" is combined with others.
     """
     names = names.split(",") if isinstance(names, str) else names
     wanted = [name.strip().lower() for name in names or []]

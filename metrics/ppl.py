@@ -1,8 +1,8 @@
 """Perceptual path length (Karras et al. 2019, "A Style-Based Generator Architecture for GANs", section 4.1; 2020, appendix).
 
-How much the picture changes, by a perceptual distance, for a step ε along a path between two latents, divided by ε². The distance is
-LPIPS on VGG-16 but without LPIPS's learned channel weights, which are published only inside pickles: the numbers rank generators as PPL
-does, they are not equal to published ones, and results say so.
+The perceptual distance by which the image changes for a step ε along a path between two latents, divided by ε². The distance is LPIPS on
+VGG-16 without LPIPS's learned channel weights, which are published only inside pickles: the numbers rank generators as PPL does, but are
+not comparable to published ones, and results say so.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def slerp(a, b, t):
     """Spherical interpolation of the directions of a and b.
 
     Args:
-        a, b: [..., D], any length but zero. Between opposite ones there is no path: the result leaps halfway.
+        a, b: [..., D], of any length but zero. Opposite directions have no unique path: the result jumps halfway.
         t: [..., 1] or a number in [0, 1].
 
     Returns:
@@ -38,13 +38,13 @@ def slerp(a, b, t):
 
 
 def percentile_filter(distances):
-    """Distances from the 1st to the 99th percentile, both included; percentiles are members of the set, the outer neighbours.
+    """Distances from the 1st to the 99th percentile, inclusive; a percentile between two members of the set is the outer one.
 
     Args:
         distances: [N].
 
     Returns:
-        (kept distances in their order, lowest kept, highest kept).
+        (kept distances in their original order, lowest kept, highest kept).
     """
     ordered = np.sort(distances)
     last = len(ordered) - 1
@@ -53,11 +53,11 @@ def percentile_filter(distances):
 
 
 def prepare_images(images, face_crop):
-    """Images as the distance takes them, never rounded to 8 bits: [-1, 1] to 0..255, the face cut out, averaged down to 256.
+    """Images as the distance takes them: scaled from [-1, 1] to 0..255 without rounding, cropped to the face, averaged down to 256.
 
     Args:
         images: float32 [n, C, H, W].
-        face_crop: keep rows 3/8 to 7/8 and columns 2/8 to 6/8, where aligned portraits have the face.
+        face_crop: keep rows 3/8 to 7/8 and columns 2/8 to 6/8, where the face is in aligned portraits.
 
     Returns:
         float32 [n, C, h, w].
@@ -74,7 +74,7 @@ def prepare_images(images, face_crop):
 
 
 class PathPairs:
-    """A source (see metrics.images) of pairs of images at points ε apart on paths between latents: float32 [n, 2, C, h, w]."""
+    """A source (see metrics.images) of pairs of images whose latents are ε apart on a path: float32 [n, 2, C, h, w]."""
 
     ahead = False  # a session's calls stay on the thread that owns it
     dtype = np.float32
@@ -82,7 +82,7 @@ class PathPairs:
     def __init__(self, metric, Gs, dataset, options):
         """
         Args:
-            metric: PerceptualPathLength, says where the paths lie.
+            metric: PerceptualPathLength, defines the paths.
             Gs: dnnlib.tflib.Network of a generator.
             dataset: training.dataset.Dataset, for the labels and the ratio.
             options: Options.
@@ -108,7 +108,7 @@ class PathPairs:
         return np.stack([prepare_images(square[:, :, self._rows], self._metric.face_crop) for square in squares], axis=1)
 
     def points(self, start, stop):
-        """Points ε apart: ws [2, n, ...], and the noise seeds [n] they share."""
+        """Pairs of points ε apart: ws [2, n, ...], and the noise seeds [n] that both share."""
         z_from, classes, seeds = draw_inputs(self._Gs, self._labels, self._seed, "ppl-from", start, stop)
         z_to, _, _ = draw_inputs(self._Gs, self._labels, self._seed, "ppl-to", start, stop)
         places = np.zeros(stop - start)
@@ -121,7 +121,7 @@ class PathPairs:
 
         if self._metric.space == "z":
             places = places.reshape((-1,) + (1,) * (z_from.ndim - 1))
-            length = np.sqrt(z_from.shape[-1])  # of normal latents: the mapping need not normalise all that it is given
+            length = np.sqrt(z_from.shape[-1])  # of normal latents: the mapping may not normalize all of its inputs
             points = [mapped(length * slerp(z_from.astype(np.float64), z_to.astype(np.float64), t)) for t in (places, places + EPSILON)]
         else:
             ends = mapped(z_from), mapped(z_to)
@@ -131,7 +131,7 @@ class PathPairs:
 
 
 class PerceptualPathLength(Metric):
-    """Mean over pairs of latents; both images of a pair have the same noise and label."""
+    """Mean over pairs of images, which share their noise and label."""
 
     network = "vgg16"
     collects = False
@@ -144,7 +144,7 @@ class PerceptualPathLength(Metric):
 
     @property
     def parameters(self):
-        """What results say of the protocol."""
+        """The protocol, for the results."""
         distance = "LPIPS-like without learned weights"
         protocol = {"distance": distance, "space": self.space, "sampling": self.sampling, "face_crop": self.face_crop, "epsilon": EPSILON}
         return protocol if self.space == "w" else {**protocol, "radius": "sqrt(z_dim)"}
@@ -169,13 +169,13 @@ class PerceptualPathLength(Metric):
 
 @register
 class PplW(PerceptualPathLength):
-    """ppl: w, path's start, no crop: the protocol its authors recommend since 2020."""
+    """ppl: in w, at the start of the path, no crop: the protocol that its authors have recommended since 2020."""
 
     name = "ppl"
 
 
 class FacePathLength(PerceptualPathLength):
-    """The first paper's, of the half of the image where aligned portraits have the face."""
+    """The variants of the first paper, on the part of the image where the face is in aligned portraits."""
 
     face_crop = True
     minimum_size = 32
@@ -183,27 +183,27 @@ class FacePathLength(PerceptualPathLength):
 
 @register
 class PplZFull(FacePathLength):
-    """ppl_zfull: z, anywhere on the path, face crop."""
+    """ppl_zfull: in z, anywhere on the path, face crop."""
 
     name, space, sampling = "ppl_zfull", "z", "full"
 
 
 @register
 class PplWFull(FacePathLength):
-    """ppl_wfull: w, anywhere on the path, face crop."""
+    """ppl_wfull: in w, anywhere on the path, face crop."""
 
     name, sampling = "ppl_wfull", "full"
 
 
 @register
 class PplZEnd(FacePathLength):
-    """ppl_zend: z, path's start, face crop."""
+    """ppl_zend: in z, at the start of the path, face crop."""
 
     name, space = "ppl_zend", "z"
 
 
 @register
 class PplWEnd(FacePathLength):
-    """ppl_wend: w, path's start, face crop."""
+    """ppl_wend: in w, at the start of the path, face crop."""
 
     name = "ppl_wend"

@@ -1,12 +1,12 @@
 """Improved precision and recall (Kynkäänniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative Models").
 
-A set's manifold is the union of balls around its features; a ball's radius is the distance to the k-th nearest other feature of the set.
-Precision is the share of generated features inside the reals' manifold, recall the share of reals inside the generated one's.
+A set's manifold is the union of balls around its features; the radius of a ball is the distance to the k-th nearest other feature of the
+set. Precision is the fraction of generated features in the reals' manifold, recall the fraction of reals in the generated manifold.
 
-Distances come from float32 matrix products, block by block. Where their rounding leaves many comparisons of a block in doubt, float64
-products follow, and the comparisons that are still in doubt are made in float64 from the difference of the two vectors: all decisions are
-the exact ones, equal points included. Sets that lie close together, as a collapsed generator's, are measured from their mean, and equal
-features once.
+Distances are computed from float32 matrix products, block by block. If rounding leaves many comparisons of a block in doubt, float64
+products follow; comparisons that are still in doubt are made in float64 from the difference of the two vectors. All decisions are thus
+exact, also for equal points. Distances are measured from the mean of a set, which keeps them accurate for a collapsed generator, and
+equal features are processed once.
 """
 
 import collections
@@ -20,11 +20,11 @@ from metrics.stopping import stop_if_asked
 
 NEIGHBOURS = 3
 BLOCK_ELEMENTS = 1 << 24  # squared distances held at once
-MANY_IN_DOUBT = 1 / 64  # share of a block's pairs: from here on a float64 product costs less than their differences
+MANY_IN_DOUBT = 1 / 64  # fraction of a block's pairs above which a float64 product is cheaper than their differences
 
 
 def exact_squared_distances(x, y, x_indices, y_indices):
-    """|x_i − y_j|² of listed pairs, in float64 from the differences: [P]."""
+    """|x_i − y_j|² of the listed pairs, computed in float64 from the differences: [P]."""
     distances = np.empty(len(x_indices))
     step = max(1, (1 << 17) // x.shape[1])
     for start in range(0, len(x_indices), step):
@@ -35,7 +35,7 @@ def exact_squared_distances(x, y, x_indices, y_indices):
 
 
 def equal_rows(features):
-    """Which rows of features [N, D] are equal: (index of the first equal row, number of equal rows before), int64 [N] each."""
+    """For each row of features [N, D]: (index of the first equal row, number of equal rows before it), int64 [N] each."""
     first, before = [], []
     indices, counts = {}, collections.Counter()
     for block in batches_of(features):
@@ -52,13 +52,13 @@ def _mean(features):
 
 
 def _distance_bounds(x, y, center, dtype):
-    """What |x_i − y_j|² is at least and at most, by a matrix product of numbers of a dtype: two arrays [n, m] of it.
+    """Lower and upper bounds of |x_i − y_j|² from a matrix product in a dtype: two arrays [n, m] of that type.
 
-    Differences to the same center are multiplied: a product of D terms, summed in blocks, errs by about √D roundings of
-    |x||y| ≤ (|x|² + |y|²)/2, the norms by as much. Four times that is safe; the 8 is for the roundings before and after the sums.
+    The product is of differences from the same center. A product of D terms, summed in blocks, has an error of about √D roundings of
+    |x||y| ≤ (|x|² + |y|²)/2, and so have the norms. Four times that is safe; the 8 covers the roundings before and after the sums.
     """
     center = center.astype(dtype)
-    x = (x - center).astype(dtype, copy=False)  # [n, D]; rounded to the digits of the difference, not of x
+    x = (x - center).astype(dtype, copy=False)  # [n, D]; rounded to the precision of the difference, not of x
     distances, y_norms = np.empty((len(x), len(y)), dtype), np.empty(len(y), dtype)
     position = 0
     for block in batches_of(y):
@@ -83,9 +83,9 @@ def _compare(x, y, rows, columns, decide):
     Args:
         x: [N, D].
         y: [M, D].
-        rows, columns: bool [N], [M], which ones.
-        decide: function of (rows of a block, least squared distances [n, M], largest ones) that says which of them must be known
-            exactly: bool [n, M]. It is called again with closer bounds where these are many.
+        rows, columns: bool [N], [M], which rows of x and y to compare.
+        decide: function of (rows of a block, lower bounds of their squared distances [n, M], upper bounds) that returns which distances
+            have to be known exactly, bool [n, M]. If these are many, it is called again with tighter bounds.
 
     Yields:
         (rows of the block, rows and columns of the pairs in doubt, as indices of x and y, their exact squared distances).
@@ -106,7 +106,7 @@ def _compare(x, y, rows, columns, decide):
 
 
 def manifold_radii2(features, k):
-    """Squared distance of each feature to the k-th nearest other one of the set.
+    """Squared distance of each feature to the k-th nearest other feature of the set.
 
     Args:
         features: [N, D], finite.
@@ -123,18 +123,18 @@ def manifold_radii2(features, k):
     first, before = equal_rows(features)
 
     def candidates(part, least, most):
-        """The k + 1 nearest ones, the feature itself among them, are some of these."""
+        """A superset of the k + 1 nearest features, which include the feature itself."""
         return least <= np.partition(most, k, axis=1)[:, k : k + 1]
 
     radii = np.empty(len(features))
-    for part, own, _, exact in _compare(features, features, before == 0, before <= k, candidates):  # more equal ones do not matter
+    for part, own, _, exact in _compare(features, features, before == 0, before <= k, candidates):  # further equal features do not matter
         order = np.lexsort((exact, own))
         radii[part] = exact[order][np.searchsorted(own, part) + k]  # position 0 is the feature itself
     return radii[first]
 
 
 def manifold_overlap(reals, fakes, real_radii2, fake_radii2):
-    """Who lies in the other set's manifold.
+    """Which features lie in the other set's manifold.
 
     Args:
         reals: features [N, D].
@@ -142,7 +142,7 @@ def manifold_overlap(reals, fakes, real_radii2, fake_radii2):
         real_radii2, fake_radii2: float64 [N], [M], from `manifold_radii2`.
 
     Returns:
-        (bool [M]: generated features inside the reals' manifold, bool [N]: reals inside the generated one's).
+        (bool [M]: generated features in the reals' manifold, bool [N]: reals in the generated manifold).
     """
     (first_real, reals_before), (first_fake, fakes_before) = equal_rows(reals), equal_rows(fakes)
     fake_in_real, real_in_fake = np.zeros(len(fakes), bool), np.zeros(len(reals), bool)
@@ -161,7 +161,7 @@ def manifold_overlap(reals, fakes, real_radii2, fake_radii2):
 
 @register
 class PrecisionRecall(RowsMetric):
-    """pr: k = 3 on VGG-16's second fully connected layer; 200,000 reals at most."""
+    """pr: k = 3 on VGG-16's second fully connected layer, at most 200,000 reals."""
 
     name = "pr"
     network = "vgg16"

@@ -1,4 +1,4 @@
-"""Statistics of the real images, kept between evaluations under a key of everything they depend on."""
+"""Statistics of the real images, cached between evaluations under a key of everything they depend on."""
 
 import contextlib
 import hashlib
@@ -12,22 +12,22 @@ from dnnlib import UserError, atomic_output
 from dnnlib.files import PARTIAL, check_space
 from metrics.results import warn
 
-ABANDONED_SECONDS = 86400  # a temporary file this old belongs to no evaluation that is still running
-LARGE_BYTES = 100e6  # files of this size are announced
+ABANDONED_SECONDS = 86400  # no running evaluation has a temporary file this old
+LARGE_BYTES = 100e6  # files from this size on are announced
 
 
 class ReferenceCache:
-    """Files of a folder, each whole or not there: killing an evaluation leaves the ones it finished."""
+    """Files of a folder, each of them complete or missing: a killed evaluation leaves those that it finished."""
 
     def __init__(self, folder):
-        """Args: folder: created when something is saved."""
+        """Args: folder: created when the first file is saved."""
         self._folder = folder
 
     def _path(self, name):
         return os.path.join(self._folder, name)
 
     def load(self, name, read):
-        """Call read(path) if the file is there.
+        """Call read(path) if the file exists.
 
         Returns:
             Whether it was read. An unreadable file counts as missing, with a warning.
@@ -36,13 +36,13 @@ class ReferenceCache:
             return False
         try:
             read(self._path(name))
-        except Exception as error:  # damaged .npy and .npz files make NumPy raise nearly anything
+        except Exception as error:  # NumPy raises nearly anything for damaged .npy and .npz files
             warn(f"{self._path(name)}: unreadable reference statistics, computed again ({type(error).__name__}: {error})".splitlines()[0])
             return False
         return True
 
     def save(self, name, write, size):
-        """Call write(binary file) and keep what it wrote, about `size` bytes; a full or read-only disk is a warning."""
+        """Call write(binary file), which writes about `size` bytes, and keep the file. A full or read-only disk is only a warning."""
         path = self._path(name)
         try:
             check_space(self._folder, size, "the file")
@@ -56,7 +56,7 @@ class ReferenceCache:
             print(f"reference statistics for later evaluations: {size / 1e6:,.0f} MB in {path} (may be deleted)", flush=True)
 
     def _remove_abandoned(self):
-        """Remove what killed evaluations began to write."""
+        """Remove temporary files of killed evaluations."""
         for entry in os.listdir(self._folder):
             path = self._path(entry)
             with contextlib.suppress(FileNotFoundError):  # another evaluation may do the same
@@ -64,7 +64,7 @@ class ReferenceCache:
                     os.remove(path)
 
     def array(self, name, compute):
-        """The array stored under a name, or compute()'s, which is then stored."""
+        """The array stored under a name, or else the result of compute(), which is then stored."""
         stored = []
         if self.load(name, lambda path: stored.append(np.load(path, allow_pickle=False))):
             return stored[0]
@@ -74,5 +74,5 @@ class ReferenceCache:
 
 
 def reference_key(fields):
-    """16 hex digits that differ whenever one of the fields (plain data) does."""
+    """16 hex digits that change with any of the fields (plain data)."""
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Copies of a network, one on each device of a session, that share a batch."""
+"""Copies of a network, one per device of a session, that share a batch."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -7,7 +7,7 @@ from dnnlib import tflib
 
 
 class Replicas:
-    """Evaluates copies of a network, each on its share of a batch. Where a batch does not fit into memory, it is taken in smaller parts."""
+    """Evaluates copies of a network, each on its share of a batch. A batch that does not fit into memory is split into smaller parts."""
 
     def __init__(self, session, replicas):
         """
@@ -17,10 +17,10 @@ class Replicas:
         """
         self._session = session
         self._replicas = replicas
-        self._largest = None  # images at once that fit, once too many were tried
+        self._largest = None  # largest part that may fit, known after a larger one did not
 
     def __call__(self, images):
-        """Dict of arrays [n, ...] of an array [n, ...].
+        """Evaluate the network on images, an array [n, ...]: dict of arrays [n, ...].
 
         Raises:
             UserError: out of memory with a single image on a device.

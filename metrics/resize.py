@@ -1,4 +1,4 @@
-"""The two ways images are brought to a feature network's size; a result names the one that was used.
+"""The two ways of resizing images for a feature network; a result names the one that was used.
 
 `tf1`: bilinear as TensorFlow 1 does it (no half-pixel centres, no antialiasing), the rule of the published FID numbers; an op of the
 networks' graphs.

@@ -1,4 +1,4 @@
-"""Results: what a number is a number of, the files it goes to, and which ones may be compared."""
+"""Results: the numbers with their settings, the files they are written to, and which ones are comparable."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from dnnlib.files import read_lines
 from dnnlib.log import format_time
 from training.report.stats import IDENTITY_SETTINGS, METRICS_FILE
 
-VERSION = "1"  # raised whenever a metric's number changes for the same images
+VERSION = "1"  # raised whenever a metric gives other numbers for the same images
 
 
 def tool_name():
-    """Name and versions of what computed a number."""
+    """Name and versions of the software that computes the numbers."""
     return f"ganformer-tf metrics {VERSION}, Python {platform.python_version()}, NumPy {np.__version__}"
 
 
 def warn(text):
-    """One line on stderr for what went wrong without stopping the run."""
+    """Print one line on stderr about a problem that does not stop the run."""
     print(f"warning: {text}", file=sys.stderr)
 
 
@@ -35,9 +35,9 @@ class Result:
 
     Attributes:
         metric: name as in --metrics.
-        values: name to number, the metric's own number first; empty when it failed.
-        settings: everything the number depends on (spec of the result files; see docs/metrics.md).
-        seconds: time it took, passes over the images included.
+        values: dict name -> number, the metric's own number first; empty if it failed.
+        settings: everything that the numbers depend on (see docs/metrics.md).
+        seconds: time it took, including passes over the images.
         error: why there is no number, or None.
     """
 
@@ -49,27 +49,27 @@ class Result:
 
     @property
     def value(self):
-        """The metric's own number (float), None when it failed."""
+        """The metric's own number (float), None if it failed."""
         return next(iter(self.values.values())) if self.values else None
 
     @property
     def subject(self):
-        """What was evaluated: the snapshot, else the folder of images, else the network's name."""
+        """What was evaluated: the name of the snapshot, else of the folder of images, else of the network."""
         return self.settings.get("snapshot") or self.settings.get("images_dir") or self.settings.get("network")
 
     def line(self):
-        """One line of text: values, then settings."""
+        """One line of text: the values, then the settings."""
         numbers = f"failed: {self.error}" if self.error else "  ".join(f"{name} {number:.6g}" for name, number in self.values.items())
         rest = "  ".join(f"{key}={json.dumps(value)}" for key, value in self.settings.items() if value is not None)
         return f"{self.subject}  {numbers}  time={self.seconds:.1f}s  {rest}"
 
     def summary(self):
-        """What a person wants to see at once: numbers or error, of what, and how long it took."""
+        """One line for people: the numbers or the error, what was evaluated, and how long it took."""
         numbers = "  ".join(f"{name} {value:.5g}" for name, value in self.values.items())
         return f"metric {self.metric}: {numbers or self.error}  ({self.subject}, {format_time(self.seconds)})"
 
     def as_dict(self):
-        """Plain data for a line of metrics.jsonl."""
+        """Plain data, for a line of metrics.jsonl."""
         return {
             "metric": self.metric,
             "value": self.value,
@@ -81,7 +81,7 @@ class Result:
 
 
 def snapshot_name(path, run_dir):
-    """What a snapshot is called in a run's results: one of this run by its file name alone, another by its path; None for none."""
+    """Name of a snapshot in a run's results: its file name for a snapshot of this run, its path for another one, None for none."""
     own = path and os.path.dirname(os.path.abspath(path)) == os.path.abspath(run_dir)
     return os.path.basename(path) if own else path
 
@@ -96,20 +96,20 @@ def write(result, folder):
 
 
 def read(folder):
-    """Results stored in a run's metrics.jsonl, oldest first; incomplete lines are passed over."""
+    """Results stored in a run's metrics.jsonl, oldest first; incomplete lines are skipped."""
     names = [field.name for field in dataclasses.fields(Result)]
     return [Result(**{name: line[name] for name in names}) for line in read_lines(os.path.join(folder, METRICS_FILE), names)]
 
 
 def differences(one, other):
-    """Names of the settings that forbid comparing two results, in order; empty when they may be compared."""
+    """Names of the settings that make two results incomparable, in order; empty if they are comparable."""
     names = list(one.settings) + [name for name in other.settings if name not in one.settings]
     differing = [name for name in names if name not in IDENTITY_SETTINGS and one.settings.get(name) != other.settings.get(name)]
     return (["metric"] if one.metric != other.metric else []) + differing
 
 
 def require_comparable(one, other):
-    """Raise UserError, one line naming each differing setting, unless two results were made the same way."""
+    """Raise UserError, with one line that names each differing setting, unless two results are comparable."""
     differing = differences(one, other)
     if differing:
         pairs = (f"{name} {one.settings.get(name, one.metric)!r} against {other.settings.get(name, other.metric)!r}" for name in differing)
@@ -117,7 +117,7 @@ def require_comparable(one, other):
 
 
 def network_fingerprint(network):
-    """sha256 over the names and values of a network's variables, its first 16 hex digits."""
+    """The first 16 hex digits of the sha256 over the names and values of a network's variables."""
     digest = hashlib.sha256()
     for name, values in sorted(network.get_values().items()):
         digest.update(name.encode())

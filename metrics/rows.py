@@ -1,4 +1,4 @@
-"""Rows of features by the million: in memory while small, in an unnamed temporary file when not, so that memory does not grow with N."""
+"""Millions of rows of features: in memory if they are few, else in an unnamed temporary file, so that memory does not grow with N."""
 
 import errno
 import os
@@ -12,9 +12,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Rows:
-    """A float32 array [count, width] that is filled from the front.
+    """A float32 array [count, width] that is filled from the start.
 
-    A killed process leaves nothing behind: the file has no name.
+    A killed process leaves nothing behind, since the file has no name.
     """
 
     suffix = ".npy"
@@ -22,12 +22,12 @@ class Rows:
     def __init__(self, count, width, folder=None):
         """
         Args:
-            count: rows that will come at most.
-            width: numbers in a row.
-            folder: where the temporary file is made, created when missing; the system's folder for them when None.
+            count: largest number of rows.
+            width: length of a row.
+            folder: folder of the temporary file, created if missing; None for the system's own.
 
         Raises:
-            OSError: there is no space for them.
+            OSError: there is not enough space.
         """
         self._filled = 0
         if 4 * count * width <= IN_MEMORY_BYTES:
@@ -40,7 +40,7 @@ class Rows:
                 self._data = np.memmap(file, np.float32, "r+", shape=(count, width))
 
     def add(self, rows):
-        """Append rows [n, width]. ValueError when one is not finite: comparisons with NaN are false, and so would be what is counted."""
+        """Append rows [n, width]. ValueError if one is not finite: comparisons with NaN are false, and counts of them would be wrong."""
         end = self._filled + len(rows)
         if end > len(self._data):
             raise ValueError(f"too many rows: got {end}, expected at most {len(self._data)}")
@@ -51,15 +51,15 @@ class Rows:
 
     @property
     def nbytes(self):
-        """Bytes that `save` writes, about."""
+        """Number of bytes that `save` writes, approximately."""
         return self.array.nbytes
 
     def save(self, file):
-        """Write the rows into a binary file."""
+        """Write the rows to a binary file."""
         np.save(file, self.array)
 
     def load(self, path):
-        """Take the rows that `save` wrote, left on disk. ValueError for a file of other rows."""
+        """Use the rows that `save` wrote, without reading them into memory. ValueError if their shape or type differs."""
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
         if (stored.shape, stored.dtype) != (self._data.shape, self._data.dtype):
             raise ValueError(f"got {stored.dtype} {list(stored.shape)}, expected {self._data.dtype} {list(self._data.shape)}")
@@ -67,24 +67,24 @@ class Rows:
 
     @property
     def array(self):
-        """The rows so far, [n, width]; a view."""
+        """View of the rows so far, [n, width]."""
         return self._data[: self._filled]
 
 
 def _allocate(file, size, folder):
-    """Give a file its space on the disk. Where a map of it is written to and the disk is full, the process would be killed (SIGBUS)."""
+    """Reserve a file's space on the disk: writing to a memory map of a file on a full disk would kill the process (SIGBUS)."""
     if not hasattr(os, "posix_fallocate"):  # Windows, macOS
         return
     try:
         os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:
-        if error.errno not in _FULL:  # some file systems cannot promise space
+        if error.errno not in _FULL:  # some file systems cannot reserve space
             return
         raise OSError(error.errno, f"{error.strerror} for {size / 1e6:,.0f} MB of features", folder or tempfile.gettempdir()) from None
 
 
 def batches_of(array):
-    """Successive blocks of rows of an array [N, width], each of about 64 MiB at most."""
+    """Successive blocks of rows of an array [N, width], of at most about 64 MiB each."""
     step = max(1, BLOCK_BYTES // max(1, array[:1].nbytes))
     for start in range(0, len(array), step):
         yield np.asarray(array[start : start + step])

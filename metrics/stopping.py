@@ -1,4 +1,4 @@
-"""A training that is asked to stop does not wait for its metrics: long work here asks, between its parts, whether it should go on."""
+"""A training that is asked to stop does not wait for its metrics: long computations here check between their parts whether to go on."""
 
 from dnnlib.signals import stop_asked
 
@@ -8,6 +8,6 @@ class EvaluationStopped(Exception):
 
 
 def stop_if_asked():
-    """Raise EvaluationStopped once a signal has asked this process to stop."""
+    """Raise EvaluationStopped if a signal has asked this process to stop."""
     if stop_asked():
         raise EvaluationStopped(f"stopped by {stop_asked()}")

@@ -1,10 +1,10 @@
 """Sliced Wasserstein distance on Laplacian pyramid patches (Karras et al. 2018, "Progressive Growing of GANs", section 5). Pure NumPy.
 
-Each image is taken apart into a Laplacian pyramid, from its full size down to 16; from every level 128 random patches of 7×7 pixels are
-cut; each set of patches is normalised by its own mean and standard deviation per colour channel. The sliced Wasserstein distance of two
-sets is the mean, over random directions, of the one-dimensional transport cost between the projected patches. Times 1000, as published.
+Each image is decomposed into a Laplacian pyramid, from its full size down to 16. From every level, 128 random patches of 7×7 pixels are
+cut, and each set of patches is normalized by its own mean and standard deviation per colour channel. The sliced Wasserstein distance of
+two sets is the mean, over random directions, of the one-dimensional transport cost between the projected patches, times 1000 as published.
 
-Shape letters: N images, C channels, H, W height and width, R patches of a set, F = C·7·7 numbers of a patch, M directions.
+Shape letters: N images, C channels, H, W height and width, R patches in a set, F = C·7·7 numbers in a patch, M directions.
 """
 
 import numpy as np
@@ -21,11 +21,11 @@ REPEATS = 4
 MINIMUM_SIZE = 16
 MAXIMUM_IMAGES = 16384
 SCALE = 1000.0
-PROJECTION_ELEMENTS = 1 << 25  # floats held at once for the projections of one set
+PROJECTION_ELEMENTS = 1 << 25  # floats in memory at once for the projections of one set
 
 
 def pyramid_sizes(height, width):
-    """Sizes (height, width) of the pyramid's levels: halved, rounding up, while the shorter side stays at MINIMUM_SIZE or above."""
+    """Sizes (height, width) of the pyramid's levels: halved, rounding up, while the shorter side stays at least MINIMUM_SIZE."""
     sizes = [(height, width)]
     while min(sizes[-1]) // 2 >= MINIMUM_SIZE:
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
@@ -50,7 +50,7 @@ def pyramid_down(images):
 
 
 def _expand(images, axis, size):
-    """Zero insertion and blur along one axis, in its two phases; mirrored at the border of the zero-inserted signal."""
+    """Zero insertion and blur along one axis, computed as two phases; mirrored at the border of the zero-inserted signal."""
     images = np.moveaxis(images, axis, -1)
     right = images[..., -1:] if size % 2 == 0 else images[..., -2:-1]
     before = np.concatenate([images[..., 1:2], images[..., :-1]], axis=-1)
@@ -62,7 +62,7 @@ def _expand(images, axis, size):
 
 
 def pyramid_up(images, height, width):
-    """Insert zeros and blur with the filter times 4: [N, C, ceil(H/2), ceil(W/2)] -> [N, C, H, W]."""
+    """Insert zeros and blur with 4 times the filter: [N, C, ceil(H/2), ceil(W/2)] -> [N, C, H, W]."""
     return _expand(_expand(images, 2, height), 3, width)
 
 
@@ -85,7 +85,7 @@ def laplacian_pyramid(images, sizes):
 
 
 def cut_patches(level, centers):
-    """Patches around given pixels.
+    """Patches around the given pixels.
 
     Args:
         level: float32 [C, H, W].
@@ -102,19 +102,19 @@ def cut_patches(level, centers):
 
 
 class PatchSets:
-    """Collects the patches of images, a set per pyramid level, with the statistics of their channels.
+    """Collects patches of images, one set per pyramid level.
 
-    The patches of image i are cut at places that depend on (seed, i) alone: the batch size does not matter, and a set compared with
-    itself has distance 0.
+    The positions of the patches of image i depend only on (seed, i): the batch size does not matter, and a set compared with itself has
+    distance 0.
     """
 
     def __init__(self, count, shape, seed, folder=None):
         """
         Args:
-            count: number of images that will come.
+            count: number of images that will be added.
             shape: (C, H, W) of an image.
             seed: int.
-            folder: where large sets are kept while in use (see Rows).
+            folder: where large sets are stored while in use (see Rows).
         """
         channels, height, width = shape
         if min(height, width) < MINIMUM_SIZE:
@@ -126,7 +126,7 @@ class PatchSets:
         self.images = 0
 
     def add(self, images):
-        """Take the next images, uint8 or float32 [N, C, H, W] with values 0..255."""
+        """Add the next images, uint8 or float32 [N, C, H, W] with values 0..255."""
         levels = laplacian_pyramid(np.asarray(images, np.float32), self.sizes)
         for offset in range(len(images)):
             for number, (height, width) in enumerate(self.sizes):
@@ -139,7 +139,7 @@ class PatchSets:
 
 
 def _channel_statistics(patches, channels):
-    """Mean and standard deviation per channel over a set [R, F], each float64 [C]."""
+    """Mean and standard deviation per channel over a set of patches [R, F], each float64 [C]."""
     total = np.zeros(channels)
     squares = np.zeros(channels)
     for block in batches_of(patches):
@@ -152,7 +152,7 @@ def _channel_statistics(patches, channels):
 
 
 def _sorted_projections(patches, directions, mean, deviation):
-    """Sorted projections of the normalised patches, float32 [M, R]; the normalisation is folded into the directions [M, F]."""
+    """Sorted projections of the normalized patches, float32 [M, R]; the normalization is folded into the directions [M, F]."""
     per_channel = directions.reshape(len(directions), len(mean), -1)  # [M, C, 49]
     scale = 1 / np.where(deviation > 0, deviation, 1)
     weights = (per_channel * scale[:, None]).reshape(len(directions), -1).astype(np.float32)  # [M, F]
@@ -167,25 +167,25 @@ def _sorted_projections(patches, directions, mean, deviation):
 
 
 def random_directions(count, size, stream):
-    """Unit vectors, uniform on the sphere: float64 [count, size]."""
+    """Unit vectors, uniformly distributed on the sphere: float64 [count, size]."""
     directions = stream.randn(count, size)
     return directions / np.sqrt(np.square(directions).sum(axis=1, keepdims=True))
 
 
 def sliced_wasserstein(patches_a, patches_b, channels, seed, directions=DIRECTIONS, repeats=REPEATS):
-    """Sliced Wasserstein distance of two sets of patches, each normalised per channel.
+    """Sliced Wasserstein distance of two sets of patches, each normalized per channel.
 
     Args:
         patches_a, patches_b: float32 [R, F], the same number of each.
-        channels: C; the numbers of a patch are ordered channel after channel.
-        seed: int, chooses the directions.
-        directions, repeats: M and how many sets of M directions are averaged.
+        channels: C; a patch stores channel after channel.
+        seed: int, determines the directions.
+        directions, repeats: M, and the number of sets of M directions to average over.
 
     Returns:
         The distance (float), without the factor 1000.
 
     Raises:
-        ValueError: the sets differ in shape.
+        ValueError: the sets have different shapes.
     """
     if patches_a.shape != patches_b.shape:
         raise ValueError(f"sets of patches must have equal shapes: got {patches_a.shape} and {patches_b.shape}")
@@ -206,12 +206,12 @@ def sliced_wasserstein(patches_a, patches_b, channels, seed, directions=DIRECTIO
 
 @register
 class SlicedWasserstein(Metric):
-    """swd: needs no feature network. As many reals as fakes, 16,384 at most."""
+    """swd: needs no feature network; as many reals as fakes, at most 16,384."""
 
     name = "swd"
     minimum = 1
     minimum_size = MINIMUM_SIZE
-    cached = False  # cutting the patches of the reals again is faster than reading them back
+    cached = False  # cutting the patches of the reals again is faster than reading them from disk
     parameters = {"patches_per_image": PATCHES_PER_IMAGE, "directions": REPEATS * DIRECTIONS}
 
     def counts(self, reals, fakes):

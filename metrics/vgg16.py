@@ -1,7 +1,7 @@
-"""VGG-16 (Simonyan & Zisserman 2015) with the weights of the Keras .h5 file, read by h5py as arrays; no Keras involved.
+"""VGG-16 (Simonyan & Zisserman 2015) with the weights of the Keras .h5 file, which h5py reads as arrays, without Keras.
 
-Precision and recall take the second fully connected layer after its ReLU, as Kynkäänniemi et al. 2019 do. Their network is a program in
-a pickle with weights of its own, so numbers made here follow their protocol but are not equal to theirs to the last digit.
+Precision and recall use the second fully connected layer after its ReLU, as Kynkäänniemi et al. 2019 do. Their network is a program in
+a pickle with its own weights, so numbers computed here follow their protocol but do not equal theirs to the last digit.
 """
 
 import h5py
@@ -11,13 +11,13 @@ import tensorflow.compat.v1 as tf
 from dnnlib import UserError, tflib
 from metrics.replicas import Replicas
 
-CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green, red; what these weights were trained with
+CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green, red, as used in training these weights
 CONVOLUTIONS = 13
 POOLS = 5
 
 
 def read_layers(path):
-    """Layers of a Keras VGG-16 file up to the second fully connected one.
+    """Layers of a Keras VGG-16 file, up to the second fully connected one.
 
     Args:
         path: of the .h5 file.
@@ -68,11 +68,11 @@ def _check_shapes(path, layers):
 
 
 def _convolutions(layers, weights, images):
-    """Feature maps: the one before each pooling, and the last pooled one.
+    """Feature maps: those before each pooling, and the last pooled one.
 
     Args:
         layers: as `read_layers` returns them.
-        weights: (kernel, bias) tensors of each convolution among them.
+        weights: (kernel, bias) tensors of each layer; only those of convolutions are used.
         images: float32 [N, H, W, 3], 0..255.
     """
     x = images[..., ::-1] - tf.constant(CAFFE_MEAN)  # [N, H, W, 3], blue first
@@ -97,13 +97,13 @@ def _distances(layers, weights, one, other):
 
 
 def distance_function(path):
-    """The perceptual distance as a part of other graphs, with gradients.
+    """The perceptual distance for use in other graphs, with gradients.
 
     Args:
         path: of the Keras .h5 file.
 
     Returns:
-        function of two float tensors [N, H, W, 3], 0..255, at least 16×16, -> [N]; see `Vgg16.distances`.
+        Function of two float tensors [N, H, W, 3], 0..255, at least 16×16, -> [N]; see `Vgg16.distances`.
 
     Raises:
         UserError: see `read_layers`.
@@ -111,20 +111,20 @@ def distance_function(path):
     layers = [layer for layer in read_layers(path) if layer[0] != "dense"]
 
     def distances(one, other):
-        weights = [[tf.constant(array) for array in arrays if array is not None] for _, *arrays in layers]  # 59 MB of the real network
+        weights = [[tf.constant(array) for array in arrays if array is not None] for _, *arrays in layers]  # 59 MB for the real network
         return _distances(layers, weights, one, other)
 
     return distances
 
 
 class Vgg16:
-    """Fully connected features of images, or distances of image pairs, on all devices of the session."""
+    """Features of images from the fully connected layers, or distances of image pairs, on all devices of the session."""
 
     def __init__(self, path, floating):
         """
         Args:
             path: of the Keras .h5 file.
-            floating: images come as float32 already resized, instead of uint8 of any size.
+            floating: images are passed as float32 and already resized, instead of as uint8 of any size.
 
         Raises:
             UserError: see `read_layers`.
@@ -143,10 +143,10 @@ class Vgg16:
                     replicas.append(self._build_features(weights, floating))
                     pairs.append(self._build_distances(weights))
             self._replicas, self._pairs = Replicas(self._session, replicas), Replicas(self._session, pairs)
-        del self._layers  # half a gigabyte that the variables hold now
+        del self._layers  # half a gigabyte, now held by the variables
 
     def _flat_inputs(self):
-        """Pixels of the last feature map, from the first dense layer's inputs and the last convolution's channels."""
+        """Number of pixels of the last feature map: inputs of the first dense layer / channels of the last convolution."""
         dense = next(kernel for kind, kernel, _ in self._layers if kind == "dense")
         channels = [len(bias) for kind, _, bias in self._layers if kind == "conv"][-1]
         return dense.shape[0] // channels
@@ -166,15 +166,15 @@ class Vgg16:
         return pairs, {"distances": _distances(self._layers, weights, pairs[:, 0], pairs[:, 1])}
 
     def __call__(self, images):
-        """Features of images [n, H, W, 3], 0..255, uint8 or float32 as announced: {"features": float32 [n, D]}."""
+        """Features of images [n, H, W, 3], 0..255, float32 if `floating` was given, else uint8: {"features": float32 [n, D]}."""
         return self._replicas(images)
 
     def distances(self, one, other):
-        """Perceptual distance of image pairs: LPIPS's sum over five layers of squared differences of channel-normalised features
-        (Zhang et al. 2018, equation 1), without its learned channel weights.
+        """Perceptual distance of image pairs: the LPIPS sum over five layers of squared differences of channel-normalized features
+        (Zhang et al. 2018, equation 1), without the learned channel weights.
 
         Args:
-            one, other: float32 [n, H, W, 3], 0..255, at least 16×16; not resized.
+            one, other: float32 [n, H, W, 3], 0..255, at least 16×16; they are not resized.
 
         Returns:
             float32 [n].

@@ -1,6 +1,6 @@
-"""The feature networks' files: where they come from, and how one is found, fetched or unpacked.
+"""The feature networks' files: their sources, and how they are found, downloaded and unpacked.
 
-Nobody publishes a checksum of these files that was verified here; sizes and md5 sums below are the ones public projects pin.
+No official checksums of these files could be verified; the sizes and md5 sums below are the ones that public projects pin.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class WeightFile(NamedTuple):
     """One published file of weights."""
 
     network: str  # as in a metric's `network`
-    label: str  # what results call it
+    label: str  # its name in results
     name: str  # file name in --features-dir and in the cache
     size: int  # bytes
     md5: str
@@ -61,26 +61,26 @@ class FoundFile(NamedTuple):
     """A file of weights on this machine."""
 
     path: str
-    label: str  # for results; says so when it is not the published file
+    label: str  # for results; says so if it is not the published file
     sha256: str
 
 
 class Unavailable(Exception):
-    """A feature network's file is neither here nor to be had; the text says where it may be put."""
+    """A feature network's file is neither here nor can it be downloaded; the text says where to put it."""
 
 
 def locate(network, features_dir):
-    """Path of a feature network's file, downloaded into the cache when it is nowhere.
+    """Path of a feature network's file, which is downloaded into the cache if it is not found.
 
     Args:
         network: key of WEIGHT_FILES.
-        features_dir: folder searched first, or None.
+        features_dir: folder that is searched first, or None.
 
     Returns:
         The path.
 
     Raises:
-        Unavailable: it cannot be had.
+        Unavailable: it can neither be found nor downloaded.
         UserError: features_dir is not a folder, or holds an unsuitable archive.
     """
     published = WEIGHT_FILES[network]
@@ -98,10 +98,10 @@ def locate(network, features_dir):
 
 
 def present(network, features_dir):
-    """Path of a feature network's file where it is on this machine, in `features_dir` or in the cache; else None. Nothing is downloaded.
+    """Path of a feature network's file on this machine, in `features_dir` or in the cache, or None. Nothing is downloaded.
 
     Raises:
-        UserError: as `locate`.
+        UserError: as in `locate`.
     """
     from dnnlib import download
 
@@ -111,7 +111,7 @@ def present(network, features_dir):
 
 
 def _placed(published, features_dir):
-    """Path of a file placed by hand in features_dir, itself or its archive; None without it."""
+    """Path of a file that was placed in features_dir, as it is or in its archive; None if it is not there."""
     if not features_dir:
         return None
     if not os.path.isdir(features_dir):
@@ -124,7 +124,7 @@ def _placed(published, features_dir):
 
 
 def _fetch(url, published):
-    from dnnlib import download  # only here: files placed by hand need no network code
+    from dnnlib import download  # only here: manually placed files need no network code
 
     fetched = path = download.fetch(url)
     if published.archive and url.endswith(published.archive):
@@ -138,18 +138,18 @@ def _fetch(url, published):
 def unpacked(archive, published):
     """The weights from their .tgz, unpacked into the cache once.
 
-    Only the bytes of the one member that is looked for are taken, into a file whose name and place are ours: names, links and modes of
-    the archive's members have no effect.
+    Only the bytes of the expected member are used, and written to a path that the archive has no influence on: names, links and modes of
+    its members have no effect.
 
     Args:
         archive: path of the .tgz.
-        published: WeightFile of what it should hold.
+        published: WeightFile that it should contain.
 
     Returns:
         The path of the unpacked file.
 
     Raises:
-        UserError: it is no archive, is truncated, lacks the member, or holds a larger one than was published.
+        UserError: it is not an archive, is truncated, lacks the member, or contains one larger than the published file.
     """
     status = os.stat(archive)
     identity = f"{os.path.abspath(archive)} {status.st_size} {status.st_mtime_ns}"
@@ -167,23 +167,23 @@ def unpacked(archive, published):
                 shutil.copyfileobj(file.extractfile(member), output, 1 << 20)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise UserError(f"{archive}: not a .tgz archive, or truncated ({error})") from None
-    except OSError as error:  # gzip's own complaints are OSErrors too
+    except OSError as error:  # errors of gzip are OSErrors too
         raise UserError(f"{archive}: cannot be unpacked to {path} ({error})") from None
     return path
 
 
 def identify(network, path):
-    """What a file of weights is, by size and checksum; warns, once a process, when it is not the published one.
+    """Identify a file of weights by size and checksum; warns, once per process, if it is not the published one.
 
     Returns:
-        FoundFile. A file of another size or md5 is accepted here and labelled as what it is: its structure is checked when it is read.
+        FoundFile. A file of another size or md5 is accepted here and labelled accordingly: its structure is checked when it is read.
     """
     status = os.stat(path)
     return _identify(network, path, status.st_size, status.st_mtime)
 
 
 @functools.lru_cache(maxsize=None)
-def _identify(network, path, size, modified):  # `modified` is for the cache's key: a file that was replaced is another one
+def _identify(network, path, size, modified):  # `modified` is part of the cache's key: a replaced file is identified again
     published = WEIGHT_FILES[network]
     md5, sha256 = hashlib.md5(), hashlib.sha256()
     with open(path, "rb") as file:

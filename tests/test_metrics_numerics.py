@@ -338,7 +338,7 @@ def test_inception_score_is_of_ten_parts():
     logits = np.random.RandomState(11).randn(50, 4)
     collected = REGISTRY["is"].collector(50, (4,), None)
     collected.add(logits[:23])
-    with pytest.raises(ValueError, match="got 23 images, expected the announced 50"):
+    with pytest.raises(ValueError, match="got 23 images, expected 50"):
         REGISTRY["is"].score(None, collected, None)
     collected.add(logits[23:])
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
