@@ -1,6 +1,6 @@
 """Bipartite attention between rows of features: simplex, duplex (k-means) and self-attention (GANformer, section 3.1).
 
-Letters: N batch, F `from` rows (they are updated), T `to` rows (information comes from them), dim width of the `from` rows,
+Letters: N batch, F `from` rows (which are updated), T `to` rows (which the information comes from), dim width of the `from` rows,
 h heads, s = dim / h.
 """
 
@@ -27,9 +27,9 @@ class AttentionOptions:
     Attributes:
         num_heads: h.
         integration: how the control changes the `from` rows: add, mul or both.
-        norm: normalisation before the integration: None, layer, instance or batch.
-        from_gate, to_gate: a sigmoid gate on that side.
-        dropout: rate p in training.
+        norm: normalization before the integration: None, layer, instance or batch.
+        from_gate, to_gate: whether there is a sigmoid gate on that side.
+        dropout: dropout rate in training.
         kmeans, kmeans_iters, iterative: duplex attention.
     """
 
@@ -70,7 +70,7 @@ def attention_layer(x, y, ctx, options, name, pos_from=None, pos_to=None, mask=N
         name: scope suffix ("l2n").
         pos_from, pos_to: positions [F, any], [T, any], or None.
         mask: [N, 1, T], 1 for rows that may be attended to; or None.
-        assignments: [N, h, T, F] of the previous layer at this grid's size (iterative k-means), or None.
+        assignments: [N, h, T, F] of the previous layer, resized to this grid (iterative k-means), or None.
 
     Returns:
         Attended.
@@ -90,13 +90,13 @@ def attention_layer(x, y, ctx, options, name, pos_from=None, pos_to=None, mask=N
 
 
 def residual_attention_block(x, y, ctx, options, name, lrmul=1.0, pos_from=None, pos_to=None, mask=None):
-    """Attention of latents, then two dense layers with a residual from the block's input.
+    """Attention of latents, then two dense layers with a residual connection from the block's input.
 
     Args:
         x: [N, F, dim].
         y: [N, T, any], or None for no attention (the two dense layers alone).
         name: scopes AttLayer_<name>, Dense<name>_0, Dense<name>_1.
-        lrmul: of the dense layers.
+        lrmul: learning-rate multiplier of the dense layers.
 
     Returns:
         Tensor [N, F, dim].
@@ -153,7 +153,7 @@ def _softmax(scores, mask):
 
 
 def _dropout(probs, ctx, rate):
-    """Half the rate on single entries, half on whole `to` rows; in training only."""
+    """Dropout of probs [N, h, F, T], in training only: half the rate on single entries, half on whole `to` rows."""
     if not ctx.training or not rate:
         return probs
     keep = 1.0 - rate / 2
@@ -194,7 +194,7 @@ def _duplex_probs(content, queries, keys, ctx, options, mask, assignments):
 
 
 def _assign(probs):
-    """Share of every `from` row in each centroid, normalised over the rows: [N, h, F, T] -> [N, h, T, F]."""
+    """Share of every `from` row in each centroid, normalized over the rows: [N, h, F, T] -> [N, h, T, F]."""
     shares = tf.transpose(probs, [0, 1, 3, 2])  # [N, h, T, F]
     return shares / (tf.reduce_sum(shares, axis=-1, keepdims=True) + EPSILON)
 
@@ -240,7 +240,7 @@ def _normalize(x, ctx, options):
 
 
 def _statistic(name, x, axes, ctx, norm, initial):
-    """Mean over axes; for batch normalisation its moving average outside training."""
+    """Mean over axes; in batch normalization outside training, its moving average."""
     if norm != "batch":
         return tf.reduce_mean(x, axis=axes, keepdims=True)
     average = variables.get_variable(name, [x.shape.as_list()[-1]], init=variables.constant(initial), trainable=False)

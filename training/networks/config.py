@@ -1,4 +1,4 @@
-"""Typed configurations of the generator and the discriminator (names of the newer vocabulary of snapshots)."""
+"""Typed configurations of the generator and the discriminator, with the names of the newer vocabulary of snapshots."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from dnnlib import UserError
 from training.schedule import STATISTICS_GROUP
 
-CROP_RATIO = 0.5  # pictures of at most this height/width ratio ...
+CROP_RATIO = 0.5  # images of at most this height/width ratio ...
 CROP_ABOVE = 256  # ... and of a larger width are computed without their padding
-SMALLEST_FACTOR = 1e-8  # of what weights are divided by
+SMALLEST_FACTOR = 1e-8  # for numbers that weights are divided by
 
 
 def check_one_of(config, **accepted):
@@ -25,12 +25,12 @@ def check_one_of(config, **accepted):
 def check_at_least(config, low, *names):
     """Raise UserError unless every named field is `low` or more."""
     for name in names:
-        if not getattr(config, name) >= low:  # NaN neither
+        if not getattr(config, name) >= low:  # false for NaN too
             raise UserError(f"{name}: got {getattr(config, name)}, accepted: {low} or more")
 
 
 def check_probabilities(config, *names):
-    """Raise UserError unless every named field is from 0 to 1."""
+    """Raise UserError unless every named field is between 0 and 1."""
     for name in names:
         if not 0 <= getattr(config, name) <= 1:
             raise UserError(f"{name}: got {getattr(config, name)}, accepted: 0 to 1")
@@ -38,12 +38,12 @@ def check_probabilities(config, *names):
 
 @dataclass
 class PictureConfig:
-    """What both networks share: picture and label sizes, widths, attention options."""
+    """What both networks share: sizes of images and labels, widths, attention options."""
 
-    resolution: int = 256  # picture width, a power of two
+    resolution: int = 256  # image width, a power of two
     num_channels: int = 3
     crop_ratio: float | None = None  # height/width of the content; None for 1
-    c_dim: int = 0  # label width, 0 without labels
+    c_dim: int = 0  # width of the labels, 0 without labels
     channel_base: int = 16384
     channel_max: int = 512
     resample_kernel: tuple[float, ...] = (1, 3, 3, 1)
@@ -64,7 +64,7 @@ class PictureConfig:
     def __post_init__(self):
         log2 = int(np.log2(max(self.resolution, 1)))
         if self.resolution != 2**log2 or self.resolution < 4:
-            raise UserError(f"resolution: got {self.resolution}, accepted: a power of two from 4 on")
+            raise UserError(f"resolution: got {self.resolution}, accepted: a power of two, at least 4")
         check_one_of(
             self,
             pos_type=("linear", "sinus", "trainable", "trainable2d"),
@@ -99,7 +99,7 @@ class PictureConfig:
 
     @property
     def resolution_log2(self):
-        """r of the full picture."""
+        """r of the full image."""
         return int(np.log2(self.resolution))
 
     @property
@@ -117,7 +117,7 @@ class PictureConfig:
         return min(int(self.channel_base / 2 ** (r - 1)), self.channel_max)
 
     def attends(self, r):
-        """Whether attention layers stand at scale r."""
+        """Whether scale r is in the range of the attention layers."""
         return self.start_res <= r < self.end_res
 
     def half_precision(self, r):
@@ -125,12 +125,12 @@ class PictureConfig:
         return r > max(self.resolution_log2 - 4, 2)
 
     def check_heads(self, what, dim):
-        """Raise UserError unless num_heads divides the width of attention layers, called `what`."""
+        """Raise UserError unless num_heads divides the width of attention layers; `what` names it."""
         if dim % self.num_heads:
             raise UserError(f"num_heads: got {self.num_heads}, accepted: a divisor of {what} ({dim})")
 
     def check_heads_of_grids(self, with_latents):
-        """The same for the attention of grids: with the latents, where they have it, and with themselves."""
+        """The same for the attention of grids to the latents (if `with_latents`) and to themselves."""
         for r in self.scales:
             if with_latents and self.attends(r) or r == self.img2img:
                 self.check_heads(f"the channels at {2**r}x{2**r}", self.channels(r))
@@ -205,7 +205,7 @@ class GeneratorConfig(PictureConfig):
             raise UserError(f"mapping_num_layers: got {self.mapping_num_layers}, accepted: 2 or more with mapping_resnet")
         if not (self.style or self.latent_stem or self.has_attention):
             raise UserError("style: got False, accepted: True, or False with latent_stem or attention (else the image ignores the latents)")
-        at_z_dim = self.transformer or not self.mapping_shared_dim  # blocks that nothing brings to another width
+        at_z_dim = self.transformer or not self.mapping_shared_dim  # the blocks cannot change the width
         if self.mapping_resnet and not self.mapping_dim and self.z_dim != self.w_dim and at_z_dim:
             raise UserError(f"z_dim: got {self.z_dim}, accepted: w_dim ({self.w_dim}) with mapping_resnet and without mapping_dim")
 
@@ -215,27 +215,27 @@ class GeneratorConfig(PictureConfig):
 
     @property
     def scales(self):
-        """r of every block, low to high."""
+        """r of every block, from low to high."""
         return range(2, self.resolution_log2 + 1)
 
     @property
     def inputs_num(self):
-        """K: latents an image, the global one included."""
+        """K: latents per image, including the global one."""
         return self.components_num + int(self.transformer)
 
     @property
     def num_ws(self):
-        """L: number of w an image and component."""
+        """L: number of w per image and component."""
         return 2 * self.resolution_log2 - 1
 
     @property
     def mapping_width(self):
-        """Width of the mapping's layers."""
+        """Width of the mapping network's layers."""
         return self.mapping_dim or self.w_dim
 
     @property
     def self_attention_in_mapping(self):
-        """Whether the mapping's blocks attend between the latents (the shared mapping has one vector and cannot)."""
+        """Whether the latents attend to each other in the mapping network (a shared mapping has a single vector and cannot)."""
         return self.mapping_ltnt2ltnt and self.mapping_resnet and not self.mapping_shared_dim
 
     @property
@@ -250,12 +250,12 @@ class GeneratorConfig(PictureConfig):
 
     @property
     def attention_grids(self):
-        """Width in cells of every attention layer's grid, in the order of the maps; empty without attention."""
+        """Width of the grid of every attention layer, in cells and in the order of the maps; empty without attention."""
         return [2**r for r in self.scales if self.attends(r) for _ in range(1 if r == 2 else 2)] if self.transformer else []
 
     @property
     def maps_num(self):
-        """Attention maps of an image: components, layers and heads."""
+        """Number of attention maps of an image: components × layers × heads."""
         return self.components_num * len(self.attention_grids) * self.num_heads
 
 
@@ -280,7 +280,7 @@ class DiscriminatorConfig(PictureConfig):
 
     @property
     def scales(self):
-        """r of every block above 4x4, high to low."""
+        """r of every block above 4x4, from high to low."""
         return range(self.resolution_log2, 2, -1)
 
     @property

@@ -33,7 +33,7 @@ def discriminator(config, images, labels, training=False, streams=None, half=Non
 
 
 class _Discriminator:
-    """One construction of the discriminator: what is carried from block to block."""
+    """One construction of the discriminator: the state that is passed from block to block."""
 
     def __init__(self, config, ctx):
         self.config = config
@@ -106,7 +106,7 @@ class _Discriminator:
         return residual_sum(x, shortcut)
 
     def _attend(self, x, r):
-        """Aggregators collect from the grid (n2l), the grid from them (l2n), they from each other (l2l), the grid from itself (n2n)."""
+        """The aggregators attend to the grid (n2l), the grid to them (l2n), they to each other (l2l), and the grid to itself (n2n)."""
         config, ctx = self.config, self.ctx.child(f"block{r}")
         height, width, channels = x.shape.as_list()[1:]
         rows = tf.cast(tf.reshape(x, [-1, height * width, channels]), tf.float32)  # [N, H·W, C]
@@ -141,7 +141,7 @@ class _Discriminator:
         )
 
     def _component_scores(self):
-        """One score an aggregator: [N, k]."""
+        """One score per aggregator: [N, k]."""
         with tf.variable_scope("ComponentScores"):
             x = minibatch_stddev(self.aggregators, self.config.mbstd_group_size)  # [N, k, dim+1]
             with tf.variable_scope("Dense"):

@@ -30,11 +30,11 @@ def generator(
         streams: random streams for training and for noise_mode "random".
         noise_mode: random, const (the stored arrays) or none.
         truncation_psi: w = average + ψ·(w − average); None for no truncation.
-        truncation_cutoff: number of layers that truncation touches; None for all.
+        truncation_cutoff: number of layers that are truncated; None for all.
         half: 16-bit type for the four highest resolutions; None for float32 everywhere.
 
     Returns:
-        EasyDict: images [N, channels, H, W] in about [−1, 1], maps [N, k, layers, h, H, W], ws [N, K, L, w_dim] (as used),
+        EasyDict: images [N, channels, H, W], roughly in [−1, 1], maps [N, k, layers, h, H, W], ws [N, K, L, w_dim] (as used),
         updates (pairs of variable and next value, for a training step).
     """
     ctx = Context(training, streams, half)
@@ -53,7 +53,7 @@ def generator(
 
 
 def generator_mapping(config, z, labels, truncation_psi=None, truncation_cutoff=None):
-    """The mapping alone: EasyDict with ws [N, K, L, w_dim]. Arguments as of `generator`."""
+    """The mapping alone: EasyDict with ws [N, K, L, w_dim]. Arguments as in `generator`."""
     positions = latent_positions(config.components_num, config.w_dim, config.pos_init)
     ws = mapping(config, z, labels, positions, Context())
     return EasyDict(ws=truncate(ws, average_w(config.w_dim), truncation_psi, truncation_cutoff))
@@ -67,7 +67,7 @@ def generator_synthesis(config, ws, streams=None, noise_mode="const"):
 
 
 def _component_mask(config, z, ctx):
-    """Random absence of region latents in training: [N, 1, k], 1 for present; None when nothing is dropped."""
+    """Random mask of region latents in training: [N, 1, k], 0 for dropped ones; None if nothing is ever dropped."""
     if not (ctx.training and config.component_dropout and config.transformer):
         return None
     shape = tf.stack([tf.shape(z)[0], 1, config.components_num])
@@ -109,12 +109,12 @@ def moved_average(average, ws):
 
 
 def truncate(ws, average, psi, cutoff):
-    """w = average + ψ·(w − average) for layers below the cutoff, every latent alike; ψ None for w itself.
+    """w = average + ψ·(w − average) for the layers below the cutoff, equally for every latent; w itself if ψ is None.
 
     Args:
         ws: [N, K, L, width].
         average: [width].
-        psi, cutoff: as truncation_psi, truncation_cutoff of `generator`.
+        psi, cutoff: truncation_psi and truncation_cutoff as in `generator`.
 
     Returns:
         Tensor [N, K, L, width].

@@ -20,11 +20,11 @@ HALF_CLAMP = 256.0  # limit of float16 activations (Karras et al. 2020, "Trainin
 
 @dataclass
 class Context:
-    """How a network is called: what the layers need besides their inputs.
+    """A call of a network: what the layers need besides their inputs.
 
     Attributes:
         training: dropout, mixing and batch statistics are on.
-        streams: RandomStreams or PerImageStreams; needed for whatever draws random numbers.
+        streams: RandomStreams or PerImageStreams, needed by layers that draw random numbers.
         half: 16-bit type for the highest resolutions in mixed precision, else None.
         updates: pairs (variable, its next value) for a training step (moving averages), collected by the layers.
     """
@@ -35,16 +35,15 @@ class Context:
     updates: list = field(default_factory=list)
 
     def child(self, name):
-        """The same call with random streams below a name of their own."""
+        """The same call, with the random streams of that name."""
         return Context(self.training, self.streams.child(name) if self.streams is not None else None, self.half, self.updates)
 
     @contextlib.contextmanager
     def arithmetic(self, config, r):
-        """Context of building scale r; its value is the type of the features.
+        """Context in which scale r is built; its value is the type of the features.
 
-        float16 is for GPUs: the features themselves are 16 bits wide. bfloat16 is for CPUs: its eight bits are too few for features
-        (the gradients of deep networks come out wrong by tens of percents) and their other operations gain nothing, so that only the
-        convolutions multiply in it.
+        float16 is for GPUs: the features themselves have 16 bits. bfloat16 is for CPUs: only the convolutions multiply in it. Its eight
+        bits are too few for features (gradients of deep networks are off by tens of percent), and other operations gain nothing from it.
         """
         half = self.half if config.half_precision(r) else None
         with ops.convolve_in(tf.bfloat16 if half == tf.bfloat16 else None):
@@ -98,13 +97,13 @@ def conv_bias_act(x, out, kernel, down=False, taps=None):
 
 
 def bias_act(x, act, scale=None, noise=None):
-    """Bias and activation of features [N, H, W, C]; float16 ones are clamped, its largest number is 65504.
+    """Bias and activation of features [N, H, W, C]; float16 features are clamped, as their largest number is 65504.
 
     Args:
         x: features.
         act: an activation of ops.
-        scale: what the channels are multiplied by first [N, C], or None.
-        noise: what is added then [1 or N, H, W, 1], or None.
+        scale: factors of the channels [N, C], applied first, or None.
+        noise: [1 or N, H, W, 1], added next, or None.
     """
     clamp = HALF_CLAMP if x.dtype == tf.float16 else None
     return ops.scaled_bias_act(x, bias(x.shape.as_list()[-1]), scale=scale, noise=noise, act=act, clamp=clamp)
@@ -116,7 +115,7 @@ def residual_sum(x, shortcut):
 
 
 def minibatch_stddev(x, group_size):
-    """Append the standard deviation over groups of samples as one more last feature (Karras et al. 2018, section 3).
+    """Append the standard deviation over groups of samples as an additional feature (Karras et al. 2018, section 3).
 
     Args:
         x: tensor [N, ..., C]; N is a multiple of min(group_size, N). Sample n belongs to group n mod (N / group).

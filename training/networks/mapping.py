@@ -1,6 +1,6 @@
 """Mapping network: z -> w (Karras et al. 2019; GANformer, section 3.2).
 
-Letters: N batch, k region latents, K all latents (k, and the global one with the transformer), L layers of the synthesis.
+Letters: N batch, k region latents, K all latents (with the transformer, k and the global one), L layers of the synthesis.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def with_labels(z, labels, c_dim, z_dim):
 
 
 def _join(x, width):
-    """Bring latents with their label embedding to the width that residual blocks need; shared by region and global latents."""
+    """Project latents with their label embedding to the width of the residual blocks; region and global latents share the weights."""
     with tf.variable_scope("LabelConcat", reuse=tf.AUTO_REUSE):
         table = weight([x.shape.as_list()[-1], width], name="weight_join")
     rows = tf.matmul(tf.reshape(x, [-1, x.shape.as_list()[-1]]), table)

@@ -1,6 +1,6 @@
 """k-GAN's merging of k generated images into one (GANformer, supplementary section on baselines).
 
-Letters: N batch, k images a sample, H W height and width, C channels.
+Letters: N batch, k images per sample, H W height and width, C channels.
 """
 
 import tensorflow.compat.v1 as tf
@@ -13,8 +13,8 @@ def merge_weights(scores, merge_type):
 
     Args:
         scores: [N, k, H, W, 1].
-        merge_type: softmax; max (one-hot of the first largest, gradient of softmax); sum (all 1); leaves (falling leaves: each image
-            covers the earlier ones with α = sigmoid(score − largest score so far)).
+        merge_type: softmax; max (one-hot of the first maximum, gradient of softmax); sum (all 1); leaves (falling leaves: each image
+            covers the previous ones with α = sigmoid(score − largest score so far)).
 
     Returns:
         Tensor [N, k, H, W, 1].
@@ -52,7 +52,7 @@ def merge_images(x, images, ws, r, components_num, merge_type, merge_same):
         r: log2 of the resolution.
         components_num: k.
         merge_type: see `merge_weights`.
-        merge_same: one score an image instead of one a pixel (the sum over its pixels).
+        merge_same: one score per image (the sum over its pixels) instead of one per pixel.
 
     Returns:
         (x [N, H, W, C], images [N, H, W, channels] or None, ws [N, 1, L, w_dim]).

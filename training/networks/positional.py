@@ -43,13 +43,13 @@ def grid_positions(height, width, dim, pos_type, directions_num, init):
 
 
 def pyramid_positions(config):
-    """Encodings of the grids of all scales, in scopes pos_emb<r>.
+    """Encodings of the grids at all scales, in scopes pos_emb<r>.
 
     Args:
         config: GeneratorConfig or DiscriminatorConfig.
 
     Returns:
-        dict r -> tensor [H·W, P]; empty for a network that has no attention to use them.
+        dict r -> tensor [H·W, P]; empty for a network without attention, which would not use them.
     """
     if not (config.transformer or config.img2img):
         return {}

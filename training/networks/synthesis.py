@@ -38,7 +38,7 @@ def synthesis(config, ws, latent_pos, ctx, noise_mode, mask=None):
 
 
 class _Synthesis:
-    """One construction of the synthesis: what is carried from layer to layer."""
+    """One construction of the synthesis: the state that is passed from layer to layer."""
 
     def __init__(self, config, ws, latent_pos, ctx, noise_mode, mask):
         self.config = config
@@ -47,13 +47,13 @@ class _Synthesis:
         self.mask = mask
         self.ws = ws  # [N, K, L, w_dim]
         self.samples = tf.shape(ws)[0]
-        self.images_num = config.components_num if config.merge else 1  # images a sample, k before k-GAN's merge
-        self.latents = None  # region latents once a layer has updated them [N, k, w_dim]
+        self.images_num = config.components_num if config.merge else 1  # images per sample, k before k-GAN's merge
+        self.latents = None  # region latents [N, k, w_dim], after a layer has updated them
         self.assignments = None  # k-means state [N, h, T, F]
         self.latent_pos = latent_pos
         self.grid_pos = pyramid_positions(config)
         self.noises = self._noise_arrays()
-        self.probs = []  # attention of every layer [N, h, F, k] with its grid
+        self.probs = []  # (attention [N, h, F, k], grid) of every layer
         self.fused = config.fused_modconv and tflib.devices()[0].startswith("/gpu")
 
     def run(self):
@@ -81,7 +81,7 @@ class _Synthesis:
         return self.config.resolution_log2 if self.config.merge_layer == -1 else self.config.merge_layer
 
     def _noise_arrays(self):
-        """Stored noise of every layer [rows, 1, H, W]; the last one, of twice the resolution, belongs to no layer."""
+        """Stored noise of every layer [rows, 1, H, W]; the last array, of twice the resolution, belongs to no layer."""
         config = self.config
         arrays = []
         for index in range(config.num_ws - 1):
@@ -92,7 +92,7 @@ class _Synthesis:
         return arrays
 
     def _style(self, index):
-        """The latent that modulates at w index `index`, the global one with the transformer, else the first: [N, w_dim]."""
+        """The modulating latent at w index `index`, with the transformer the global one, else the first: [N, w_dim]."""
         if self.images_num > 1:
             return tf.reshape(self.ws[:, :, index], [-1, self.config.w_dim])  # [N·k, w_dim]
         return self.ws[:, -1 if self.config.transformer else 0, index]
@@ -139,7 +139,7 @@ class _Synthesis:
             return self._noise_bias_act(x, index, f"layer{index}", scale)
 
     def _modulated_conv(self, x, channels, kernel, w_index, up=False, demodulate=True):
-        """Convolved features [N, H, W, O], and what they are still to be multiplied by [N, O] or None."""
+        """Convolved features [N, H, W, O], and factors that are still to be applied to them [N, O], or None."""
         w = conv_weight(x, channels, kernel)
         width = x.shape.as_list()[-1]
         scales = self._modulation(width, w_index)  # [N, I]
@@ -149,7 +149,7 @@ class _Synthesis:
         return (ops.upsample_conv_2d(x, w, taps) if up else ops.conv_2d(x, w)), None
 
     def _modulation(self, width, w_index):
-        """Scales of the input channels from the modulating latent: stored as mod_weight and mod_bias, used + 1."""
+        """Scales of the input channels from the modulating latent, [N, width]: a dense layer (mod_weight, mod_bias) plus 1."""
         style = self._style(w_index)
         w = weight([self.config.w_dim, width], name="mod_weight")
         return tf.matmul(style, w) + bias(width, name="mod_bias") + 1.0
@@ -172,7 +172,7 @@ class _Synthesis:
         return tf.tile(stored, tf.stack([self.samples, 1, 1, 1])) if stored.shape.as_list()[0] > 1 else stored
 
     def _options(self, from_gate, to_gate, duplex=False):
-        """Options of one attention layer; `duplex` for the one that latents control."""
+        """Options of one attention layer; `duplex` for the layer in which latents control the grid."""
         config = self.config
         plain = AttentionOptions(
             num_heads=config.num_heads, from_gate=from_gate, to_gate=to_gate, dropout=config.attention_dropout
@@ -183,7 +183,7 @@ class _Synthesis:
         return plain
 
     def _attend_to_latents(self, x, r, index):
-        """Latents control the grid (l2n); then, if asked, latents attend to each other (l2l) and to the grid (n2l)."""
+        """The latents control the grid (l2n); then, if configured, they attend to each other (l2l) and to the grid (n2l)."""
         config, ctx = self.config, self.ctx.child(f"layer{index}")
         grid = config.grid(r)
         latents = self.ws[:, : config.components_num, index + 1] if self.latents is None else self.latents  # [N, k, w_dim]
@@ -216,7 +216,7 @@ class _Synthesis:
         return tf.cast(tf.reshape(result.x, tf.shape(x)), x.dtype)
 
     def _carried_assignments(self, grid):
-        """Assignments of the previous attention layer at this layer's grid (each cell's copied to the cells it became)."""
+        """Assignments of the previous attention layer on this layer's grid, each cell copied to the cells it was upsampled to."""
         if self.assignments is None:
             return None
         assignments, (height, width) = self.assignments
@@ -241,7 +241,7 @@ class _Synthesis:
             return ops.fused_bias_act(y, bias(self.config.num_channels))  # [N, H, W, channels]
 
     def _maps(self):
-        """Attention of every layer on the output's grid: [N, k, layers, h, H, W]."""
+        """Attention of every layer, upsampled to the output's grid: [N, k, layers, h, H, W]."""
         height, width = self.config.grid(self.config.resolution_log2)
         if not self.probs:
             return tf.zeros(tf.stack([self.samples, 0, 0, 0, height, width]))
@@ -261,7 +261,7 @@ def _to_rows(x):
 
 
 def _repeat(x, vertical, horizontal):
-    """Box upsampling of [N, M, H, W] by whole factors."""
+    """Box upsampling of [N, M, H, W] by integer factors."""
     _, count, height, width = x.shape.as_list()
     x = tf.tile(x[:, :, :, tf.newaxis, :, tf.newaxis], [1, 1, 1, vertical, 1, horizontal])
     return tf.reshape(x, [-1, count, height * vertical, width * horizontal])

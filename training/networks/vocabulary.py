@@ -1,4 +1,4 @@
-"""Arguments of networks in snapshot files: two vocabularies for the same configuration."""
+"""Network arguments in snapshot files: two vocabularies for the same configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST_GENERATOR = {
 }
 FIRST_DISCRIMINATOR = {"latent_size": "a_dim", "label_size": "c_dim", "fmap_base": "channel_base", "fmap_max": "channel_max"}
 
-# Call options and leftovers that say nothing about the variables, and what only the other network of the two takes.
+# Call options and leftovers that do not affect the variables, and arguments that only the other one of the two networks takes.
 IGNORED = {
     "randomize_noise", "noise_mode", "return_dlatents", "return_ws", "dlatent_broadcast", "num_broadcast", "verbose",
     "truncation_cutoff", "dtype", "is_training", "is_validation", "structure",
@@ -26,13 +26,13 @@ IGNORED = {
     *(field.name for config_class in (GeneratorConfig, DiscriminatorConfig) for field in dataclasses.fields(config_class)),
 }  # fmt: skip
 
-# What networks do here in any case: only other values are news.
+# What networks here always do: only other values are worth a note.
 USUAL = (("local_attention", 0), ("nonlinearity", "lrelu"))
 
-# Probabilities that None turns off, as 0 does.
+# Probabilities for which None means 0.
 PROBABILITIES = ("style_mixing", "component_mixing", "component_dropout", "attention_dropout")
 
-TYPES = {  # by the annotation of a field
+TYPES = {  # annotation of a field -> accepted types
     "bool": bool,
     "int": int,
     "float": (int, float),
@@ -47,14 +47,14 @@ def parse(kwargs, config_class, first):
     Args:
         kwargs: dict of arguments.
         config_class: class of a network's configuration.
-        first: translation of the first vocabulary's names when the file uses it, else None; for every argument the spelling of the
-            file's own vocabulary counts.
+        first: translation of the first vocabulary's names if the file uses that vocabulary, else None; names of the other vocabulary
+            are ignored.
 
     Returns:
-        (config, notes): notes are lines about arguments that nobody knows.
+        (config, notes): notes are lines about unknown arguments.
 
     Raises:
-        UserError: no resolution, values of another type than the argument's, or values that no network can have.
+        UserError: the resolution is missing, or a value has the wrong type or is out of range.
     """
     known = {field.name: field.type for field in dataclasses.fields(config_class)}
     translation = first or {}
@@ -85,10 +85,10 @@ def _plain(value):
 
 
 def _typed(name, value, annotation):
-    """The value in the type of its field: whole floats become ints, 0, 1 and None switches, switches 0 and 1; None stays with all others.
+    """A value converted to the type of its field: whole floats to ints; 0, 1 and None to bools; bools to numbers. Otherwise None stays.
 
     Raises:
-        UserError: another type.
+        UserError: the value has another type.
     """
     kind = annotation.partition(" | ")[0]
     if kind == "int" and isinstance(value, float) and value.is_integer():

@@ -78,13 +78,13 @@ def l2_logits(q, k, mode):
 
 
 def squared_distances(q, k):
-    """‖q_i − k_j‖² as ‖q‖² − 2·q·k + ‖k‖², which needs no [T, T', s] differences; exactly 0 where it is lost in rounding.
+    """‖q_i − k_j‖² as ‖q‖² − 2·q·k + ‖k‖², which needs no [T, T', s] differences; exactly 0 where only rounding errors are left.
 
     Args:
         q, k: [N, h, T, s], [N, h, T', s].
 
     Returns:
-        Tensor [N, h, T, T'], not negative; its diagonal is 0 when q is k.
+        Tensor [N, h, T, T'], non-negative; its diagonal is 0 if q is k.
     """
     sizes_q = tf.reduce_sum(tf.square(q), axis=-1)[..., tf.newaxis]  # [N, h, T, 1]
     sizes_k = tf.reduce_sum(tf.square(k), axis=-1)[..., tf.newaxis, :]  # [N, h, 1, T']
@@ -92,7 +92,7 @@ def squared_distances(q, k):
     squares = sizes - 2 * tf.matmul(q, k, transpose_b=True)
     noise = 8 * np.finfo(q.dtype.base_dtype.as_numpy_dtype).eps
     distinct = squares > noise * sizes
-    if q is k:  # also where the device multiplies with fewer digits than it adds
+    if q is k:  # also if the device multiplies with fewer digits than it adds
         distinct = tf.logical_and(distinct, tf.logical_not(tf.eye(q.shape.as_list()[2], dtype=tf.bool)))
     return tf.where(distinct, squares, tf.zeros_like(squares))
 

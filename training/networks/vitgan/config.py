@@ -26,17 +26,17 @@ def default_depth(resolution):
 class TransformerConfig:
     """What both networks share."""
 
-    resolution: int = 32  # S, picture width and height
+    resolution: int = 32  # S, image width and height
     num_channels: int = 3
-    c_dim: int = 0  # label width, 0 without labels
+    c_dim: int = 0  # width of the labels, 0 without labels
     dim: int = 384  # D
     heads: int = 6
     depth: int = 4  # blocks
     patch: int = 4  # P, patch side in pixels
-    mlp_ratio: int = 4  # hidden width of the MLPs over D
+    mlp_ratio: int = 4  # hidden width of the MLPs, divided by D
     positions: str = "fourier"  # fourier: sin(coordinates·K + b); table: sin(free table)
 
-    # What the convolutional networks may have, for those who ask either: no argument of these.
+    # Properties that only the convolutional networks have, for code that handles both kinds; not arguments.
     crop_ratio, cropped, local_noise = None, False, False
 
     def __post_init__(self):
@@ -77,7 +77,7 @@ class ViTGANGeneratorConfig(TransformerConfig):
 
     @property
     def num_ws(self):
-        """L: places where w enters, two a block and one after the last."""
+        """L: places where w enters, two per block and one after the last."""
         return 2 * self.depth + 1
 
     @property
@@ -87,7 +87,7 @@ class ViTGANGeneratorConfig(TransformerConfig):
 
     @property
     def components_num(self):
-        """k: attention maps of a block and head, one a token."""
+        """k: attention maps per block and head, one per token."""
         return self.grid**2
 
     @property
@@ -97,7 +97,7 @@ class ViTGANGeneratorConfig(TransformerConfig):
 
     @property
     def maps_num(self):
-        """Attention maps of an image: tokens, blocks and heads."""
+        """Number of attention maps of an image: tokens × blocks × heads."""
         return self.components_num * self.depth * self.heads
 
 
@@ -114,7 +114,7 @@ class ViTGANDiscriminatorConfig(TransformerConfig):
         if self.patch % 2:
             raise UserError(f"patch: got {self.patch}, accepted: an even number (patches overlap by half of it)")
         if not self.pad_patches and self.grid < 2:
-            raise UserError(f"patch: got {self.patch}, accepted: at most half of the resolution without pad_patches")
+            raise UserError(f"patch: got {self.patch}, accepted: at most half the resolution without pad_patches")
 
     @property
     def windows(self):

@@ -24,7 +24,7 @@ def discriminator(config, images, labels, training=False, streams=None):
         config: ViTGANDiscriminatorConfig.
         images: [N, channels, S, S] in [−1, 1].
         labels: [N, c_dim].
-        training, streams: accepted as by every discriminator; nothing here is random.
+        training, streams: accepted as by every discriminator, and unused: nothing here is random.
 
     Returns:
         EasyDict: scores [N, 1].

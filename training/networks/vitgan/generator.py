@@ -27,12 +27,12 @@ def generator(
         z: [N, 1, z_dim], N(0, 1).
         labels: [N, c_dim].
         training: the moving average of w is on.
-        streams, noise_mode: accepted as by every generator; nothing here is random.
+        streams, noise_mode: accepted as by every generator, and unused: nothing here is random.
         truncation_psi: w = average + ψ·(w − average); None for no truncation.
-        truncation_cutoff: number of places, from the first block on, that truncation touches; None for all.
+        truncation_cutoff: number of places, from the first block on, where w is truncated; None for all.
 
     Returns:
-        EasyDict: images [N, channels, S, S] in about [−1, 1], maps [N, T, depth, h, S, S], ws [N, 1, L, D] (as used),
+        EasyDict: images [N, channels, S, S], roughly in [−1, 1], maps [N, T, depth, h, S, S], ws [N, 1, L, D] (as used),
         updates (pairs of variable and next value, for a training step).
     """
     average = average_w(config.dim)
@@ -44,7 +44,7 @@ def generator(
 
 
 def generator_mapping(config, z, labels, truncation_psi=None, truncation_cutoff=None):
-    """The mapping alone: EasyDict with ws [N, 1, L, D]. Arguments as of `generator`."""
+    """The mapping alone: EasyDict with ws [N, 1, L, D]. Arguments as in `generator`."""
     return EasyDict(ws=truncate(_mapping_of(config, z, labels), average_w(config.dim), truncation_psi, truncation_cutoff))
 
 
@@ -62,11 +62,11 @@ def _mapping_of(config, z, labels):
 
 
 def mapping(z, widths, lrmul):
-    """z -> w: normalisation of z, then dense layers with leaky ReLU times √2, the last one too (Karras et al. 2019).
+    """z -> w: normalization of z, then dense layers, all with a leaky ReLU times √2 (Karras et al. 2019).
 
     Args:
         z: [N, any].
-        widths: list of the layers' widths.
+        widths: list of the widths of the layers.
         lrmul: learning-rate multiplier.
 
     Returns:
@@ -110,7 +110,7 @@ def synthesis(config, ws):
 
 
 def _maps(config, probs):
-    """Attention on the image's grid: maps[n, t, block, head, y, x] is what the patch at (y, x) takes from token t."""
+    """Attention on the image's grid: maps[n, t, block, head, y, x] is how much the patch at (y, x) attends to token t."""
     side, patch, tokens = config.grid, config.patch, config.grid**2
     maps = tf.transpose(tf.stack(probs, axis=1), [0, 4, 1, 2, 3])  # [N, T, depth, h, from]
     maps = tf.reshape(maps, [-1, side, 1, side, 1])

@@ -31,8 +31,8 @@ def dense(x, out, name="{}", weights=weight, bias_init=0.0):
     Args:
         x: [N, ..., I].
         out: O.
-        name: pattern of the variables' names; "q_{}" makes q_weight and q_bias.
-        weights: function (shape, name=) -> weights to use, equalised or spectrally normalised as well.
+        name: pattern of the variables' names; "q_{}" gives q_weight and q_bias.
+        weights: function (shape, name=) -> weights: equalized only, or spectrally normalized as well.
         bias_init: initial value of the bias.
 
     Returns:
@@ -59,7 +59,7 @@ def layer_norm(x, name):
 
 
 def self_modulated_norm(h, w, name):
-    """Self-modulated layer normalisation (paper, eq. 15): γ(w) ⊙ (h − μ) / σ + β(w); the only way of the latent into the network.
+    """Self-modulated layer normalisation (paper, eq. 15): γ(w) ⊙ (h − μ) / σ + β(w); only here does the latent enter the network.
 
     Args:
         h: tokens [N, T, D].
@@ -99,7 +99,7 @@ def coordinates(side):
 def fourier_features(side, width):
     """sin(C·K + b) of the coordinates C of a grid, trainable K and b (Anokhin et al. 2021): [side², width].
 
-    K and b carry no equalised gain: their initial sizes are frequencies.
+    K and b have no equalized gain, since their initial sizes are frequencies.
     """
     kernel = variables.get_variable("weight", [2, width], init=variables.uniform(-POSITION_KERNEL, POSITION_KERNEL))
     bias = variables.get_variable("bias", [width], init=variables.uniform(-POSITION_BIAS, POSITION_BIAS))

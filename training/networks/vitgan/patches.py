@@ -1,4 +1,4 @@
-"""Between images and patches.
+"""Conversion between images and patches.
 
 Letters: N batch, S image side, P patch side, g = S / P, C channels.
 """
@@ -16,7 +16,7 @@ def overlapping_patches(images, patch, pad=True):
     Args:
         images: [N, S, S, C].
         patch: P, even.
-        pad: zeros of width P / 2 around the image, so that there are g windows a side, not g − 1.
+        pad: add zeros of width P / 2 around the image, so that there are g windows per side instead of g − 1.
 
     Returns:
         Tensor [N, windows², (2P)²·C], windows row by row, each flattened as (row, column, channel).
@@ -33,7 +33,7 @@ def overlapping_patches(images, patch, pad=True):
 
 
 def assemble_patches(patches, grid, patch):
-    """Put patches together to images.
+    """Assemble images from patches.
 
     Args:
         patches: [N·g², P², C], patches row by row, pixels row by row.

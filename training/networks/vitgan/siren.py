@@ -13,7 +13,7 @@ from training.networks.vitgan.layers import dense, linear
 
 
 def modulated_linear(x, scales, w, demodulate=False):
-    """x·W_n with W_n[i, o] = s_n[i]·W[i, o] for every token n, without a kernel for each: (x·s_n)·W.
+    """x·W_n with W_n[i, o] = s_n[i]·W[i, o] for every token n, computed as (x·s_n)·W, without a kernel per token.
 
     Args:
         x: [M, Q, I], or [1, Q, I] for the same input everywhere.
@@ -34,12 +34,12 @@ def siren_head(features, tokens, widths, w0, style="affine", demodulate=False):
     """sin(ω0·(modulated linear + b)) layers, then a linear one (Sitzmann et al. 2020); scopes siren0, siren1, ...
 
     Args:
-        features: coordinates' features E_fou [Q, I].
+        features: E_fou, features of the coordinates [Q, I].
         tokens: y [M, D].
-        widths: list of O, one a layer; the last one has no sine.
+        widths: list of O, one per layer; the last layer has no sine.
         w0: ω0.
-        style: "affine", scales are a dense layer of the token with bias 1 at first; "direct", the token itself (widths equal D).
-        demodulate: in the sine layers.
+        style: "affine": scales are a dense layer of the token, with initial bias 1; "direct": the token itself (widths equal D).
+        demodulate: whether the sine layers demodulate.
 
     Returns:
         Tensor [M, Q, widths[-1]].
@@ -60,10 +60,10 @@ def siren_head(features, tokens, widths, w0, style="affine", demodulate=False):
 
 
 def equalized_gains(width, last, w0):
-    """What a layer's stored weights and biases are multiplied by: an equalised learning rate, with ω0 in it where ω0 multiplies.
+    """Gains of a layer's stored weights and biases: an equalized learning rate, which includes ω0 in the sine layers.
 
-    The weights start at 1/I, and ω0 makes the sine 30 times as steep: stored as they are, the first step of Adam at the rate of the
-    other layers (0.002) is larger than all the weights, the sine turns several times within a patch, and the pictures are noise.
+    The weights start at 1/I, and ω0 makes the sine 30 times as steep. Stored without gains, the first step of Adam at the learning rate of
+    the other layers (0.002) would exceed all the weights: the sine would turn several times within a patch, and the images be noise.
 
     Args:
         width: I.

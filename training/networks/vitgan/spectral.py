@@ -1,4 +1,4 @@
-"""Improved spectral normalisation of the discriminator's weights (paper, eq. 9)."""
+"""Improved spectral normalization of the discriminator's weights (paper, eq. 9)."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _STATE = "_u"
 
 
 def spectral_weight(shape, name="weight"):
-    """Equalised weights with their initial largest singular value: W̄ = σ(W_init)·W / σ(W), used times 1 / √fan_in.
+    """Equalized weights that keep their initial largest singular value: W̄ = σ(W_init)·W / σ(W), used times 1 / √fan_in.
 
-    σ(W) is one step of the power iteration from the stored vector `<name>_u`. The vector itself moves once per update of the
+    σ(W) comes from one step of power iteration from the stored vector `<name>_u`. The vector itself moves once per update of the
     discriminator (`power_iteration_updates`), however often the network is built. `<name>_sigma` keeps σ(W_init).
 
     Args:
@@ -34,7 +34,7 @@ def spectral_weight(shape, name="weight"):
 def power_iteration(kernel, u):
     """One step towards the largest singular value of M = kernel as [in, out].
 
-    v = Mu / ‖Mu‖, u' = Mᵀv / ‖Mᵀv‖, σ = vᵀMu'. Gradients flow through M in σ only (Miyato et al. 2018, appendix A).
+    v = Mu / ‖Mu‖, u' = Mᵀv / ‖Mᵀv‖, σ = vᵀMu'. Gradients flow only through M in σ (Miyato et al. 2018, appendix A).
 
     Args:
         kernel: [..., in, out].
@@ -51,7 +51,7 @@ def power_iteration(kernel, u):
 
 
 def power_iteration_updates(network_variables):
-    """Operations that move every stored vector one step on.
+    """Operations that advance every stored vector by one step.
 
     Args:
         network_variables: dict local name -> tf.Variable.
@@ -65,7 +65,7 @@ def power_iteration_updates(network_variables):
 
 
 def largest_singular_value(kernel):
-    """σ of an array [..., in, out], taken as a matrix."""
+    """σ of an array [..., in, out] as a matrix."""
     return np.linalg.norm(np.reshape(kernel, [-1, kernel.shape[-1]]), ord=2)
 
 
