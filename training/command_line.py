@@ -294,7 +294,7 @@ def _check_layers(options, resolution_log2):
 
 
 def eval_batch_gpu(options):
-    """Images that a device takes at once where nothing is trained: --eval-batch-gpu, else --batch-gpu."""
+    """Images that one device takes at once outside of training: --eval-batch-gpu, or else --batch-gpu."""
     return options.eval_batch_gpu or options.batch_gpu
 
 

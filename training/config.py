@@ -124,4 +124,4 @@ class OutputConfig:
     truncation_psi: float = 0.7     # of the sample grids
     keep_samples: bool = True       # all grids of samples and of their attention, or only the newest
     last_snapshots: int = 10        # snapshots to keep, -1 for all
-    batch_gpu: int = 4              # images that a device takes at once for the grids
+    batch_gpu: int = 4              # images that one device takes at once for the sample grids

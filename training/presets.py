@@ -104,8 +104,8 @@ LOGGING = (
     Option("summarize", bool, True, "write TensorBoard events"),
     Option("truncation_psi", float, 0.7, "truncation of pictures, never of training or metrics", low=0, high=10),
     Option("keep_samples", bool, True, "keep the grids of samples and of their attention of all snapshots, not only the newest"),
-    Option("eval_batch_gpu", int, None, "images that a device takes at once where nothing is trained: for metrics, grids of samples and "
-           "visualizations; no result depends on it (default: --batch-gpu)", low=1),
+    Option("eval_batch_gpu", int, None, "images that one device takes at once outside of training: in metrics, sample grids and "
+           "visualizations; results do not depend on it (default: --batch-gpu)", low=1),
     Option("eval_images_num", int, 50000, "generated images a metric is computed from", low=1),
     Option("eval_protocol", str, "full", "order and crop of the real images in metrics", choices=("full", "stylegan2")),
     Option("eval_resize", str, "tf1", "resizing for the metrics' feature networks: TensorFlow 1's bilinear, or antialiased bicubic",
