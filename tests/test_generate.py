@@ -53,7 +53,7 @@ def test_everything_at_once(picture_models, tmp_path):
                  "--attention-maps", "--blending-alpha", "0.6", "--video", "--video-steps", "2", "--gpus", "cpu"]  # fmt: skip
     code, out, err = finish(*arguments, script="generate.py")
     assert code == 0, err
-    assert "3 pictures" in out
+    assert "3 images in" in out
     numbers = ("000000", "000001", "000003")
     expected_files = {f"{kind}_{number}.png" for kind in ("sample", "map", "blend") for number in numbers}
     assert expected_files | {"grid.png", "samples.json", "video.gif"} == set(os.listdir(str(tmp_path))) - {"video.mp4"}

@@ -460,7 +460,7 @@ def test_mistakes_are_reported_at_the_start(options, tmp_path):
         ("is", dataclasses.replace(options, images_num=9), "metric is: too few images: 9"),
         ("fid", dataclasses.replace(options, protocol="half"), "--eval-protocol half: not known, accepted: full, stylegan2"),
         ("fid", dataclasses.replace(options, images_num=0), "--eval-images-num 0"),
-        ("ppl_zend", dataclasses.replace(options), "ppl_zend: images of 24 pixels (shorter side), at least 32 are required"),
+        ("ppl_zend", dataclasses.replace(options), r"ppl_zend: images of 24 pixels \(shorter side\), at least 32 are required"),
         ("fid", dataclasses.replace(options, resize="lanczos"), "--eval-resize lanczos: not known, accepted: tf1, clean"),
         ("swd", dataclasses.replace(options, images_dir=str(tmp_path / "none")), "no such folder"),
         ("swd", dataclasses.replace(options, images_dir=str(tmp_path)), "no images found"),
