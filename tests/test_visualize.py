@@ -377,7 +377,7 @@ def test_a_dataset_with_other_labels_is_an_error(picture_models):
     options, _ = command_line.resolve(command_line.parse_given(["--vis"]))
     record = read_records(picture_models["labelled"])[2]
     visualize.check(record, dataset_for("labelled"), options)
-    with pytest.raises(UserError, match="labels of width 0, the snapshot was trained with 3"):
+    with pytest.raises(UserError, match="its labels have width 0, the snapshot was trained with width 3"):
         visualize.check(record, dataset_for("kgan"), options)
     with pytest.raises(UserError, match="expected a generator"):
         sampling.snapshot_config(read_records(picture_models["labelled"])[1])
