@@ -73,6 +73,15 @@ def _takes_no_more(stream):
     return False
 
 
+@contextlib.contextmanager
+def not_fatal(what):
+    """Context of work that a run can do without: an exception in it becomes one line of warning that begins with `what`."""
+    try:
+        yield
+    except Exception as error:
+        print(f"warning: {what}: {type(error).__name__}: {error}".splitlines()[0], flush=True)
+
+
 def silence(stream):
     """Let what is written to a broken stream, and what it still holds, go nowhere."""
     with contextlib.suppress(OSError):  # a stream without a file

@@ -9,6 +9,7 @@ import os
 from typing import NamedTuple
 
 from dnnlib import UsageError, UserError, locks, runs, tflib
+from dnnlib.errors import not_fatal
 from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
 from training import configure, report, run_record, schedule, training_state
@@ -291,11 +292,9 @@ def _reporter(run_dir, options, dataset):
     """Function (Gs, images shown) that brings report.html up to date. What it cannot write must not end a training."""
 
     def show(Gs, shown):
-        try:
+        with not_fatal("report.html is not up to date"):
             showcase.run(Gs, dataset, options, run_dir, shown)
             report.write(run_dir)
-        except Exception as error:
-            print(f"warning: report.html is not up to date: {type(error).__name__}: {error}".splitlines()[0], flush=True)
 
     return show
 

@@ -6,6 +6,7 @@ import errno
 import time
 
 from dnnlib import UserError, tflib
+from dnnlib.errors import not_fatal
 from dnnlib.runs import clear_partials
 from dnnlib.signals import StopRequest
 from training import schedule, training_state
@@ -96,10 +97,10 @@ class TrainingLoop:
         clear_partials(self.run_dir)
         try:
             self.samples.write_reals()
-            if self.progress.images == 0:
-                self._write_grid()
         except OSError as error:
-            print(f"warning: the first pictures are not written: {error}", flush=True)
+            print(f"warning: reals.png is not written: {error}", flush=True)
+        if self.progress.images == 0:
+            self._write_grid()
 
     def _steps(self, stop):
         """Train until the end (returns True) or until any worker was asked to stop (False)."""
@@ -143,10 +144,11 @@ class TrainingLoop:
             raise
 
     def snapshot(self, evaluate):
-        """Write the sample grid, the networks and then the training state; remove old ones; compute the metrics.
+        """Save the networks and the training state, remove old ones; then draw the sample grid and compute the metrics.
 
-        The state is written last: it is what a run continues from. A full disk takes the room of the oldest snapshots; where that is not
-        enough, nothing that was there is lost: it is said, and tried again at the next snapshot.
+        The state is written after the networks: it is what a run continues from. On a full disk the oldest snapshots are deleted one at a
+        time until there is room, but never the last one that was saved, and none where all are to be kept. If there is still no room, a
+        warning says so, and the next snapshot tries again.
         """
         start, metrics = time.time(), 0.0
         self.progress.seconds = self.status.seconds
@@ -154,6 +156,8 @@ class TrainingLoop:
         state = training_state.capture(self.variables, self.progress, self.record)
         training_state.check_replicas(state)
         path = self._save(state, images)
+        if self.leads:
+            self._write_grid()
         if evaluate and self.evaluate is not None:
             self._evaluated_images, begun = images, time.time()
             results = self.evaluate(self.networks["Gs"], path, self.run_dir)
@@ -170,8 +174,7 @@ class TrainingLoop:
             return None
         path, kept = training_state.snapshot_path(self.run_dir, images), self.outputs.last_snapshots
         self._save_error = self._write_snapshot(path, state, images)
-        full = self._save_error is not None and self._save_error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full and training_state.remove_old(self.run_dir, max(kept - 1, 1) if kept > 0 else kept):
+        while _disk_is_full(self._save_error) and kept > 0 and training_state.remove_oldest(self.run_dir, self._saved_images or 0):
             self._save_error = self._write_snapshot(path, state, images)
         if self._save_error is not None:
             print(f"warning: cannot save the snapshot of {images} images: {self._save_error}", flush=True)
@@ -182,9 +185,8 @@ class TrainingLoop:
         return path
 
     def _write_snapshot(self, path, state, images):
-        """Write the grid, the networks and the state. Returns the OSError that prevented it, or None."""
+        """Write the networks and the state. Returns the OSError that prevented it, or None."""
         try:
-            self._write_grid()
             tflib.save_snapshot(path, tuple(self.networks[name] for name in ("G", "D", "Gs")))
             training_state.save(training_state.state_path(self.run_dir, images), state)
         except OSError as error:
@@ -200,7 +202,13 @@ class TrainingLoop:
             print(f"warning: the numbers of this tick are not recorded: {error}", flush=True)
 
     def _write_grid(self):
-        grids = self.samples.write(self.networks["Gs"], self.progress.images, self.config.schedule.batch_gpu)
-        if self.outputs.summarize:
-            for kind, grid in grids.items():
-                self.status.summary.image(GRID_TAGS[kind], grid, self.progress.images)
+        with not_fatal("the sample grid is not written"):
+            grids = self.samples.write(self.networks["Gs"], self.progress.images, self.config.schedule.batch_gpu)
+            if self.outputs.summarize:
+                for kind, grid in grids.items():
+                    self.status.summary.image(GRID_TAGS[kind], grid, self.progress.images)
+
+
+def _disk_is_full(error):
+    """Whether an OSError (or None) says that there is no room left, on the disk or in the user's quota."""
+    return error is not None and error.errno in (errno.ENOSPC, errno.EDQUOT)

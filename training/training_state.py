@@ -199,19 +199,33 @@ def snapshots(run_dir):
 
 
 def remove_old(run_dir, keep):
-    """Delete all but the newest `keep` snapshots and states (-1: none). One that cannot be deleted stays, with a warning.
+    """Delete all but the newest `keep` snapshots and states (-1: none). A file that cannot be deleted stays, with a warning."""
+    if keep > 0:
+        _delete([path for files in _saved_files(run_dir) for _, path in files[:-keep]])
+
+
+def remove_oldest(run_dir, images):
+    """Delete the oldest snapshot and its state if they are older than those saved after `images` images.
 
     Returns:
-        Number of files deleted.
+        Whether a file was deleted.
     """
-    if keep < 0:
-        return 0
+    older = [(kimg, path) for files in _saved_files(run_dir) for kimg, path in files if kimg < images // 1000]
+    return _delete([path for kimg, path in older if kimg == min(older)[0]]) > 0
+
+
+def _saved_files(run_dir):
+    """The states and the snapshots of a run: two lists of (kimg, path), oldest first."""
+    return [numbered_files(run_dir, prefix, suffix) for prefix, suffix in ((PREFIX, ".npz"), (SNAPSHOT_PREFIX, ".pkl"))]
+
+
+def _delete(paths):
+    """Delete files; returns how many. One that cannot be deleted stays, with a warning."""
     deleted = 0
-    for prefix, suffix in ((PREFIX, ".npz"), (SNAPSHOT_PREFIX, ".pkl")):
-        for _, path in numbered_files(run_dir, prefix, suffix)[:-keep]:
-            try:
-                os.remove(path)
-                deleted += 1
-            except OSError as error:
-                print(f"warning: {path} stays: {error.strerror}")
+    for path in paths:
+        try:
+            os.remove(path)
+            deleted += 1
+        except OSError as error:
+            print(f"warning: cannot delete {path}: {error.strerror}")
     return deleted
