@@ -163,6 +163,8 @@ def test_a_vis_flag_turns_vis_on(flag):
 def test_stored_options_lie_below_what_is_given():
     options = resolved("--gamma 3", stored={"gamma": 7, "g_lr": 0.01, "metrics": ["swd"], "gone": 1})
     assert (options.gamma, options.g_lr, options.metrics) == (3, 0.01, ("swd",))
+    clevr = resolved("--ganformer-default", stored={"dataset": "clevr"})
+    assert clevr == resolved("--ganformer-default --dataset clevr") and clevr.components_num == 8
     options = resolved("--baseline ViTGAN", stored={"batch_size": 7, "g_lr": 0.01})
     assert (options.batch_size, options.g_lr) == (128, 0.01)
 
@@ -179,15 +181,14 @@ def test_reload_takes_the_options_of_the_run_and_not_those_of_the_call(tmp_path)
 def test_a_run_that_goes_on_keeps_its_origin():
     def continued(origin, given):
         old, new = ({"options": {"pretrained_pkl": path}} for path in (origin, given))
-        notes = launch._keep_origin(old, new, "results/exp-000")
+        launch._keep_origin(old, new, "results/exp-000")
         assert new == old
-        return notes
 
-    assert continued("a.pkl", "None") == continued("None", "None") == continued("a.pkl", os.path.abspath("a.pkl")) == []
-    (note,) = continued("None", "a.pkl")
-    assert note.startswith("--pretrained-pkl a.pkl is not used: the run continues its own state")
-    with pytest.raises(UsageError, match="--pretrained-pkl b.pkl: run exp-000 began from a.pkl"):
-        continued("a.pkl", "b.pkl")
+    for origin, given in (("a.pkl", "None"), ("None", "None"), ("a.pkl", os.path.abspath("a.pkl")), ("gdrive:a.pkl", "gdrive:a.pkl")):
+        continued(origin, given)
+    for origin, began in (("a.pkl", "from a.pkl"), ("None", "from scratch")):
+        with pytest.raises(UsageError, match=f"--pretrained-pkl b.pkl: run exp-000 began {began} and .* give --restart or another --expname"):
+            continued(origin, "b.pkl")
 
 
 def test_options_of_the_metrics():

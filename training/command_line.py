@@ -155,8 +155,15 @@ def check_source(flag, source):
         raise UserError(f"{flag} {source}: {found}")
 
 
-def preset_values(given):
-    """The values that --ganformer-default or --baseline stand for (dict option name -> value).
+def preset_values(given, dataset):
+    """The values that --ganformer-default or --baseline stand for.
+
+    Args:
+        given: dict of the flags given explicitly.
+        dataset: name of the dataset, or None.
+
+    Returns:
+        dict option name -> value.
 
     Raises:
         UsageError: both presets.
@@ -164,7 +171,7 @@ def preset_values(given):
     if given.get("ganformer_default") and given.get("baseline"):
         raise UsageError(f"--ganformer-default and --baseline {given['baseline']}: give only one of them")
     if given.get("ganformer_default"):
-        return {**GANFORMER_DEFAULT, **GANFORMER_TASKS.get(given.get("dataset"), {})}
+        return {**GANFORMER_DEFAULT, **GANFORMER_TASKS.get(dataset, {})}
     return dict(BASELINES.get(given.get("baseline"), {}))
 
 
@@ -191,13 +198,13 @@ def resolve(given, stored=None, resolution_log2=None):
     """
     if "vis" not in given and any(name.startswith("vis_") and value is not False for name, value in given.items()):
         given = {**given, "vis": True}
-    preset = preset_values(given)
+    known = {name: value for name, value in (stored or {}).items() if name in _ROWS}
+    preset = preset_values(given, {**known, **given}.get("dataset"))
     notes = []
     for name in PRESET_LAYERS:
         if resolution_log2 is not None and name not in given and preset.get(name, 0) > resolution_log2:
             notes.append(f"the preset's {_ROWS[name].flag} {preset[name]} is beyond this resolution: {resolution_log2} is used")
             preset[name] = resolution_log2
-    known = {name: value for name, value in (stored or {}).items() if name in _ROWS}
     values = {**known, **preset, **given}
     values = {**values, **_model_values(values, chosen=[*preset, *given]), **given}
     values = {name: tuple(value) if _ROWS[name].kind is list else value for name, value in values.items()}

@@ -125,7 +125,7 @@ def _choose_run(options, record):
         state, path = training_state.load_latest(run_dir)
         if state is not None:
             notes.append(f"continuing {run_dir} from {os.path.basename(path)} (kimg {state.progress.images / 1000:.3f})")
-            notes += _keep_origin(state.record, record, run_dir)
+            _keep_origin(state.record, record, run_dir)
             notes += run_record.check_continuation(state.record, record, options.accept_changes)
         elif training_state.snapshots(run_dir):
             run_dir = None  # networks without a training state: nothing to continue exactly, and nothing to overwrite
@@ -155,22 +155,17 @@ def _lock_run(run_dir):
 
 
 def _keep_origin(old, record, run_dir):
-    """A run that goes on has begun where its record says, whether the command names that snapshot or not.
-
-    Returns:
-        list of notes.
+    """Let the new record of a run that continues say where the run began, whether or not the command repeats it.
 
     Raises:
-        UsageError: the command names another snapshot to start from.
+        UsageError: the command names a snapshot that the run did not start from.
     """
     origin, given = (one["options"]["pretrained_pkl"] for one in (old, record))
-    same = os.path.abspath(given) == os.path.abspath(origin)
-    if not same and "None" not in (given, origin):
-        raise UsageError(f"--pretrained-pkl {given}: run {os.path.basename(run_dir)} began from {origin} and continues its own state; "
-                         "give --restart for a new run")  # fmt: skip
+    if given != "None" and os.path.abspath(given) != os.path.abspath(origin):
+        began = "from scratch" if origin == "None" else f"from {origin}"
+        raise UsageError(f"--pretrained-pkl {given}: run {os.path.basename(run_dir)} began {began} and would continue from its own state; "
+                         "give --restart or another --expname to start a new run from this snapshot")  # fmt: skip
     record["options"]["pretrained_pkl"] = origin
-    unused = not same and given != "None"
-    return [f"--pretrained-pkl {given} is not used: the run continues its own state (--restart begins a new run)"] if unused else []
 
 
 def _check_workers(record, devices):
