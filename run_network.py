@@ -230,9 +230,19 @@ def _open_dataset(options):
 
 
 def _prepare(options):
-    """--prepare: make the dataset with those options of prepare_data.py that this command has too."""
+    """--prepare: make the dataset with those options of prepare_data.py that this command has too.
+
+    Raises:
+        UsageError: an option is missing or does not fit, or this is one of several workers, which would get in each other's way.
+    """
     from dataset_tool import cli
 
+    if os.environ.get("TF_CONFIG"):
+        from dnnlib import tflib  # takes seconds to import
+
+        if tflib.Workers.from_environment().count > 1:
+            raise UsageError(f"--prepare: dataset {options.dataset} does not exist yet, and several workers (TF_CONFIG) cannot prepare it "
+                             "together; prepare it before they start")  # fmt: skip
     wanted = cli.options_for(options.dataset, data_dir=options.data_dir, ratio=options.ratio, resolution=options.resolution,
                              max_images=options.train_images_num, images_dir=options.images_dir)  # fmt: skip
     try:

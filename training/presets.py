@@ -77,8 +77,9 @@ DATASET = (
     Option("labels", bool, True, "condition the networks on the dataset's labels, if it has any"),
     Option("mirror_augment", bool, False, "mirror half of the real images left to right"),
     Option("train_images_num", int, None, "use only the first images of the dataset (default: all)", low=1),
-    Option("prepare", bool, False, "prepare the dataset first if it is not there, with --data-dir, --ratio, --resolution, --images-dir "
-           "and --train-images-num, which makes the dataset itself that small; prepare_data.py has more options", of_the_call=True),
+    Option("prepare", bool, False, "prepare the dataset first if it does not exist, with --data-dir, --ratio, --resolution, --images-dir "
+           "and --train-images-num, which limits the size of the dataset itself; not with several workers (TF_CONFIG); prepare_data.py has "
+           "more options", of_the_call=True),
 )
 
 TRAINING = (
