@@ -57,7 +57,7 @@ def main(argv):
     if _images_dir(options):
         _evaluate_folder(command, options, dataset, metric_names, metric_options)
     if _needs_snapshot(options):
-        snapshot = launch.choose_snapshot(options)
+        snapshot = launch.choose_snapshot(options, named="expname" in given)
         with log.tee(os.path.join(snapshot.run_dir, "log.txt")):
             if not (options.train or _images_dir(options)):
                 print(command)
@@ -86,7 +86,7 @@ def _check_folders(options):
     if given:
         command_line.check_source("--pretrained-pkl", options.pretrained_pkl)
     if _needs_snapshot(options) and not (options.train or given):
-        runs.existing_run(options.result_dir, options.expname)
+        run_record.existing_run(options.result_dir, options.expname)
 
 
 def _metric_options(options, given, trained=None):
@@ -132,7 +132,7 @@ def _evaluator(names, options, dataset):
 
 def _evaluate_folder(command, options, dataset, metric_names, metric_options):
     """--eval --images-dir: results go to the latest run of the name, or to a new one."""
-    run_dir = runs.latest_run(options.result_dir, options.expname) or runs.create_run(options.result_dir, options.expname)
+    run_dir = run_record.latest_run(options.result_dir, options.expname) or runs.create_run(options.result_dir, options.expname)
     with log.tee(os.path.join(run_dir, "log.txt")):
         print(command)
         numbers = _evaluator(metric_names, metric_options, dataset)(None, None, run_dir)
@@ -178,7 +178,7 @@ def _images_shown(path):
 
 def _write_report(options):
     """--report alone: from the files of the latest run, without TensorFlow."""
-    print(f"report {report.write(runs.existing_run(options.result_dir, options.expname))}")
+    print(f"report {report.write(run_record.existing_run(options.result_dir, options.expname))}")
     return 0
 
 
@@ -188,7 +188,7 @@ def _stored_options(given):
         return None
     defaults = command_line.Options()
     result_dir, expname = given.get("result_dir", defaults.result_dir), given.get("expname", defaults.expname)
-    folder = runs.latest_run(result_dir, expname)
+    folder = run_record.latest_run(result_dir, expname)
     if folder is None:
         raise UserError(f"--reload: there is no run {expname} in {result_dir}")
     stored = dict(run_record.read_record(folder)["options"])

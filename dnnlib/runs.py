@@ -6,7 +6,7 @@ import re
 from dnnlib.errors import UserError
 from dnnlib.files import PARTIAL
 
-_RUN = re.compile(r"(?P<name>.+)-(?P<number>\d+)")
+_RUN = re.compile(r"(.+)-\d+")
 
 
 def find_runs(result_dir, expname):
@@ -15,28 +15,20 @@ def find_runs(result_dir, expname):
     Returns:
         list of (number, folder path). "clevr" never finds "clevr-scratch-000".
     """
-    runs = []
-    if os.path.isdir(result_dir):
-        for entry in os.listdir(result_dir):
-            match = _RUN.fullmatch(entry)
-            path = os.path.join(result_dir, entry)
-            if match and match.group("name") == expname and os.path.isdir(path):
-                runs.append((int(match.group("number")), path))
-    return sorted(runs)
+    paths = [os.path.join(result_dir, entry) for entry in (os.listdir(result_dir) if os.path.isdir(result_dir) else ())]
+    return sorted((int(path.rpartition("-")[2]), path) for path in paths if run_name(path) == expname and os.path.isdir(path))
+
+
+def run_name(folder):
+    """The name in the path <name>-<NNN> of a run's folder, or None for another path."""
+    match = _RUN.fullmatch(os.path.basename(folder))
+    return match and match.group(1)
 
 
 def latest_run(result_dir, expname):
     """Folder of the latest run of that name, or None."""
     runs = find_runs(result_dir, expname)
     return runs[-1][1] if runs else None
-
-
-def existing_run(result_dir, expname):
-    """Folder of the latest run of that name. UserError when there is none."""
-    folder = latest_run(result_dir, expname)
-    if folder is None:
-        raise UserError(f"--expname {expname}: there is no run of that name in {result_dir}")
-    return folder
 
 
 def create_run(result_dir, expname):

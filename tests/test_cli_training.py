@@ -21,7 +21,7 @@ from dnnlib import locks
 from tests.cli_helpers import SMALL, command, finish, start, wait_for, write_raw_dataset
 from tests.conftest import on_one_stack
 from tests.metrics_standins import write_features_dir
-from training import launch, training_state
+from training import run_choice, training_state
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +63,7 @@ def test_kill_stop_and_continue(folders):
     process.communicate()
     assert process.returncode == -signal.SIGKILL
 
-    with locks.take(str(results / "parts-000" / launch.LOCK)):  # as another training does
+    with locks.take(str(results / "parts-000" / run_choice.LOCK)):  # as another training does
         code, _, err = finish(*flags)
     assert code == 1 and f"parts-000 is being trained by process {os.getpid()} on " in err, err
 

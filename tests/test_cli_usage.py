@@ -15,7 +15,7 @@ from dnnlib import UsageError, UserError
 from dnnlib.tflib.snapshot import read_records
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
 from tests.dataset_helpers import write_old_dataset
-from training import command_line, configure, launch, presets, run_record, schedule
+from training import command_line, configure, launch, presets, run_choice, run_record, schedule
 from training.command_line import parse_given, resolve
 from training.config import flatten, to_dict
 from training.networks.config import DiscriminatorConfig, GeneratorConfig
@@ -181,13 +181,13 @@ def test_reload_takes_the_options_of_the_run_and_not_those_of_the_call(tmp_path)
 def test_a_run_that_goes_on_keeps_its_origin():
     def continued(origin, given):
         old, new = ({"options": {"pretrained_pkl": path}} for path in (origin, given))
-        launch._keep_origin(old, new, "results/exp-000")
+        run_choice._keep_origin(old, new, "results/exp-000")
         assert new == old
 
     for origin, given in (("a.pkl", "None"), ("None", "None"), ("a.pkl", os.path.abspath("a.pkl")), ("gdrive:a.pkl", "gdrive:a.pkl")):
         continued(origin, given)
     for origin, began in (("a.pkl", "from a.pkl"), ("None", "from scratch")):
-        with pytest.raises(UsageError, match=f"--pretrained-pkl b.pkl: run exp-000 began {began} and .* give --restart or another --expname"):
+        with pytest.raises(UsageError, match=f"--pretrained-pkl b.pkl: run exp-000 began {began} and .* --restart or another --expname"):
             continued(origin, "b.pkl")
 
 

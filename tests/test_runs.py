@@ -16,7 +16,7 @@ import threading
 import pytest
 
 from dnnlib import UsageError, UserError, locks, log, runs, signals
-from training import run_record
+from training import command_line, run_choice, run_record
 
 
 def test_runs_are_matched_by_exact_name(tmp_path):
@@ -37,6 +37,27 @@ def test_run_numbers_go_up(tmp_path):
     (tmp_path / "results" / "exp-007").write_text("not a run, or one that another process has made just now")
     made = [os.path.basename(runs.create_run(str(tmp_path / "results"), "exp")) for _ in range(2)]
     assert made == ["exp-006", "exp-008"]
+
+
+def test_results_do_not_mix_with_those_for_other_weights(tmp_path):
+    options = command_line.Options(result_dir=str(tmp_path / "results"), expname="exp")
+
+    def results_run(*path, named=True):
+        return os.path.relpath(run_choice.results_run(str(tmp_path.joinpath(*path)), options, named), options.result_dir)
+
+    for _ in range(2):  # the second evaluation adds to the first one's folder
+        assert results_run("clevr.pkl") == "exp-000"
+    (tmp_path / "results" / "exp-000" / run_record.FILE_NAME).write_text("{}")
+    for path in (["clevr.pkl"], ["old", "exp-000", "1.pkl"], ["results", "other-003", "1.pkl"], ["results", "1.pkl"]):
+        (tmp_path.joinpath(*path[:-1])).mkdir(parents=True, exist_ok=True)
+        assert results_run(*path) == "exp-001"
+    assert results_run("results", "exp-000", "1.pkl") == "exp-000"
+    assert results_run("results", "other-003", "1.pkl", named=False) == "other-003"
+    assert run_record.latest_run(options.result_dir, "exp") == str(tmp_path / "results" / "exp-000")  # what --train continues
+    assert run_record.latest_run(options.result_dir, "other") == str(tmp_path / "results" / "other-003")
+    (tmp_path / "results" / "exp-001" / "1.pkl").write_text("")
+    assert run_record.latest_run(options.result_dir, "exp") == str(tmp_path / "results" / "exp-001")
+    assert run_record.latest_run(options.result_dir, "none") is None
 
 
 def test_unwritable_folder(tmp_path):

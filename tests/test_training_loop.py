@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 from dnnlib import UserError, locks, log, tflib
 from dnnlib.tflib.snapshot import read_records
 from tests.training_standins import GANFORMER, ArrayDataset, small_networks, small_training
-from training import command_line, launch, schedule, status, training_loop, training_state
+from training import command_line, launch, run_choice, schedule, status, training_loop, training_state
 from training.config import OutputConfig, ScheduleConfig
 from training.training_loop import TrainingLoop
 
@@ -266,7 +266,7 @@ def test_what_the_options_ask_for_reaches_the_loop(picture_models, tmp_path, mon
 
         def run(self):
             with pytest.raises(BlockingIOError):
-                locks.take(os.path.join(made["run_dir"], launch.LOCK))
+                locks.take(os.path.join(made["run_dir"], run_choice.LOCK))
             made["show"](None, 0)
             return True
 
@@ -282,7 +282,7 @@ def test_what_the_options_ask_for_reaches_the_loop(picture_models, tmp_path, mon
     assert made["networks"]["G"].config.style_mixing == made["networks"]["Gs"].config.style_mixing == 0.25
     assert made["networks"]["D"].config == plan.discriminator
     assert "warning: report.html is not up to date: AttributeError" in capsys.readouterr().out
-    locks.take(os.path.join(plan.run_dir, launch.LOCK)).close()
+    locks.take(os.path.join(plan.run_dir, run_choice.LOCK)).close()
 
 
 @pytest.mark.parametrize("images, left", [(1000, 3), (2000, 3), (3000, 3), (4000, 2), (6000, 2), (7000, 1)])

@@ -8,19 +8,17 @@ import json
 import os
 from typing import NamedTuple
 
-from dnnlib import UsageError, UserError, locks, runs, tflib
+from dnnlib import UsageError, UserError, tflib
 from dnnlib.errors import not_fatal
 from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
-from training import configure, report, run_record, schedule, training_state
+from training import configure, report, run_choice, run_record, schedule, training_state
 from training.config import OutputConfig, TrainingConfig, differences
 from training.devices import open_devices
 from training.networks.vitgan.config import TransformerConfig
 from training.run_record import HARMLESS_NETWORK_FIELDS
 from training.training_loop import TrainingLoop
 from training.visualize import showcase
-
-LOCK = ".lock"  # in the folder of a run: held by the process that trains there
 
 
 class TrainingPlan(NamedTuple):
@@ -91,7 +89,7 @@ def plan_training(options, dataset, devices):
     generator, discriminator, pretrained = start_configs(options, dataset)
     config = configure.training_config(options)
     record = run_record.make_record(options, config, generator, discriminator, dataset)
-    run_dir, lock, state, notes = _choose_run(options, record) if tflib.workers().leads else (None, None, None, [])
+    run_dir, lock, state, notes = run_choice.choose_run(options, record) if tflib.workers().leads else (None, None, None, [])
     with tflib.session_scope():
         _check_workers(record, devices)
         state = training_state.share(state)
@@ -115,57 +113,6 @@ def start_configs(options, dataset):
     generator = _pretrained_config(pretrained[0], generator, options, dataset)
     discriminator = _pretrained_config(pretrained[1], discriminator, options, dataset)
     return generator, discriminator, pretrained
-
-
-def _choose_run(options, record):
-    """The folder of the run, a new one with config.json in it, its lock, the TrainingState to continue from or None, and notes."""
-    run_dir = None if options.restart else runs.latest_run(options.result_dir, options.expname)
-    lock, state, notes = run_dir and _lock_run(run_dir), None, []
-    if run_dir is not None:
-        state, path = training_state.load_latest(run_dir)
-        if state is not None:
-            notes.append(f"continuing {run_dir} from {os.path.basename(path)} (kimg {state.progress.images / 1000:.3f})")
-            _keep_origin(state.record, record, run_dir)
-            notes += run_record.check_continuation(state.record, record, options.accept_changes)
-        elif training_state.snapshots(run_dir):
-            run_dir = None  # networks without a training state: nothing to continue exactly, and nothing to overwrite
-            notes.append("the latest run has no training state: starting a new one")
-    if run_dir is None:
-        run_dir = runs.create_run(options.result_dir, options.expname)
-        lock = _lock_run(run_dir)
-    if state is None:
-        run_record.write_record(run_dir, record)
-    return run_dir, lock, state, notes
-
-
-def _lock_run(run_dir):
-    """The lock of a run (see dnnlib.locks), or None on a file system that has none.
-
-    Raises:
-        UserError: another process trains in it.
-    """
-    path = os.path.join(run_dir, LOCK)
-    try:
-        return locks.take(path)
-    except BlockingIOError:
-        raise UserError(f"{run_dir} is being trained by {locks.owner(path)}: wait for its end, or give --restart for a new run or "
-                        "another --expname") from None  # fmt: skip
-    except OSError:
-        return None
-
-
-def _keep_origin(old, record, run_dir):
-    """Let the new record of a run that continues say where the run began, whether or not the command repeats it.
-
-    Raises:
-        UsageError: the command names a snapshot that the run did not start from.
-    """
-    origin, given = (one["options"]["pretrained_pkl"] for one in (old, record))
-    if given != "None" and os.path.abspath(given) != os.path.abspath(origin):
-        began = "from scratch" if origin == "None" else f"from {origin}"
-        raise UsageError(f"--pretrained-pkl {given}: run {os.path.basename(run_dir)} began {began} and would continue from its own state; "
-                         "give --restart or another --expname to start a new run from this snapshot")  # fmt: skip
-    record["options"]["pretrained_pkl"] = origin
 
 
 def _check_workers(record, devices):
@@ -294,18 +241,21 @@ def _reporter(run_dir, options, dataset):
     return show
 
 
-def choose_snapshot(options):
+def choose_snapshot(options, named):
     """The snapshot that --eval and --vis use: --pretrained-pkl, or the newest readable one of the latest run.
+
+    Args:
+        options: training.command_line.Options.
+        named: whether --expname was given.
 
     Raises:
         UserError: there is none.
     """
-    run_dir = runs.latest_run(options.result_dir, options.expname)
     if options.pretrained_pkl != "None":
         path = local_path(options.pretrained_pkl)
         networks = read_records(path)
-        run_dir = run_dir or runs.create_run(options.result_dir, options.expname)
-        return Snapshot(path, run_dir, networks, run_record.find_record(os.path.dirname(path)))
+        return Snapshot(path, run_choice.results_run(path, options, named), networks, run_record.find_record(os.path.dirname(path)))
+    run_dir = run_record.existing_run(options.result_dir, options.expname)
     for path in reversed(training_state.snapshots(run_dir)):
         try:
             return Snapshot(path, run_dir, read_records(path), run_record.find_record(run_dir))

@@ -60,7 +60,8 @@ FRAMEWORK = (
 )
 
 RESUMPTION = (
-    Option("pretrained_pkl", str, "None", "network snapshot to start from or to evaluate: a path, a URL or gdrive:NAME"),
+    Option("pretrained_pkl", str, "None", "network snapshot to start from or to evaluate: a path, a URL or gdrive:NAME; --eval and --vis "
+           "write to the run that it lies in, or else to a run of --expname in which nothing was trained"),
     Option("restart", bool, False, "start a new run instead of continuing the latest one", of_the_call=True),
     Option("reload", bool, False, "take the options not given here from the run's stored configuration", of_the_call=True),
     Option("accept_changes", bool, False, "continue a run although its dataset, networks or batch were others", of_the_call=True),

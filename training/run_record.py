@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 
-from dnnlib import UsageError, UserError, atomic_output
+from dnnlib import UsageError, UserError, atomic_output, runs
 from training.config import differences, to_dict
 
 FILE_NAME = "config.json"
@@ -81,6 +81,25 @@ def read_record(run_dir):
 def find_record(folder):
     """The record of the run whose folder it is, or None in another folder. Raises as `read_record` does."""
     return read_record(folder) if os.path.isfile(os.path.join(folder, FILE_NAME)) else None
+
+
+def was_trained(run_dir):
+    """Whether a training has written into a run's folder: others hold results for images, or for a snapshot from elsewhere."""
+    return any(name == FILE_NAME or name.endswith(".pkl") for name in os.listdir(run_dir))
+
+
+def latest_run(result_dir, expname):
+    """Folder of the latest run of that name that was trained; if none was, of the latest one; None if there is none."""
+    folders = [path for _, path in runs.find_runs(result_dir, expname)]
+    return next(filter(was_trained, reversed(folders)), folders[-1] if folders else None)
+
+
+def existing_run(result_dir, expname):
+    """As `latest_run`, but raises UserError if there is none."""
+    folder = latest_run(result_dir, expname)
+    if folder is None:
+        raise UserError(f"--expname {expname}: there is no run of that name in {result_dir}")
+    return folder
 
 
 def check_ratio(record, dataset):
