@@ -35,34 +35,48 @@ def main(argv):
         print(note)
     if options.dry_run:
         return _dry_run(options, dataset)
+    return _launch(f"command: {python_line(['run_network.py', *argv])}", given, options, dataset)
+
+
+def _launch(command, given, options, dataset):
+    """Do what the options ask for: train, evaluate, visualize, or print the networks. Returns the exit code."""
     _check_folders(options)
     metric_options = _metric_options(options, given)
-    metric_names = _resolve_metrics(options, metric_options, dataset)
+    evaluator = _Evaluator(_resolve_metrics(options, metric_options, dataset), metric_options, dataset)
     from training import launch  # TensorFlow is imported here, after all that can be checked without it
 
     devices = launch.init_devices(options)
     if not (options.train or options.eval or options.vis):
         launch.print_networks(options, dataset)
         return 0
-    command = f"command: {python_line(['run_network.py', *argv])}"
-    if options.train:
-        with launch.together():
-            plan = launch.plan_training(options, dataset, devices)
-            with log.tee(os.path.join(plan.run_dir, "log.txt") if plan.run_dir else os.devnull):
-                print("\n".join([command, *plan.notes]))
-                finished = launch.train(plan, options, dataset, devices, _evaluator(metric_names, metric_options, dataset))
-        if not finished:
-            return 0
-        options = dataclasses.replace(options, pretrained_pkl="None")  # what follows is about the networks just trained
+    if options.train and not _train(command, options, dataset, devices, evaluator):
+        return 0
     if _images_dir(options):
-        _evaluate_folder(command, options, dataset, metric_names, metric_options)
+        _evaluate_folder(command, options, evaluator)
+    scored = options.eval
+    if options.train:  # what follows is about the networks just trained, whose metrics the training may have computed already
+        options = dataclasses.replace(options, pretrained_pkl="None", eval=options.eval and evaluator.numbers is None)
     if _needs_snapshot(options):
         snapshot = launch.choose_snapshot(options, named="expname" in given)
+        evaluator.options = _metric_options(options, given, snapshot.trained)
         with log.tee(os.path.join(snapshot.run_dir, "log.txt")):
             if not (options.train or _images_dir(options)):
                 print(command)
-            _use_snapshot(snapshot, options, dataset, metric_names, _metric_options(options, given, snapshot.trained))
+            _use_snapshot(snapshot, options, dataset, evaluator)
+    if scored:
+        _require_numbers(evaluator.names, evaluator.numbers)
     return 0
+
+
+def _train(command, options, dataset, devices, evaluator):
+    """--train. Returns whether it came to its end, in worker 0; False in the others, which have nothing to do afterwards."""
+    from training import launch
+
+    with launch.together():
+        plan = launch.plan_training(options, dataset, devices)
+        with log.tee(os.path.join(plan.run_dir, "log.txt") if plan.run_dir else os.devnull):
+            print("\n".join([command, *plan.notes]))
+            return launch.train(plan, options, dataset, devices, evaluator)
 
 
 def _images_dir(options):
@@ -114,41 +128,65 @@ def _resolve_metrics(options, metric_options, dataset):
     return names
 
 
-def _evaluator(names, options, dataset):
-    """Function (Gs, snapshot path, run folder) -> dict metric name -> number, which also prints the results.
+class _Evaluator:
+    """Computes metrics and prints them.
 
-    Gs and the snapshot are None where a folder of images is evaluated, the snapshot alone where it could not be saved.
+    Args:
+        names: of the metrics.
+        options: metrics.Options.
+        dataset: training.dataset.Dataset.
+
+    Attributes:
+        numbers: results of the last call, dict metric name -> number; None before the first one.
     """
 
-    def evaluate(Gs, snapshot, run_dir):
-        name = metrics.snapshot_name(snapshot, run_dir)
-        results = metrics.evaluate(names, Gs, dataset, dataclasses.replace(options, snapshot=name, run_dir=run_dir))
+    def __init__(self, names, options, dataset):
+        self.names, self.options, self.numbers = names, options, None
+        self._dataset = dataset
+
+    def __call__(self, Gs, snapshot, run_dir):
+        """Evaluate a generator or, where Gs and the snapshot are None, a folder of images.
+
+        Args:
+            Gs: tflib.Network.
+            snapshot: path of its snapshot, None where it could not be saved.
+            run_dir: folder that takes the results.
+
+        Returns:
+            dict metric name -> number.
+        """
+        options = dataclasses.replace(self.options, snapshot=metrics.snapshot_name(snapshot, run_dir), run_dir=run_dir)
+        results = metrics.evaluate(self.names, Gs, self._dataset, options)
         for result in results:
             print(result.summary(), flush=True)
-        return {name: value for result in results for name, value in result.values.items()}
+        self.numbers = {name: value for result in results for name, value in result.values.items()}
+        return self.numbers
 
-    return evaluate
+
+def _require_numbers(metric_names, numbers):
+    """Raise UserError if every metric that was evaluated has failed."""
+    if metric_names and not numbers:
+        raise UserError(f"--metrics {','.join(metric_names)}: none of them could be computed, see the warnings")
 
 
-def _evaluate_folder(command, options, dataset, metric_names, metric_options):
+def _evaluate_folder(command, options, evaluator):
     """--eval --images-dir: results go to the latest run of the name, or to a new one."""
     run_dir = run_record.latest_run(options.result_dir, options.expname) or runs.create_run(options.result_dir, options.expname)
     with log.tee(os.path.join(run_dir, "log.txt")):
         print(command)
-        numbers = _evaluator(metric_names, metric_options, dataset)(None, None, run_dir)
+        evaluator(None, None, run_dir)
         print(f"results in {run_dir}")
-    _require_numbers(metric_names, numbers)
 
 
-def _use_snapshot(snapshot, options, dataset, metric_names, metric_options):
+def _use_snapshot(snapshot, options, dataset, evaluator):
     """--eval and --vis of a snapshot."""
     from dnnlib import tflib
     from dnnlib.tflib.snapshot import build_network
     from training import visualize
 
     print(f"snapshot {snapshot.path}")
-    evaluated = metric_names if options.eval and not _images_dir(options) else []
-    if evaluated and snapshot.trained:
+    evaluated = options.eval and not _images_dir(options)
+    if evaluated and evaluator.names and snapshot.trained:
         run_record.check_ratio(snapshot.trained, dataset)
     if options.vis:
         visualize.check(snapshot.networks[2], dataset, options)
@@ -157,17 +195,11 @@ def _use_snapshot(snapshot, options, dataset, metric_names, metric_options):
         if not Gs.config.c_dim and dataset.labels.shape[1]:
             print(f"dataset {dataset.name}: its labels are not used, the snapshot was trained without them")
             dataset.labels = dataset.labels[:, :0]
-        numbers = _evaluator(evaluated, metric_options, dataset)(Gs, snapshot.path, snapshot.run_dir)
+        if evaluated:
+            evaluator(Gs, snapshot.path, snapshot.run_dir)
         if options.vis:
             visualize.run(Gs, dataset, options, os.path.join(snapshot.run_dir, "visuals"), shown=_images_shown(snapshot.path))
     print(f"report {report.write(snapshot.run_dir)}")
-    _require_numbers(evaluated, numbers)
-
-
-def _require_numbers(metric_names, numbers):
-    """Raise UserError where every metric that was evaluated has failed."""
-    if metric_names and not numbers:
-        raise UserError(f"--metrics {','.join(metric_names)}: none of them could be computed, see the warnings")
 
 
 def _images_shown(path):

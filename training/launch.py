@@ -180,6 +180,25 @@ def _build_networks(plan, options):
     return networks
 
 
+def _print_beginning(plan, networks, dataset):
+    """Say what a training is about to do: precision, run, sizes of the networks and of the dataset."""
+    if plan.config.precision == "mixed":
+        print(f"mixed precision: {tflib.half_type().name} at the four highest resolutions")
+    counts = "  ".join(f"{name} {networks[name].parameter_count()[0]:,}" for name in ("G", "D"))
+    labels = f", labels {list(dataset.labels.shape)}" if dataset.labels.shape[1] else ""
+    images = f"{dataset.count:,} images of {dataset.resolution} pixels{labels}"
+    print(f"run {plan.run_dir}  parameters {counts}  dataset {dataset.name}: {images}")
+
+
+def _output_config(options):
+    return OutputConfig(
+        summarize=options.summarize and tflib.workers().leads,
+        truncation_psi=options.truncation_psi,
+        keep_samples=options.keep_samples,
+        last_snapshots=options.last_snapshots,
+    )
+
+
 def train(plan, options, dataset, devices, evaluate):
     """Run a planned training.
 
@@ -194,25 +213,14 @@ def train(plan, options, dataset, devices, evaluate):
         Whether it came to its end, in the worker that writes the files; False in the others.
     """
     leads = tflib.workers().leads
-    outputs = OutputConfig(
-        summarize=options.summarize and leads,
-        truncation_psi=options.truncation_psi,
-        keep_samples=options.keep_samples,
-        last_snapshots=options.last_snapshots,
-    )
     with tflib.session_scope():
         networks = _build_networks(plan, options)
-        if plan.config.precision == "mixed":
-            print(f"mixed precision: {tflib.half_type().name} at the four highest resolutions")
-        counts = "  ".join(f"{name} {networks[name].parameter_count()[0]:,}" for name in ("G", "D"))
-        labels = f", labels {list(dataset.labels.shape)}" if dataset.labels.shape[1] else ""
-        images = f"{dataset.count:,} images of {dataset.resolution} pixels{labels}"
-        print(f"run {plan.run_dir}  parameters {counts}  dataset {dataset.name}: {images}")
+        _print_beginning(plan, networks, dataset)
         loop = TrainingLoop(
             run_dir=plan.run_dir,
             networks=networks,
             config=plan.config,
-            outputs=outputs,
+            outputs=_output_config(options),
             dataset=dataset,
             devices=devices,
             record=plan.record,
