@@ -302,7 +302,7 @@ def test_batch_arithmetic_is_for_trainings():
     assert resolved("--eval --gpus 0,1,2").batch_size == 32
     assert resolved("--train --batch-size 9 --batch-gpu 3").batch_gpu == 3
     assert resolved("--train --batch-size 24 --batch-gpu 6 --baseline ViTGAN").batch_gpu == 6
-    assert DiscriminatorConfig().mbstd_group_size == schedule.STATISTICS_GROUP
+    assert DiscriminatorConfig().mbstd_group_size == schedule.MBSTD_GROUP_SIZE
 
 
 def test_the_table_is_sound():
@@ -405,7 +405,9 @@ def test_components_share_the_latent_and_networks_are_made_for_the_dataset():
 
 def test_the_option_reference_is_up_to_date():
     with open(os.path.join(ROOT, "docs", "options.md"), encoding="utf-8") as file:
-        assert file.read() == command_line.options_document() + "\n", "python -m training.command_line > docs/options.md"
+        document = file.read()
+    assert document == command_line.options_document() + "\n", "python -m training.command_line > docs/options.md"
+    assert "`<result-dir>/<expname>-<NNN>`" in document  # HTML without the backticks
 
 
 def test_help_is_instant_and_complete():
@@ -463,4 +465,4 @@ def test_dry_run_prints_the_configuration(data_dir):
     assert code == 0, err
     assert "the preset's --g-img2img 5" in out
     assert any(line.split() == ["g_img2img", "4"] for line in out.splitlines())
-    assert "parameters " in out and "memory " in out and "s a kimg" in out
+    assert "parameters " in out and "memory " in out and "s per kimg" in out

@@ -201,12 +201,12 @@ def test_what_a_run_may_continue_with(name, refused, capsys):
     new = copy.deepcopy(RECORD)
     *sections, field = name.split(".")
     functools.reduce(dict.__getitem__, sections, new)[field] = 2
-    change = f"another {name}: 2, before {None if field in ('kmeans', 'crop_ratio') else 1}"
+    change = f"{name} changed from {None if field in ('kmeans', 'crop_ratio') else 1} to 2"
     if refused:
-        with pytest.raises(UsageError, match=f"trained with another {name}: give --reload"):
+        with pytest.raises(UsageError, match=f"trained with a different {name}: give --reload"):
             run_record.check_continuation(RECORD, new, accept_changes=False)
         assert capsys.readouterr().out == f"{change}\n"
-    assert run_record.check_continuation(RECORD, new, accept_changes=refused) == [f"continuing with {change}"]
+    assert run_record.check_continuation(RECORD, new, accept_changes=refused) == [change]
 
 
 def test_the_revision_says_whether_files_were_changed(tmp_path, monkeypatch):
@@ -224,8 +224,8 @@ def test_the_revision_says_whether_files_were_changed(tmp_path, monkeypatch):
     assert run_record.git_revision() is None
 
 
-@pytest.mark.parametrize("count, listed", [(4, "another dataset.0, dataset.1, dataset.2, dataset.3: give"),
-                                           (6, "another dataset.0, dataset.1, dataset.2, dataset.3 and 2 more: give")])  # fmt: skip
+@pytest.mark.parametrize("count, listed", [(4, "a different dataset.0, dataset.1, dataset.2, dataset.3: give"),
+                                           (6, "a different dataset.0, dataset.1, dataset.2, dataset.3 and 2 more: give")])  # fmt: skip
 def test_many_changes_are_counted(count, listed, capsys):
     with pytest.raises(UsageError, match=listed):
         run_record.check_continuation({}, {"dataset": {str(number): 1 for number in range(count)}}, accept_changes=False)
@@ -296,7 +296,7 @@ def test_two_signals_end(mode, first, second):
     watchdog.start()
     process.send_signal(first)
     assert process.stderr.readline() == b"\n"
-    assert process.stderr.readline().decode() == f"{first.name}: finishing this step, then saving (once more to stop at once)\n"
+    assert process.stderr.readline().decode() == f"{first.name}: finishing this step, then saving (repeat the signal to stop immediately)\n"
     process.send_signal(second)
     out, _ = process.communicate()
     watchdog.cancel()

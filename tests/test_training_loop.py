@@ -216,7 +216,7 @@ def test_a_stop_during_the_last_metrics_is_said(tmp_path, capsys):
 
     train(tmp_path, small_training(total_kimg=0.008, pathreg=False, d_reg="non"), evaluate=evaluate)
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "training complete: kimg 0.008; asked to stop: --eval computes the metrics that are missing")  # fmt: skip
+        "training complete: kimg 0.008; stopped before the metrics: run --eval to compute them")  # fmt: skip
 
 
 def test_time_left_has_the_snapshots_in_it(monkeypatch, capsys):

@@ -283,9 +283,9 @@ def _check_combinations(options):
         raise UsageError("--last-snapshots: got 0, expected 1 or more, or -1 for all")
     if o.train or o.dry_run:
         schedule.rounds_per_step(o.batch_size, o.batch_gpu, len(o.gpus.split(",")))
-        group = schedule.STATISTICS_GROUP
+        group = schedule.MBSTD_GROUP_SIZE
         if o.d_model == "StyleGAN2" and o.batch_gpu % min(o.batch_gpu, group):
-            raise UsageError(f"--batch-gpu {o.batch_gpu}: expected a multiple of {group}, or less (the discriminator compares so many)")
+            raise UsageError(f"--batch-gpu {o.batch_gpu}: expected a multiple of {group}, or less (minibatch standard deviation)")
 
 
 def _check_layers(options, resolution_log2):
@@ -329,7 +329,8 @@ def _document_row(option):
     flags = ", ".join(f"`{flag}`" for flag in (option.flag, *option.aliases))
     default = ",".join(option.default) if option.kind is list else option.default
     choices = f" ({', '.join(option.choices)})" if option.choices else ""
-    return f"| {flags} | {'' if default is None else default} | {option.help}{choices} |"
+    meaning = re.sub(r"\S*<\S*>", r"`\g<0>`", option.help)  # outside backticks Markdown takes <...> for HTML
+    return f"| {flags} | {'' if default is None else default} | {meaning}{choices} |"
 
 
 if __name__ == "__main__":

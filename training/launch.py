@@ -1,4 +1,4 @@
-"""Launching what a command line asks for: devices, networks, training runs, snapshots."""
+"""Launching what a command line asks for: devices, networks, training, snapshots."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from training.visualize import showcase
 
 
 class TrainingPlan(NamedTuple):
-    """A training that passed all checks and may start."""
+    """A training that has passed all checks and can start."""
 
-    run_dir: str | None                              # None in workers that write no files
+    run_dir: str | None                              # None in workers other than 0, which write no files
     config: TrainingConfig
     record: dict
-    generator: object                                # its configuration
+    generator: object                                # configuration
     discriminator: object
     state: training_state.TrainingState | None       # to continue from
     pretrained: list | None                          # NetworkRecords to start from
-    lock: object                                     # open file: no other process trains in run_dir while it is; None in workers
-    notes: list                                      # lines on what is continued, and what of it is another now
+    lock: object                                     # open file that keeps other trainings out of run_dir, or None
+    notes: list                                      # for the user: what is continued, and what has changed
 
 
 class Snapshot(NamedTuple):
-    """A readable snapshot, and the run whose folder takes what is made with it."""
+    """A readable snapshot, and the run folder that takes the results for it."""
 
     path: str
     run_dir: str
     networks: list        # NetworkRecords of G, D and Gs
-    trained: dict | None  # the record of the run that it lies in
+    trained: dict | None  # record of the run that it lies in
 
 
 def init_devices(options):
-    """Open TensorFlow on the devices asked for, in a training of several workers together with them.
+    """Initialise TensorFlow on the requested devices; a training with several workers waits for the others here.
 
     Returns:
         list of device strings.
@@ -59,10 +59,10 @@ def init_devices(options):
 
 
 def network_configs(options, dataset):
-    """(generator's, discriminator's) configuration of the options.
+    """(generator's, discriminator's) configuration made from the options.
 
     Raises:
-        UsageError: options that do not go together, or not with this dataset.
+        UsageError: options that do not fit each other or the dataset.
     """
     with configure.errors_name_flags("g_"):
         generator = configure.generator_config(options, dataset)
@@ -81,7 +81,7 @@ def print_networks(options, dataset):
 
 
 def plan_training(options, dataset, devices):
-    """Check everything that a training needs, before a network is built, and choose its run folder.
+    """Check everything that a training needs before any network is built, and choose its run folder.
 
     Raises:
         UserError: the run cannot continue with these options, or the snapshot to start from does not fit.
@@ -98,13 +98,13 @@ def plan_training(options, dataset, devices):
 
 
 def start_configs(options, dataset):
-    """Configurations that a training starts with: of the options, or of the snapshot that --pretrained-pkl names.
+    """Configurations that a training starts with: from the options, or from the snapshot that --pretrained-pkl names.
 
     Returns:
         (generator's, discriminator's, NetworkRecords of the snapshot or None).
 
     Raises:
-        UserError: the options do not go together, or the snapshot does not fit them or the dataset.
+        UserError: the options contradict each other, or the snapshot does not fit them or the dataset.
     """
     generator, discriminator = network_configs(options, dataset)
     if options.pretrained_pkl == "None":
@@ -119,7 +119,7 @@ def _check_workers(record, devices):
     """Compare this worker's record, devices and versions with those of worker 0.
 
     Raises:
-        UsageError: they differ; names what.
+        UsageError: they differ; names the first differences.
     """
     own = {"record": record, "machine": {"devices": devices, "tensorflow": record["versions"]["tensorflow"], "code": record["git"]}}
     leading = json.loads(tflib.broadcast(json.dumps(own).encode()).decode())
@@ -131,7 +131,7 @@ def _check_workers(record, devices):
 
 @contextlib.contextmanager
 def together():
-    """Context of a training with other workers: it ends when one of them dies, and worker 0 alone speaks."""
+    """Context of a training with other workers: it ends when one of them dies, and only worker 0 prints."""
     workers = tflib.workers()
     with contextlib.ExitStack() as stack:
         if not workers.leads:
@@ -142,10 +142,10 @@ def together():
 
 
 def _pretrained_config(record, asked, options, dataset):
-    """Configuration of a network to start from: the snapshot's architecture, with those of the options that no variable depends on.
+    """Configuration of a network to start from: the snapshot's architecture, plus the options that no variable depends on.
 
     Raises:
-        UserError: it makes or takes pictures of another form than the dataset's, or cannot compute in the precision asked for.
+        UserError: its images have a different shape from the dataset's, or it does not support the requested precision.
     """
     _, parse = registry.find_parser(record.build_func_name)
     stored = parse(record.static_kwargs)[0]
@@ -156,7 +156,7 @@ def _pretrained_config(record, asked, options, dataset):
             raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: its {field} is {getattr(stored, field)}, "
                             f"dataset {dataset.name} has {getattr(asked, field)}{advice}")  # fmt: skip
     if options.precision == "mixed" and isinstance(stored, TransformerConfig):
-        raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: a ViTGAN, which computes in fp32; --precision mixed was asked for")
+        raise UserError(f"--pretrained-pkl {options.pretrained_pkl}: --precision mixed does not work with a ViTGAN, which computes in fp32")
     both = {field.name for field in dataclasses.fields(asked)} & {field.name for field in dataclasses.fields(stored)}
     known = [field for field in HARMLESS_NETWORK_FIELDS if field in both]
     fitting = dataclasses.replace(stored, **{field: getattr(asked, field) for field in known})
@@ -167,10 +167,10 @@ def _pretrained_config(record, asked, options, dataset):
 
 
 def _build_networks(plan, options):
-    """G, D and Gs, with the values of the snapshot to start from if there is one."""
+    """Build G, D and Gs, with the values of the snapshot to start from if there is one."""
     if plan.pretrained is None:
         G = tflib.Network("G", plan.generator, seed=options.seed)
-        # A seed of its own: ViTGAN's networks share names of variables, which choose their values.
+        # A different seed: initial values depend on the variables' names, some of which ViTGAN's two networks share.
         D = tflib.Network("D", plan.discriminator, seed=options.seed + 1)
         return {"G": G, "D": D, "Gs": G.clone("Gs")}
     networks = {name: build_network(record, name) for name, record in zip(("G", "D", "Gs"), plan.pretrained)}
@@ -210,7 +210,7 @@ def train(plan, options, dataset, devices, evaluate):
         evaluate: function (Gs, snapshot path, run folder) -> dict metric name -> number, called in all workers.
 
     Returns:
-        Whether it came to its end, in the worker that writes the files; False in the others.
+        Whether the training is complete, in worker 0; False in the others.
     """
     leads = tflib.workers().leads
     with tflib.session_scope():
@@ -228,7 +228,7 @@ def train(plan, options, dataset, devices, evaluate):
             state=plan.state,
             show=_reporter(plan.run_dir, options, dataset) if leads else None,
         )
-        if leads and plan.state is not None:  # what the state does not fit must not become what --reload reads
+        if leads and plan.state is not None:  # only now: --reload must not read options that the state did not fit
             run_record.write_record(plan.run_dir, plan.record)
         try:
             with tflib.memory_errors(f"less than --batch-gpu {options.batch_gpu}"):
@@ -239,7 +239,7 @@ def train(plan, options, dataset, devices, evaluate):
 
 
 def _reporter(run_dir, options, dataset):
-    """Function (Gs, images shown) that brings report.html up to date. What it cannot write must not end a training."""
+    """Function (Gs, images shown) that updates report.html; a failure must not end the training."""
 
     def show(Gs, shown):
         with not_fatal("report.html is not up to date"):
@@ -268,5 +268,5 @@ def choose_snapshot(options, named):
         try:
             return Snapshot(path, run_dir, read_records(path), run_record.find_record(run_dir))
         except UserError as error:
-            print(f"warning: {error}; the one before is used")
+            print(f"warning: {error}; falling back to the previous one")
     raise UserError(f"--expname {options.expname}: {run_dir} has no readable snapshot")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dnnlib import UsageError
 
-STATISTICS_GROUP = 4  # images that StyleGAN2's discriminator compares; what one device takes is a multiple of it, or less
+MBSTD_GROUP_SIZE = 4  # images in a group of StyleGAN2's minibatch standard deviation; --batch-gpu is a multiple of it, or less
 
 
 def automatic_tick_kimg(total_kimg, batch_size):

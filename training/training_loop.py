@@ -15,11 +15,11 @@ from training.samples import SampleGrid
 from training.status import Status
 from training.step import Batch, TrainingStep
 
-GRID_TAGS = {"images": "samples", "maps": "attention"}  # what TensorBoard calls them
+GRID_TAGS = {"images": "samples", "maps": "attention"}  # their names in TensorBoard
 
 
 class TrainingLoop:
-    """One session of training a run. With several workers, each has a loop of its own; worker 0's writes the files.
+    """One session of training a run. With several workers, each runs its own loop, and worker 0's writes the files.
 
     Args:
         run_dir: folder of the run.
@@ -30,7 +30,7 @@ class TrainingLoop:
         devices: list of device strings.
         record: JSON-ready dict stored in every training state: what the run was made from.
         evaluate: function (Gs, snapshot path, run folder) -> dict metric name -> number, called with every snapshot, in all workers (the
-            path is None where nothing could be saved, path and folder where another worker writes); or None.
+            path is None if saving failed; path and folder are None in workers other than 0); or None.
         state: TrainingState to continue from, or None.
         show: function (Gs, images shown), called with every snapshot after `evaluate`; or None.
     """
@@ -60,13 +60,13 @@ class TrainingLoop:
         self._save_error = None
 
     def run(self):
-        """Train up to the configured length, or until a signal asks to stop; save at the end.
+        """Train to the configured length, or until a signal asks to stop; save at the end.
 
         Returns:
             Whether the full length was reached.
 
         Raises:
-            UserError: gradients stay non-finite, workers hold different weights, or the last state could not be saved.
+            UserError: gradients remain non-finite, workers hold different weights, or the last state could not be saved.
         """
         if self.leads:
             self._begin_files()
@@ -86,14 +86,14 @@ class TrainingLoop:
     def _say_end(self, finished, stopped):
         kimg = self.progress.images / 1000
         if not finished:
-            print(f"stopped at kimg {kimg:.3f}: the same command continues", flush=True)
+            print(f"stopped at kimg {kimg:.3f}: the same command continues the run", flush=True)
         elif stopped:
-            print(f"training complete: kimg {kimg:.3f}; asked to stop: --eval computes the metrics that are missing", flush=True)
+            print(f"training complete: kimg {kimg:.3f}; stopped before the metrics: run --eval to compute them", flush=True)
         else:
             print(f"training complete: kimg {kimg:.3f}", flush=True)
 
     def _begin_files(self):
-        """What a session writes before its first step."""
+        """Write what belongs at the start of a session, before its first step."""
         clear_partials(self.run_dir)
         try:
             self.samples.write_reals()
@@ -123,7 +123,7 @@ class TrainingLoop:
 
     @staticmethod
     def _any(here):
-        """Whether something holds in any worker."""
+        """Whether a condition holds in any worker."""
         return bool(tflib.gather([here]).any())
 
     def _one_step(self, batches):
@@ -138,7 +138,7 @@ class TrainingLoop:
     def _next_batch(self, batches):
         try:
             return next(batches)
-        except UserError:  # a record that cannot be read ends the training; workers save together or not at all
+        except UserError:  # an unreadable record ends the training; several workers could only save together
             if tflib.workers().count == 1 and self._saved_images != self.progress.images:
                 self.snapshot(evaluate=False)
             raise
@@ -168,7 +168,7 @@ class TrainingLoop:
         self.status.pause(saving=time.time() - start - metrics, metrics=metrics)
 
     def _save(self, state, images):
-        """Write the files of a snapshot; returns the path of the networks, None where they could not be or another worker writes them."""
+        """Write the files of a snapshot. Returns the networks' path, or None if saving failed or in workers other than 0."""
         if not self.leads:
             self._saved_images = images
             return None
@@ -199,7 +199,7 @@ class TrainingLoop:
         try:
             append_stats(self.run_dir, self.progress.images, values)
         except OSError as error:
-            print(f"warning: the numbers of this tick are not recorded: {error}", flush=True)
+            print(f"warning: the statistics of this tick are not recorded: {error}", flush=True)
 
     def _write_grid(self):
         with not_fatal("the sample grid is not written"):
