@@ -80,7 +80,7 @@ def _train(command, options, dataset, devices, evaluator):
 
 
 def _images_dir(options):
-    """The folder that --eval scores instead of a network, or None: with --prepare, --images-dir names the images to prepare."""
+    """The folder that --eval scores instead of a network, or None. (With --prepare, --images-dir is the images to prepare.)"""
     return options.images_dir if options.eval and not options.prepare else None
 
 
@@ -89,10 +89,10 @@ def _needs_snapshot(options):
 
 
 def _check_folders(options):
-    """The files and folders that the verbs need, as far as names alone tell.
+    """Check the files and folders that the options need, as far as that is possible without opening them.
 
     Raises:
-        UserError: the results cannot be written, or there is no snapshot to start from or to look at.
+        UserError: results cannot be written, or there is no snapshot to start from, to evaluate or to visualize.
     """
     if options.train or options.eval or options.vis:
         runs.check_writable(options.result_dir)
@@ -104,7 +104,12 @@ def _check_folders(options):
 
 
 def _metric_options(options, given, trained=None):
-    """metrics.Options; real images are mirrored as the flag says, without it where the preset or the training (its record) did."""
+    """The metrics.Options. Real images are mirrored if the flag or preset says so; without the flag, also if the training did.
+
+    Args:
+        options, given: see training.command_line.
+        trained: record of the run that the snapshot lies in, or None.
+    """
     mirrored = bool(trained) and "mirror_augment" not in given and bool(trained["training"]["mirror_augment"])
     return metrics.Options(
         images_num=options.eval_images_num,
@@ -119,7 +124,7 @@ def _metric_options(options, given, trained=None):
 
 
 def _resolve_metrics(options, metric_options, dataset):
-    """The metrics that can be evaluated. UserError where there are none and nothing else is to be done."""
+    """Names of the metrics that can be evaluated. Raises UserError if there are none and nothing else is to be done."""
     if not (options.train or options.eval):
         return []
     names = metrics.resolve(options.metrics, metric_options, dataset)
@@ -170,7 +175,7 @@ def _require_numbers(metric_names, numbers):
 
 
 def _evaluate_folder(command, options, evaluator):
-    """--eval --images-dir: results go to the latest run of the name, or to a new one."""
+    """--eval --images-dir: results go to the latest run of that name, or to a new one."""
     run_dir = run_record.latest_run(options.result_dir, options.expname) or runs.create_run(options.result_dir, options.expname)
     with log.tee(os.path.join(run_dir, "log.txt")):
         print(command)
@@ -203,13 +208,13 @@ def _use_snapshot(snapshot, options, dataset, evaluator):
 
 
 def _images_shown(path):
-    """Images shown to a network until a snapshot of a training, to the thousand; None when the file's name does not say it."""
+    """Number of images a training had shown by a snapshot, in whole thousands; None if the file's name does not tell."""
     number = re.fullmatch(r"network-snapshot-(\d+)\.pkl", os.path.basename(path))
     return None if number is None else 1000 * int(number.group(1))
 
 
 def _write_report(options):
-    """--report alone: from the files of the latest run, without TensorFlow."""
+    """--report alone: from the latest run's files, without TensorFlow."""
     print(f"report {report.write(run_record.existing_run(options.result_dir, options.expname))}")
     return 0
 
@@ -228,15 +233,15 @@ def _stored_options(given):
         if option.of_the_call:
             stored.pop(option.name, None)
     if not given.get("train"):
-        stored.pop("pretrained_pkl", None)  # what the run started from is not what it arrived at
+        stored.pop("pretrained_pkl", None)  # what the run started from is not what it has become
     return stored
 
 
 def _open_dataset(options):
-    """The dataset of the options, checked.
+    """Open the dataset that the options name.
 
     Raises:
-        UsageError: none is named, or it has another resolution than --resolution.
+        UsageError: none is named, or its resolution is not --resolution.
         UserError: it cannot be read.
     """
     if options.dataset is None:
@@ -250,7 +255,7 @@ def _open_dataset(options):
 
     dataset = Dataset(folder, ratio=options.ratio, max_images=options.train_images_num, num_threads=options.num_threads)
     if (options.train_images_num or 0) > dataset.count:
-        print(f"--train-images-num {options.train_images_num}: there are only {dataset.count}")
+        print(f"--train-images-num {options.train_images_num}: the dataset has only {dataset.count}")
     if options.ratio is None and not dataset.stores_ratio and options.dataset in DATASET_RATIOS:
         dataset.ratio = DATASET_RATIOS[options.dataset]
     if options.resolution is not None and options.resolution != dataset.resolution:
@@ -284,7 +289,7 @@ def _prepare(options):
 
 
 def _dry_run(options, dataset):
-    """--dry-run: the resolved configuration, and what the training would need."""
+    """--dry-run: print the resolved configuration and what the training would need."""
     from dnnlib import tflib
     from training import configure, estimate, launch
     from training.config import describe

@@ -216,7 +216,7 @@ def test_the_dataset_that_the_options_name(tmp_path, capsys):
         assert (dataset.ratio, dataset.labels.shape) == (ratio, (3, 2))
     assert capsys.readouterr().out == ""
     assert run_network._open_dataset(resolved(f"--dataset mine --train-images-num 5 --data-dir {tmp_path}")).count == 4
-    assert capsys.readouterr().out == "--train-images-num 5: there are only 4\n"
+    assert capsys.readouterr().out == "--train-images-num 5: the dataset has only 4\n"
     assert run_network._open_dataset(resolved(f"--dataset mine --labels False --data-dir {tmp_path}")).labels.shape == (4, 0)
     assert capsys.readouterr().out == "dataset mine: its labels (2 wide) are not used (--labels False)\n"
 

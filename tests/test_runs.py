@@ -164,7 +164,7 @@ def test_an_output_that_takes_no_more_does_not_stop_what_is_logged(tmp_path, mon
                 print(number)
             print("x" * 100000, flush=True)
         print("outside", flush=True)
-    assert path.read_text().splitlines() == ["0", f"warning: the output is written here alone: {reason}", "1", "2", "x" * 100000]
+    assert path.read_text().splitlines() == ["0", f"warning: output continues in this file only: {reason}", "1", "2", "x" * 100000]
 
 
 def test_left_over_files_are_found_in_every_folder(tmp_path):

@@ -1,4 +1,4 @@
-"""Pictures for people: conversion to bytes, grids, the cut of the padding."""
+"""Images for viewing: conversion to bytes, grids, removal of the padding."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import PIL.Image
 from dnnlib import atomic_output
 from training.manifest import picture_box
 
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # what Pillow calls pictures of so many channels
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # number of channels -> Pillow's mode
 
 
 def to_uint8(images):
-    """Images in [-1, 1] to bytes: floor(x * 127.5 + 128), clipped to [0, 255].
+    """Convert images in [-1, 1] to bytes: floor(x * 127.5 + 128), clipped to [0, 255].
 
     Args:
         images: float array of any shape.
@@ -24,15 +24,15 @@ def to_uint8(images):
     """
     scaled = np.asarray(images, np.float32) * np.float32(127.5)
     scaled += np.float32(128)
-    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)  # the conversion cuts off, which is floor from 0 on
+    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)  # the conversion truncates, which is floor for values from 0
 
 
 def crop_padding(images, ratio):
-    """Cut off the rows with which images of ratio height / width < 1 are padded to squares.
+    """Cut off the rows that pad images of ratio height / width < 1 to squares.
 
     Args:
-        images: array [..., H, W]; networks of wide pictures have left out (W - H) / 2 rows above and below.
-        ratio: height / width of the picture inside, at most 1.
+        images: array [..., H, W]; networks for wide images have already left out (W - H) / 2 rows above and below.
+        ratio: height / width of the image inside, at most 1.
 
     Returns:
         View [..., H', W], the rows of `training.manifest.picture_box`.
@@ -49,11 +49,11 @@ def grid_shape(resolution):
 
 
 def make_grid(images, columns):
-    """Put images side by side, row by row; the places left over are black.
+    """Arrange images in a grid, row by row; empty cells are black.
 
     Args:
         images: uint8 [N, C, H, W].
-        columns: images in a row.
+        columns: images per row.
 
     Returns:
         uint8 [C, rows * H, columns * W].
@@ -67,18 +67,18 @@ def make_grid(images, columns):
 
 
 def to_pil(image):
-    """uint8 [C, H, W] with C of MODES to a PIL image."""
+    """Convert uint8 [C, H, W], C in MODES, to a PIL image."""
     if image.shape[0] == 1:
         return PIL.Image.fromarray(image[0])
     return PIL.Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
 
 
 def from_pil(image):
-    """A PIL image to uint8 [C, H, W], as a view."""
+    """Convert a PIL image to uint8 [C, H, W], as a view."""
     return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
 
 
 def save_png(image, path):
-    """Write uint8 [C, H, W] as a PNG file, whole or not at all."""
+    """Write uint8 [C, H, W] as a PNG file, atomically."""
     with atomic_output(path) as file:
         to_pil(image).save(file, format="PNG")

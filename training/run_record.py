@@ -89,7 +89,7 @@ def was_trained(run_dir):
 
 
 def latest_run(result_dir, expname):
-    """Folder of the latest run of that name that was trained; if none was, of the latest one; None if there is none."""
+    """Folder of the latest run of this name that was trained; if none was, of the latest one; None if there is none."""
     folders = [path for _, path in runs.find_runs(result_dir, expname)]
     return next(filter(was_trained, reversed(folders)), folders[-1] if folders else None)
 
