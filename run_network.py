@@ -35,38 +35,52 @@ def main(argv):
         print(note)
     if options.dry_run:
         return _dry_run(options, dataset)
+    return _launch(f"command: {python_line(['run_network.py', *argv])}", given, options, dataset)
+
+
+def _launch(command, given, options, dataset):
+    """Do what the options ask for: train, evaluate, visualize, or print the networks. Returns the exit code."""
     _check_folders(options)
     metric_options = _metric_options(options, given)
-    metric_names = _resolve_metrics(options, metric_options, dataset)
+    evaluator = _Evaluator(_resolve_metrics(options, metric_options, dataset), metric_options, dataset)
     from training import launch  # TensorFlow is imported here, after all that can be checked without it
 
     devices = launch.init_devices(options)
     if not (options.train or options.eval or options.vis):
         launch.print_networks(options, dataset)
         return 0
-    command = f"command: {python_line(['run_network.py', *argv])}"
-    if options.train:
-        with launch.together():
-            plan = launch.plan_training(options, dataset, devices)
-            with log.tee(os.path.join(plan.run_dir, "log.txt") if plan.run_dir else os.devnull):
-                print("\n".join([command, *plan.notes]))
-                finished = launch.train(plan, options, dataset, devices, _evaluator(metric_names, metric_options, dataset))
-        if not finished:
-            return 0
-        options = dataclasses.replace(options, pretrained_pkl="None")  # what follows is about the networks just trained
+    if options.train and not _train(command, options, dataset, devices, evaluator):
+        return 0
     if _images_dir(options):
-        _evaluate_folder(command, options, dataset, metric_names, metric_options)
+        _evaluate_folder(command, options, evaluator)
+    scored = options.eval
+    if options.train:  # what follows is about the networks just trained, whose metrics the training may have computed already
+        options = dataclasses.replace(options, pretrained_pkl="None", eval=options.eval and evaluator.numbers is None)
     if _needs_snapshot(options):
-        snapshot = launch.choose_snapshot(options)
+        snapshot = launch.choose_snapshot(options, named="expname" in given)
+        evaluator.options = _metric_options(options, given, snapshot.trained)
         with log.tee(os.path.join(snapshot.run_dir, "log.txt")):
             if not (options.train or _images_dir(options)):
                 print(command)
-            _use_snapshot(snapshot, options, dataset, metric_names, _metric_options(options, given, snapshot.trained))
+            _use_snapshot(snapshot, options, dataset, evaluator)
+    if scored:
+        _require_numbers(evaluator.names, evaluator.numbers)
     return 0
 
 
+def _train(command, options, dataset, devices, evaluator):
+    """--train. Returns whether it came to its end, in worker 0; False in the others, which have nothing to do afterwards."""
+    from training import launch
+
+    with launch.together():
+        plan = launch.plan_training(options, dataset, devices)
+        with log.tee(os.path.join(plan.run_dir, "log.txt") if plan.run_dir else os.devnull):
+            print("\n".join([command, *plan.notes]))
+            return launch.train(plan, options, dataset, devices, evaluator)
+
+
 def _images_dir(options):
-    """The folder that --eval scores instead of a network, or None: with --prepare, --images-dir names the images to prepare."""
+    """The folder that --eval scores instead of a network, or None. (With --prepare, --images-dir is the images to prepare.)"""
     return options.images_dir if options.eval and not options.prepare else None
 
 
@@ -75,10 +89,10 @@ def _needs_snapshot(options):
 
 
 def _check_folders(options):
-    """The files and folders that the verbs need, as far as names alone tell.
+    """Check the files and folders that the options need, as far as that is possible without opening them.
 
     Raises:
-        UserError: the results cannot be written, or there is no snapshot to start from or to look at.
+        UserError: results cannot be written, or there is no snapshot to start from, to evaluate or to visualize.
     """
     if options.train or options.eval or options.vis:
         runs.check_writable(options.result_dir)
@@ -86,11 +100,16 @@ def _check_folders(options):
     if given:
         command_line.check_source("--pretrained-pkl", options.pretrained_pkl)
     if _needs_snapshot(options) and not (options.train or given):
-        runs.existing_run(options.result_dir, options.expname)
+        run_record.existing_run(options.result_dir, options.expname)
 
 
 def _metric_options(options, given, trained=None):
-    """metrics.Options; real images are mirrored as the flag says, without it where the preset or the training (its record) did."""
+    """The metrics.Options. Real images are mirrored if the flag or preset says so; without the flag, also if the training did.
+
+    Args:
+        options, given: see training.command_line.
+        trained: record of the run that the snapshot lies in, or None.
+    """
     mirrored = bool(trained) and "mirror_augment" not in given and bool(trained["training"]["mirror_augment"])
     return metrics.Options(
         images_num=options.eval_images_num,
@@ -105,7 +124,7 @@ def _metric_options(options, given, trained=None):
 
 
 def _resolve_metrics(options, metric_options, dataset):
-    """The metrics that can be evaluated. UserError where there are none and nothing else is to be done."""
+    """Names of the metrics that can be evaluated. Raises UserError if there are none and nothing else is to be done."""
     if not (options.train or options.eval):
         return []
     names = metrics.resolve(options.metrics, metric_options, dataset)
@@ -114,41 +133,65 @@ def _resolve_metrics(options, metric_options, dataset):
     return names
 
 
-def _evaluator(names, options, dataset):
-    """Function (Gs, snapshot path, run folder) -> dict metric name -> number, which also prints the results.
+class _Evaluator:
+    """Computes metrics and prints them.
 
-    Gs and the snapshot are None where a folder of images is evaluated, the snapshot alone where it could not be saved.
+    Args:
+        names: of the metrics.
+        options: metrics.Options.
+        dataset: training.dataset.Dataset.
+
+    Attributes:
+        numbers: results of the last call, dict metric name -> number; None before the first one.
     """
 
-    def evaluate(Gs, snapshot, run_dir):
-        name = metrics.snapshot_name(snapshot, run_dir)
-        results = metrics.evaluate(names, Gs, dataset, dataclasses.replace(options, snapshot=name, run_dir=run_dir))
+    def __init__(self, names, options, dataset):
+        self.names, self.options, self.numbers = names, options, None
+        self._dataset = dataset
+
+    def __call__(self, Gs, snapshot, run_dir):
+        """Evaluate a generator or, where Gs and the snapshot are None, a folder of images.
+
+        Args:
+            Gs: tflib.Network.
+            snapshot: path of its snapshot, None where it could not be saved.
+            run_dir: folder that takes the results.
+
+        Returns:
+            dict metric name -> number.
+        """
+        options = dataclasses.replace(self.options, snapshot=metrics.snapshot_name(snapshot, run_dir), run_dir=run_dir)
+        results = metrics.evaluate(self.names, Gs, self._dataset, options)
         for result in results:
             print(result.summary(), flush=True)
-        return {name: value for result in results for name, value in result.values.items()}
+        self.numbers = {name: value for result in results for name, value in result.values.items()}
+        return self.numbers
 
-    return evaluate
+
+def _require_numbers(metric_names, numbers):
+    """Raise UserError if every metric that was evaluated has failed."""
+    if metric_names and not numbers:
+        raise UserError(f"--metrics {','.join(metric_names)}: none of them could be computed, see the warnings")
 
 
-def _evaluate_folder(command, options, dataset, metric_names, metric_options):
-    """--eval --images-dir: results go to the latest run of the name, or to a new one."""
-    run_dir = runs.latest_run(options.result_dir, options.expname) or runs.create_run(options.result_dir, options.expname)
+def _evaluate_folder(command, options, evaluator):
+    """--eval --images-dir: results go to the latest run of that name, or to a new one."""
+    run_dir = run_record.latest_run(options.result_dir, options.expname) or runs.create_run(options.result_dir, options.expname)
     with log.tee(os.path.join(run_dir, "log.txt")):
         print(command)
-        numbers = _evaluator(metric_names, metric_options, dataset)(None, None, run_dir)
+        evaluator(None, None, run_dir)
         print(f"results in {run_dir}")
-    _require_numbers(metric_names, numbers)
 
 
-def _use_snapshot(snapshot, options, dataset, metric_names, metric_options):
+def _use_snapshot(snapshot, options, dataset, evaluator):
     """--eval and --vis of a snapshot."""
     from dnnlib import tflib
     from dnnlib.tflib.snapshot import build_network
     from training import visualize
 
     print(f"snapshot {snapshot.path}")
-    evaluated = metric_names if options.eval and not _images_dir(options) else []
-    if evaluated and snapshot.trained:
+    evaluated = options.eval and not _images_dir(options)
+    if evaluated and evaluator.names and snapshot.trained:
         run_record.check_ratio(snapshot.trained, dataset)
     if options.vis:
         visualize.check(snapshot.networks[2], dataset, options)
@@ -157,28 +200,22 @@ def _use_snapshot(snapshot, options, dataset, metric_names, metric_options):
         if not Gs.config.c_dim and dataset.labels.shape[1]:
             print(f"dataset {dataset.name}: its labels are not used, the snapshot was trained without them")
             dataset.labels = dataset.labels[:, :0]
-        numbers = _evaluator(evaluated, metric_options, dataset)(Gs, snapshot.path, snapshot.run_dir)
+        if evaluated:
+            evaluator(Gs, snapshot.path, snapshot.run_dir)
         if options.vis:
             visualize.run(Gs, dataset, options, os.path.join(snapshot.run_dir, "visuals"), shown=_images_shown(snapshot.path))
     print(f"report {report.write(snapshot.run_dir)}")
-    _require_numbers(evaluated, numbers)
-
-
-def _require_numbers(metric_names, numbers):
-    """Raise UserError where every metric that was evaluated has failed."""
-    if metric_names and not numbers:
-        raise UserError(f"--metrics {','.join(metric_names)}: none of them could be computed, see the warnings")
 
 
 def _images_shown(path):
-    """Images shown to a network until a snapshot of a training, to the thousand; None when the file's name does not say it."""
+    """Number of images a training had shown by a snapshot, in whole thousands; None if the file's name does not tell."""
     number = re.fullmatch(r"network-snapshot-(\d+)\.pkl", os.path.basename(path))
     return None if number is None else 1000 * int(number.group(1))
 
 
 def _write_report(options):
-    """--report alone: from the files of the latest run, without TensorFlow."""
-    print(f"report {report.write(runs.existing_run(options.result_dir, options.expname))}")
+    """--report alone: from the latest run's files, without TensorFlow."""
+    print(f"report {report.write(run_record.existing_run(options.result_dir, options.expname))}")
     return 0
 
 
@@ -188,7 +225,7 @@ def _stored_options(given):
         return None
     defaults = command_line.Options()
     result_dir, expname = given.get("result_dir", defaults.result_dir), given.get("expname", defaults.expname)
-    folder = runs.latest_run(result_dir, expname)
+    folder = run_record.latest_run(result_dir, expname)
     if folder is None:
         raise UserError(f"--reload: there is no run {expname} in {result_dir}")
     stored = dict(run_record.read_record(folder)["options"])
@@ -196,15 +233,15 @@ def _stored_options(given):
         if option.of_the_call:
             stored.pop(option.name, None)
     if not given.get("train"):
-        stored.pop("pretrained_pkl", None)  # what the run started from is not what it arrived at
+        stored.pop("pretrained_pkl", None)  # what the run started from is not what it has become
     return stored
 
 
 def _open_dataset(options):
-    """The dataset of the options, checked.
+    """Open the dataset that the options name.
 
     Raises:
-        UsageError: none is named, or it has another resolution than --resolution.
+        UsageError: none is named, or its resolution is not --resolution.
         UserError: it cannot be read.
     """
     if options.dataset is None:
@@ -218,7 +255,7 @@ def _open_dataset(options):
 
     dataset = Dataset(folder, ratio=options.ratio, max_images=options.train_images_num, num_threads=options.num_threads)
     if (options.train_images_num or 0) > dataset.count:
-        print(f"--train-images-num {options.train_images_num}: there are only {dataset.count}")
+        print(f"--train-images-num {options.train_images_num}: the dataset has only {dataset.count}")
     if options.ratio is None and not dataset.stores_ratio and options.dataset in DATASET_RATIOS:
         dataset.ratio = DATASET_RATIOS[options.dataset]
     if options.resolution is not None and options.resolution != dataset.resolution:
@@ -230,9 +267,19 @@ def _open_dataset(options):
 
 
 def _prepare(options):
-    """--prepare: make the dataset with those options of prepare_data.py that this command has too."""
+    """--prepare: make the dataset with those options of prepare_data.py that this command has too.
+
+    Raises:
+        UsageError: an option is missing or does not fit, or this is one of several workers, which would get in each other's way.
+    """
     from dataset_tool import cli
 
+    if os.environ.get("TF_CONFIG"):
+        from dnnlib import tflib  # takes seconds to import
+
+        if tflib.Workers.from_environment().count > 1:
+            raise UsageError(f"--prepare: dataset {options.dataset} does not exist yet, and several workers (TF_CONFIG) cannot prepare it "
+                             "together; prepare it before they start")  # fmt: skip
     wanted = cli.options_for(options.dataset, data_dir=options.data_dir, ratio=options.ratio, resolution=options.resolution,
                              max_images=options.train_images_num, images_dir=options.images_dir)  # fmt: skip
     try:
@@ -242,7 +289,7 @@ def _prepare(options):
 
 
 def _dry_run(options, dataset):
-    """--dry-run: the resolved configuration, and what the training would need."""
+    """--dry-run: print the resolved configuration and what the training would need."""
     from dnnlib import tflib
     from training import configure, estimate, launch
     from training.config import describe

@@ -1,4 +1,4 @@
-"""Framework of this codebase: configuration, errors, files, runs, downloads. It knows nothing of GANs."""
+"""General framework of this codebase, independent of GANs: configuration, errors, files, runs, downloads."""
 
 import os
 
@@ -6,7 +6,7 @@ from dnnlib.errors import UsageError, UserError, run_main
 from dnnlib.files import atomic_output
 from dnnlib.util import EasyDict
 
-# TensorFlow reads it when it is loaded, which modules do that import no more than this package before; what matters it raises in Python.
+# TensorFlow reads this when it is imported, so it has to be set here, before any module does that. Real errors are raised in Python.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 __all__ = ["EasyDict", "UsageError", "UserError", "atomic_output", "run_main"]

@@ -1,4 +1,4 @@
-"""Errors meant for people, and the one place where they become an exit code."""
+"""Errors meant for users, and the one place where they become an exit code."""
 
 import contextlib
 import errno
@@ -18,22 +18,22 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """A command line that cannot be understood or cannot work: exit code 2, as argparse does."""
+    """A command line that cannot be understood or cannot work: exit code 2, as with argparse."""
 
     exit_code = 2
 
 
 def run_main(main, argv=None):
-    """Run an entry point; turn a UserError, or a file that cannot be read or written, into one line on stderr and its exit code.
+    """Run an entry point; turn a UserError, or a file that cannot be read or written, into one line on stderr and an exit code.
 
-    Where nobody reads the output any more (`... | head`) it ends without a word, with the exit code of SIGPIPE.
+    If the reader of the output has gone (`... | head`), it ends silently with the exit code of SIGPIPE.
 
     Args:
         main: function taking the list of command-line arguments.
         argv: list of strings; the process's own arguments when None.
 
     Returns:
-        The exit code (int). Any other exception keeps its traceback: it is a defect of ours.
+        The exit code (int). Any other exception keeps its traceback: it is a bug of ours.
     """
     argv = sys.argv[1:] if argv is None else argv
     _prepare_outputs()
@@ -56,16 +56,16 @@ def run_main(main, argv=None):
 
 
 def _prepare_outputs():
-    """Let whatever is printed go somewhere."""
+    """Make sure that whatever is printed can be written."""
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed by the shell (`>&-`): the first file to be opened would take its number
+        if getattr(sys, name) is None:  # closed by the shell (`>&-`): the first file opened would get its number
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
-    if getattr(sys.stdout, "errors", None) == "strict":  # an output that is not UTF-8 has no words for some names
+    if getattr(sys.stdout, "errors", None) == "strict":  # an encoding other than UTF-8 may not have all characters
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _takes_no_more(stream):
-    """Whether a stream is a pipe whose other end is closed, a file on a full disk or the like."""
+    """Whether a stream can no longer be written: a closed pipe, a full disk or the like."""
     try:
         print(file=stream, flush=True)
     except OSError:
@@ -73,9 +73,18 @@ def _takes_no_more(stream):
     return False
 
 
+@contextlib.contextmanager
+def not_fatal(what):
+    """Context of work that a run can do without: an exception in it becomes a one-line warning that begins with `what`."""
+    try:
+        yield
+    except Exception as error:
+        print(f"warning: {what}: {type(error).__name__}: {error}".splitlines()[0], flush=True)
+
+
 def silence(stream):
-    """Let what is written to a broken stream, and what it still holds, go nowhere."""
-    with contextlib.suppress(OSError):  # a stream without a file
+    """Discard what is written to a broken stream, and what its buffer still holds."""
+    with contextlib.suppress(OSError):  # a stream without a file descriptor
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
@@ -89,7 +98,7 @@ def _report(message, exit_code, argv):
 
 
 def _debug_asked(argv):
-    """Whether --debug is given, in any spelling; it counts although the rest of the command line may be the error."""
+    """Whether --debug is given, in any spelling. Works on the raw arguments, since the error may be in the command line itself."""
     asked = False
     for word, following in zip(argv, [*argv[1:], ""]):
         flag, equals, value = word.partition("=")

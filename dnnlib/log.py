@@ -7,7 +7,7 @@ from dnnlib.errors import silence
 
 
 class _LogFile:
-    """The end of a text file, written at once. What a full disk refuses is lost, with one warning: a log must not end a training.
+    """A text file that is appended to without buffering. What a full disk refuses is lost, with one warning: a log must not end a training.
 
     Args:
         file: binary file without a buffer.
@@ -29,7 +29,7 @@ class _LogFile:
 class _Tee:
     """A text stream that writes to a terminal stream and to the log file.
 
-    A stream that takes no more (a pipe whose reader has gone, a file on a full disk) is given up, with one warning in the log file.
+    A stream that can no longer be written (a closed pipe, a full disk) is abandoned, with one warning in the log file.
     """
 
     def __init__(self, stream, file):
@@ -41,7 +41,7 @@ class _Tee:
             self._stream.write(text)
         except OSError as error:
             self._give_up(error)
-        if "\r" not in text:  # a progress bar redraws itself on the terminal only
+        if "\r" not in text:  # progress bars are for the terminal only
             self._file.write(text)
             if "\n" in text:
                 self.flush()
@@ -55,7 +55,7 @@ class _Tee:
 
     def _give_up(self, error):
         silence(self._stream)
-        self._file.write(f"warning: the output is written here alone: {error.strerror}\n")
+        self._file.write(f"warning: output continues in this file only: {error.strerror}\n")
 
     def isatty(self):
         return self._stream.isatty()
@@ -82,7 +82,7 @@ def tee(path):
 
 
 def format_time(seconds):
-    """Seconds as people read them: 45s, 3m 05s, 2h 07m, 1d 03h."""
+    """Seconds in human-readable form: 45s, 3m 05s, 2h 07m, 1d 03h."""
     seconds = int(round(seconds))
     if seconds < 60:
         return f"{seconds}s"

@@ -6,44 +6,36 @@ import re
 from dnnlib.errors import UserError
 from dnnlib.files import PARTIAL
 
-_RUN = re.compile(r"(?P<name>.+)-(?P<number>\d+)")
+_RUN = re.compile(r"(.+)-\d+")
 
 
 def find_runs(result_dir, expname):
-    """The runs of exactly that name, oldest first.
+    """The runs of exactly this name, oldest first.
 
     Returns:
         list of (number, folder path). "clevr" never finds "clevr-scratch-000".
     """
-    runs = []
-    if os.path.isdir(result_dir):
-        for entry in os.listdir(result_dir):
-            match = _RUN.fullmatch(entry)
-            path = os.path.join(result_dir, entry)
-            if match and match.group("name") == expname and os.path.isdir(path):
-                runs.append((int(match.group("number")), path))
-    return sorted(runs)
+    paths = [os.path.join(result_dir, entry) for entry in (os.listdir(result_dir) if os.path.isdir(result_dir) else ())]
+    return sorted((int(path.rpartition("-")[2]), path) for path in paths if run_name(path) == expname and os.path.isdir(path))
+
+
+def run_name(folder):
+    """The name in the path <name>-<NNN> of a run's folder, or None for another path."""
+    match = _RUN.fullmatch(os.path.basename(folder))
+    return match and match.group(1)
 
 
 def latest_run(result_dir, expname):
-    """Folder of the latest run of that name, or None."""
+    """Folder of the latest run of this name, or None."""
     runs = find_runs(result_dir, expname)
     return runs[-1][1] if runs else None
 
 
-def existing_run(result_dir, expname):
-    """Folder of the latest run of that name. UserError when there is none."""
-    folder = latest_run(result_dir, expname)
-    if folder is None:
-        raise UserError(f"--expname {expname}: there is no run of that name in {result_dir}")
-    return folder
-
-
 def create_run(result_dir, expname):
-    """Make the folder of the next run of that name.
+    """Create the folder of the next run of this name.
 
     Returns:
-        Its path. Two processes never get the same one.
+        Its path; two processes never get the same one.
 
     Raises:
         UserError: the result folder cannot be written.
@@ -61,7 +53,7 @@ def create_run(result_dir, expname):
 
 
 def check_writable(folder, flag="--result-dir"):
-    """Create `folder` if needed and try a file in it; `flag` is the option that names it.
+    """Create `folder` if needed and try to write a file there; `flag` is the option that names it.
 
     Raises:
         UserError: it cannot be created or written.
@@ -77,7 +69,7 @@ def check_writable(folder, flag="--result-dir"):
 
 
 def numbered_files(folder, prefix, suffix):
-    """Files <prefix><digits><suffix> of a folder.
+    """The files <prefix><digits><suffix> in a folder.
 
     Returns:
         list of (number, path), ascending.
@@ -88,7 +80,7 @@ def numbered_files(folder, prefix, suffix):
 
 
 def clear_partials(folder):
-    """Remove what writes of killed processes left behind (`atomic_output`'s temporary files), in the folder and in those inside."""
+    """Remove temporary files that killed processes left behind (see `atomic_output`), in the folder and its subfolders."""
     for place, _, entries in os.walk(folder):
         for entry in entries:
             if entry.startswith(".") and entry.endswith(PARTIAL):

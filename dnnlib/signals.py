@@ -1,4 +1,4 @@
-"""What a process does when it is asked to end: finish and save what it is doing (StopRequest), or clean up behind itself at least."""
+"""What a process does when it is asked to stop: finish and save its work (StopRequest), or at least clean up after itself."""
 
 import contextlib
 import os
@@ -13,15 +13,15 @@ _active = None  # the StopRequest whose context this process is in
 
 
 def stop_asked():
-    """What has asked this process to stop, a signal's name mostly, or None: for long work inside a StopRequest's context."""
+    """What asked this process to stop (usually a signal's name), or None. For long-running work inside a StopRequest's context."""
     return _active and _active.asked
 
 
 def ask_to_stop(reason):
-    """Do what a first signal does, for one that came to another process; it has no effect outside a StopRequest's context.
+    """Act as on a first signal, when another process has received it. No effect outside a StopRequest's context.
 
     Args:
-        reason: what `stop_asked` says from now on, if nothing has asked before.
+        reason: what `stop_asked` returns from now on, unless something has asked before.
     """
     if _active is not None:
         _active.asked = _active.asked or reason
@@ -29,8 +29,10 @@ def ask_to_stop(reason):
 
 @contextlib.contextmanager
 def ended_by_exceptions():
-    """Context in which SIGTERM and SIGHUP end the process by SystemExit, so that `finally` cleans up, as SIGINT's KeyboardInterrupt does.
-    Where they are ignored or handled already, and outside the main thread, which alone can set handlers, nothing changes."""
+    """Context in which SIGTERM and SIGHUP raise SystemExit, so that `finally` blocks run, as they do after SIGINT's KeyboardInterrupt.
+
+    Signals that are already ignored or handled are left alone; outside the main thread, which alone can set handlers, nothing changes.
+    """
 
     def leave(number, frame):
         sys.exit(128 + number)
@@ -41,7 +43,7 @@ def ended_by_exceptions():
 
 @contextlib.contextmanager
 def postponed():
-    """Context that no exception of a signal's handler interrupts: SIGINT, SIGTERM and SIGHUP take effect at its end."""
+    """Context that no signal handler's exception interrupts: SIGINT, SIGTERM and SIGHUP take effect at its end."""
     came = []
     try:
         with _handled(lambda number, frame: came.append(number), callable, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)) as before:
@@ -53,7 +55,7 @@ def postponed():
 
 @contextlib.contextmanager
 def _handled(handler, replaces, numbers):
-    """Context with a handler for those of some signals whose present handler `replaces` says so; gives dict number -> that handler."""
+    """Context with `handler` for those signals whose current handler satisfies `replaces`; yields dict number -> that previous handler."""
     in_main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in numbers if in_main and replaces(signal.getsignal(number))}
     for number in before:
@@ -67,8 +69,10 @@ def _handled(handler, replaces, numbers):
 
 @contextlib.contextmanager
 def _heard(hear):
-    """Context in which a thread calls `hear` with the number of every signal that has a handler, at once: the handlers themselves, in
-    Python, wait while the main thread is inside TensorFlow."""
+    """Context in which a thread calls `hear` immediately with the number of every handled signal.
+
+    Python runs the handlers themselves in the main thread, so they have to wait while that is inside TensorFlow.
+    """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
 
@@ -87,7 +91,7 @@ def _heard(hear):
 
 
 class StopRequest:
-    """Context in which the first SIGTERM or SIGINT sets `asked`, and a second one ends the process at once, whatever it is doing.
+    """Context in which the first SIGTERM or SIGINT sets `asked` and a second one ends the process immediately, whatever it is doing.
 
     Attributes:
         asked: name of the signal that asked for the stop, the reason given to `ask_to_stop`, or None.
@@ -108,7 +112,8 @@ class StopRequest:
             os._exit(128 + number)
         self._noticed = True
         with contextlib.suppress(OSError):
-            os.write(2, f"\n{signal.Signals(number).name}: finishing this step, then saving (once more to stop at once)\n".encode())
+            name = signal.Signals(number).name
+            os.write(2, f"\n{name}: finishing this step, then saving (repeat the signal to stop immediately)\n".encode())
 
     def __enter__(self):
         global _active

@@ -8,6 +8,7 @@ import pytest
 
 import run_network
 from dataset_tool import cli
+from dnnlib import UsageError
 from tests.cli_helpers import finish
 from tests.conftest import on_one_stack
 from training import command_line, presets
@@ -45,6 +46,18 @@ def test_prepare_without_a_source_is_one_line(tmp_path):
     code, _, errors = finish("--prepare", "--dataset", "mine", "--data-dir", str(tmp_path))
     assert code == 2
     assert "--images-dir" in errors and len(errors.splitlines()) == 1
+
+
+def test_workers_do_not_prepare_the_same_dataset(tmp_path, monkeypatch):
+    def main(hosts):
+        cluster = {"cluster": {"worker": [f"{host}:1" for host in hosts]}, "task": {"type": "worker", "index": 0}}
+        monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+        run_network.main(["--train", "--prepare", "--dataset", "mine", "--data-dir", str(tmp_path)])
+
+    with pytest.raises(UsageError, match=r"^--prepare: dataset mine does not exist yet, and several workers \(TF_CONFIG\) cannot"):
+        main("ab")
+    with pytest.raises(UsageError, match="--images-dir"):
+        main("a")
 
 
 @pytest.mark.parametrize("script, arguments, otherwise", [

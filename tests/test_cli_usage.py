@@ -15,7 +15,7 @@ from dnnlib import UsageError, UserError
 from dnnlib.tflib.snapshot import read_records
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
 from tests.dataset_helpers import write_old_dataset
-from training import command_line, configure, launch, presets, run_record, schedule
+from training import command_line, configure, launch, presets, run_choice, run_record, schedule
 from training.command_line import parse_given, resolve
 from training.config import flatten, to_dict
 from training.networks.config import DiscriminatorConfig, GeneratorConfig
@@ -163,6 +163,8 @@ def test_a_vis_flag_turns_vis_on(flag):
 def test_stored_options_lie_below_what_is_given():
     options = resolved("--gamma 3", stored={"gamma": 7, "g_lr": 0.01, "metrics": ["swd"], "gone": 1})
     assert (options.gamma, options.g_lr, options.metrics) == (3, 0.01, ("swd",))
+    clevr = resolved("--ganformer-default", stored={"dataset": "clevr"})
+    assert clevr == resolved("--ganformer-default --dataset clevr") and clevr.components_num == 8
     options = resolved("--baseline ViTGAN", stored={"batch_size": 7, "g_lr": 0.01})
     assert (options.batch_size, options.g_lr) == (128, 0.01)
 
@@ -179,15 +181,14 @@ def test_reload_takes_the_options_of_the_run_and_not_those_of_the_call(tmp_path)
 def test_a_run_that_goes_on_keeps_its_origin():
     def continued(origin, given):
         old, new = ({"options": {"pretrained_pkl": path}} for path in (origin, given))
-        notes = launch._keep_origin(old, new, "results/exp-000")
+        run_choice._keep_origin(old, new, "results/exp-000")
         assert new == old
-        return notes
 
-    assert continued("a.pkl", "None") == continued("None", "None") == continued("a.pkl", os.path.abspath("a.pkl")) == []
-    (note,) = continued("None", "a.pkl")
-    assert note.startswith("--pretrained-pkl a.pkl is not used: the run continues its own state")
-    with pytest.raises(UsageError, match="--pretrained-pkl b.pkl: run exp-000 began from a.pkl"):
-        continued("a.pkl", "b.pkl")
+    for origin, given in (("a.pkl", "None"), ("None", "None"), ("a.pkl", os.path.abspath("a.pkl")), ("gdrive:a.pkl", "gdrive:a.pkl")):
+        continued(origin, given)
+    for origin, began in (("a.pkl", "from a.pkl"), ("None", "from scratch")):
+        with pytest.raises(UsageError, match=f"--pretrained-pkl b.pkl: run exp-000 began {began} and .* --restart or another --expname"):
+            continued(origin, "b.pkl")
 
 
 def test_options_of_the_metrics():
@@ -216,7 +217,7 @@ def test_the_dataset_that_the_options_name(tmp_path, capsys):
         assert (dataset.ratio, dataset.labels.shape) == (ratio, (3, 2))
     assert capsys.readouterr().out == ""
     assert run_network._open_dataset(resolved(f"--dataset mine --train-images-num 5 --data-dir {tmp_path}")).count == 4
-    assert capsys.readouterr().out == "--train-images-num 5: there are only 4\n"
+    assert capsys.readouterr().out == "--train-images-num 5: the dataset has only 4\n"
     assert run_network._open_dataset(resolved(f"--dataset mine --labels False --data-dir {tmp_path}")).labels.shape == (4, 0)
     assert capsys.readouterr().out == "dataset mine: its labels (2 wide) are not used (--labels False)\n"
 
@@ -302,7 +303,7 @@ def test_batch_arithmetic_is_for_trainings():
     assert resolved("--eval --gpus 0,1,2").batch_size == 32
     assert resolved("--train --batch-size 9 --batch-gpu 3").batch_gpu == 3
     assert resolved("--train --batch-size 24 --batch-gpu 6 --baseline ViTGAN").batch_gpu == 6
-    assert DiscriminatorConfig().mbstd_group_size == schedule.STATISTICS_GROUP
+    assert DiscriminatorConfig().mbstd_group_size == schedule.MBSTD_GROUP_SIZE
 
 
 def test_the_table_is_sound():
@@ -405,7 +406,9 @@ def test_components_share_the_latent_and_networks_are_made_for_the_dataset():
 
 def test_the_option_reference_is_up_to_date():
     with open(os.path.join(ROOT, "docs", "options.md"), encoding="utf-8") as file:
-        assert file.read() == command_line.options_document() + "\n", "python -m training.command_line > docs/options.md"
+        document = file.read()
+    assert document == command_line.options_document() + "\n", "python -m training.command_line > docs/options.md"
+    assert "`<result-dir>/<expname>-<NNN>`" in document  # HTML without the backticks
 
 
 def test_help_is_instant_and_complete():
@@ -463,4 +466,4 @@ def test_dry_run_prints_the_configuration(data_dir):
     assert code == 0, err
     assert "the preset's --g-img2img 5" in out
     assert any(line.split() == ["g_img2img", "4"] for line in out.splitlines())
-    assert "parameters " in out and "memory " in out and "s a kimg" in out
+    assert "parameters " in out and "memory " in out and "s per kimg" in out

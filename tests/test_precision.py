@@ -161,4 +161,4 @@ def test_command_line(tmp_path):
     assert f"mixed precision: {tflib.half_type().name} " in out
     code, out, err = finish(*flags[:-1], "0.128")
     assert code == 0, err
-    assert "continuing with another training.precision: fp32, before mixed" in out
+    assert "training.precision changed from mixed to fp32" in out

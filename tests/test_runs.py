@@ -16,7 +16,7 @@ import threading
 import pytest
 
 from dnnlib import UsageError, UserError, locks, log, runs, signals
-from training import run_record
+from training import command_line, run_choice, run_record
 
 
 def test_runs_are_matched_by_exact_name(tmp_path):
@@ -37,6 +37,27 @@ def test_run_numbers_go_up(tmp_path):
     (tmp_path / "results" / "exp-007").write_text("not a run, or one that another process has made just now")
     made = [os.path.basename(runs.create_run(str(tmp_path / "results"), "exp")) for _ in range(2)]
     assert made == ["exp-006", "exp-008"]
+
+
+def test_results_do_not_mix_with_those_for_other_weights(tmp_path):
+    options = command_line.Options(result_dir=str(tmp_path / "results"), expname="exp")
+
+    def results_run(*path, named=True):
+        return os.path.relpath(run_choice.results_run(str(tmp_path.joinpath(*path)), options, named), options.result_dir)
+
+    for _ in range(2):  # the second evaluation adds to the first one's folder
+        assert results_run("clevr.pkl") == "exp-000"
+    (tmp_path / "results" / "exp-000" / run_record.FILE_NAME).write_text("{}")
+    for path in (["clevr.pkl"], ["old", "exp-000", "1.pkl"], ["results", "other-003", "1.pkl"], ["results", "1.pkl"]):
+        (tmp_path.joinpath(*path[:-1])).mkdir(parents=True, exist_ok=True)
+        assert results_run(*path) == "exp-001"
+    assert results_run("results", "exp-000", "1.pkl") == "exp-000"
+    assert results_run("results", "other-003", "1.pkl", named=False) == "other-003"
+    assert run_record.latest_run(options.result_dir, "exp") == str(tmp_path / "results" / "exp-000")  # what --train continues
+    assert run_record.latest_run(options.result_dir, "other") == str(tmp_path / "results" / "other-003")
+    (tmp_path / "results" / "exp-001" / "1.pkl").write_text("")
+    assert run_record.latest_run(options.result_dir, "exp") == str(tmp_path / "results" / "exp-001")
+    assert run_record.latest_run(options.result_dir, "none") is None
 
 
 def test_unwritable_folder(tmp_path):
@@ -143,7 +164,7 @@ def test_an_output_that_takes_no_more_does_not_stop_what_is_logged(tmp_path, mon
                 print(number)
             print("x" * 100000, flush=True)
         print("outside", flush=True)
-    assert path.read_text().splitlines() == ["0", f"warning: the output is written here alone: {reason}", "1", "2", "x" * 100000]
+    assert path.read_text().splitlines() == ["0", f"warning: output continues in this file only: {reason}", "1", "2", "x" * 100000]
 
 
 def test_left_over_files_are_found_in_every_folder(tmp_path):
@@ -180,12 +201,12 @@ def test_what_a_run_may_continue_with(name, refused, capsys):
     new = copy.deepcopy(RECORD)
     *sections, field = name.split(".")
     functools.reduce(dict.__getitem__, sections, new)[field] = 2
-    change = f"another {name}: 2, before {None if field in ('kmeans', 'crop_ratio') else 1}"
+    change = f"{name} changed from {None if field in ('kmeans', 'crop_ratio') else 1} to 2"
     if refused:
-        with pytest.raises(UsageError, match=f"trained with another {name}: give --reload"):
+        with pytest.raises(UsageError, match=f"trained with a different {name}: give --reload"):
             run_record.check_continuation(RECORD, new, accept_changes=False)
         assert capsys.readouterr().out == f"{change}\n"
-    assert run_record.check_continuation(RECORD, new, accept_changes=refused) == [f"continuing with {change}"]
+    assert run_record.check_continuation(RECORD, new, accept_changes=refused) == [change]
 
 
 def test_the_revision_says_whether_files_were_changed(tmp_path, monkeypatch):
@@ -203,8 +224,8 @@ def test_the_revision_says_whether_files_were_changed(tmp_path, monkeypatch):
     assert run_record.git_revision() is None
 
 
-@pytest.mark.parametrize("count, listed", [(4, "another dataset.0, dataset.1, dataset.2, dataset.3: give"),
-                                           (6, "another dataset.0, dataset.1, dataset.2, dataset.3 and 2 more: give")])  # fmt: skip
+@pytest.mark.parametrize("count, listed", [(4, "a different dataset.0, dataset.1, dataset.2, dataset.3: give"),
+                                           (6, "a different dataset.0, dataset.1, dataset.2, dataset.3 and 2 more: give")])  # fmt: skip
 def test_many_changes_are_counted(count, listed, capsys):
     with pytest.raises(UsageError, match=listed):
         run_record.check_continuation({}, {"dataset": {str(number): 1 for number in range(count)}}, accept_changes=False)
@@ -275,7 +296,7 @@ def test_two_signals_end(mode, first, second):
     watchdog.start()
     process.send_signal(first)
     assert process.stderr.readline() == b"\n"
-    assert process.stderr.readline().decode() == f"{first.name}: finishing this step, then saving (once more to stop at once)\n"
+    assert process.stderr.readline().decode() == f"{first.name}: finishing this step, then saving (repeat the signal to stop immediately)\n"
     process.send_signal(second)
     out, _ = process.communicate()
     watchdog.cancel()

@@ -95,7 +95,7 @@ PLAIN = LossConfig(d_reg="non")
 
 def seconds_a_kimg(config, workers=1):
     text = estimate.lines(*NETWORKS, config, ["/cpu:0"], workers)[-1]
-    return float(re.search(r"about ([\d.]+) s a kimg", text).group(1))
+    return float(re.search(r"about ([\d.]+) s per kimg", text).group(1))
 
 
 @pytest.mark.parametrize("loss, workers, g_passes, d_passes", [
@@ -125,7 +125,7 @@ def test_the_estimate_in_words(monkeypatch):
     text = "\n".join(estimate.lines(*NETWORKS, config, ["/gpu:0", "/gpu:1"], 3))
     assert parts == [6]
     for part in ("G 1,234,567  D 1,234,567", "G 0.025  D 0.025 billion", "about 3.5 GB on each device", "3.0 GB weights and optimizers",
-                 "0.5 GB what the 16 images", "about 500.0 s a kimg at best, 6h 56m for 50 kimg"):  # fmt: skip
+                 "0.5 GB activations of 16 images", "about 500.0 s per kimg at best, 6h 56m for 50 kimg"):  # fmt: skip
         assert part in text
 
 

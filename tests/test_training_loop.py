@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from dnnlib import UserError, locks, log, tflib
 from dnnlib.tflib.snapshot import read_records
 from tests.training_standins import GANFORMER, ArrayDataset, small_networks, small_training
-from training import command_line, launch, schedule, status, training_loop, training_state
+from training import command_line, launch, run_choice, schedule, status, training_loop, training_state
 from training.config import OutputConfig, ScheduleConfig
 from training.samples import SampleGrid
 from training.training_loop import TrainingLoop
@@ -171,18 +171,19 @@ def test_full_disk_loses_nothing(total_kimg, evaluations, tmp_path, monkeypatch,
     assert not glob.glob(str(folder / ".*partial"))
 
 
-@pytest.mark.parametrize("keep, left, saved", [(3, [101, 102, 103], True), (1, [102], False), (-1, [100, 101, 102], False)])
-def test_a_full_disk_takes_the_room_of_the_oldest_snapshots(keep, left, saved, tmp_path, monkeypatch, capsys):
-    """Room for three; never that of the newest good one, and none where all are to be kept."""
+@pytest.mark.parametrize("keep, room, left, saved", [
+    (10, 2, [102, 103], True), (10, 1, [102], False), (-1, 2, [100, 101, 102], False),
+])  # fmt: skip
+def test_a_full_disk_takes_the_room_of_the_oldest_snapshots(keep, room, left, saved, tmp_path, monkeypatch, capsys):
+    """One at a time, however many may be kept; never that of the last one saved, and none where all are to be kept."""
     save = training_state.save
 
     def save_where_room_is(path, state):
-        if len(glob.glob(str(tmp_path / "training-state-*"))) >= min(3, kept):
+        if len(glob.glob(str(tmp_path / "training-state-*"))) >= room:
             raise OSError(28, "No space left on device")
         save(path, state)
 
-    kept = abs(keep)
-    for kimg in [number for number in (100, 101, 102) if keep != 1 or number == 102]:
+    for kimg in (100, 101, 102):
         (tmp_path / f"network-snapshot-{kimg:06d}.pkl").write_bytes(b"")
         (tmp_path / f"training-state-{kimg:06d}.npz").write_bytes(b"")
     monkeypatch.setattr(training_loop.training_state, "save", save_where_room_is)
@@ -190,6 +191,7 @@ def test_a_full_disk_takes_the_room_of_the_oldest_snapshots(keep, left, saved, t
         outputs = OutputConfig(summarize=False, last_snapshots=keep)
         config = small_training(pathreg=False, d_reg="non")
         loop = TrainingLoop(str(tmp_path), small_networks(), config, outputs, ArrayDataset(), ["/cpu:0"], {})
+        loop._saved_images = 102000
         path = loop._save(training_state.capture(loop.variables, loop.progress, {}), 103000)
     assert (path is not None) == saved == ("warning: cannot save" not in capsys.readouterr().out)
     assert sorted(int(name[-10:-4]) for name in glob.glob(str(tmp_path / "training-state-*.npz"))) == left
@@ -219,7 +221,7 @@ def test_a_stop_during_the_last_metrics_is_said(tmp_path, capsys):
 
     train(tmp_path, small_training(total_kimg=0.008, pathreg=False, d_reg="non"), evaluate=evaluate)
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "training complete: kimg 0.008; asked to stop: --eval computes the metrics that are missing")  # fmt: skip
+        "training complete: kimg 0.008; stopped before the metrics: run --eval to compute them")  # fmt: skip
 
 
 def test_time_left_has_the_snapshots_in_it(monkeypatch, capsys):
@@ -269,7 +271,7 @@ def test_what_the_options_ask_for_reaches_the_loop(picture_models, tmp_path, mon
 
         def run(self):
             with pytest.raises(BlockingIOError):
-                locks.take(os.path.join(made["run_dir"], launch.LOCK))
+                locks.take(os.path.join(made["run_dir"], run_choice.LOCK))
             made["show"](None, 0)
             return True
 
@@ -286,7 +288,7 @@ def test_what_the_options_ask_for_reaches_the_loop(picture_models, tmp_path, mon
     assert made["networks"]["G"].config.style_mixing == made["networks"]["Gs"].config.style_mixing == 0.25
     assert made["networks"]["D"].config == plan.discriminator
     assert "warning: report.html is not up to date: AttributeError" in capsys.readouterr().out
-    locks.take(os.path.join(plan.run_dir, launch.LOCK)).close()
+    locks.take(os.path.join(plan.run_dir, run_choice.LOCK)).close()
 
 
 @pytest.mark.parametrize("images, left", [(1000, 3), (2000, 3), (3000, 3), (4000, 2), (6000, 2), (7000, 1)])
@@ -322,6 +324,22 @@ def test_a_state_is_written_after_its_networks(tmp_path, monkeypatch):
     loop = small_loop(tmp_path)
     assert loop._save(training_state.capture(loop.variables, loop.progress, {}), 1000) is None
     assert loop._save_error.errno == 5 and not glob.glob(str(tmp_path / "training-state-*"))
+
+
+@pytest.mark.usefixtures("graph")
+def test_a_grid_that_cannot_be_drawn_costs_no_snapshot(tmp_path, monkeypatch, capsys):
+    saved = []
+
+    def write(*arguments):
+        saved.append(len(glob.glob(str(tmp_path / "training-state-*"))))
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+
+    loop = small_loop(tmp_path)
+    monkeypatch.setattr(loop.samples, "write", write)
+    loop._begin_files()
+    loop.snapshot(evaluate=False)
+    assert saved == [0, 1]
+    assert capsys.readouterr().out.count("warning: the sample grid is not written: ResourceExhaustedError: OOM") == 2
 
 
 @pytest.mark.usefixtures("graph")

@@ -122,12 +122,14 @@ def test_two_workers_and_their_deaths(flags, tmp_path):
     for name, array in alone.items():
         np.testing.assert_allclose(together[name], array, rtol=2e-3, atol=1e-5, err_msg=name)
 
-    shared = ["--eval", "--metrics", "swd,ppl", "--features-dir", write_features_dir(tmp_path), "--eval-images-num", "45"]
-    both = end(start_both([*flags, *shared, "--expname", "both"]))
+    shared = ["--metrics", "swd,ppl", "--features-dir", write_features_dir(tmp_path), "--eval-images-num", "45", "--expname", "both"]
+    both = end(start_both([*flags, *shared]))
     assert [code for code, _ in both] == [0, 0], both
+    code, _, err = finish(*(word for word in flags if word != "--train"), "--eval", *shared)
+    assert code == 0, err
     found = lines_of(results / "both-000", "metrics.jsonl")
     while_training, afterwards = found[-4:-2], found[-2:]
-    for one, other in zip(while_training, afterwards):  # all workers made the images of the first, worker 0 alone those of the second
+    for one, other in zip(while_training, afterwards):  # all workers made the images of the first, one process those of the second
         assert one["error"] is None and one["settings"] == other["settings"]
         # PPL divides differences of images by 1e-8: another order of the same sums moves it by some thousandths.
         assert one["values"] == pytest.approx(other["values"], rel=1e-2 if "ppl" in one["values"] else 2e-3)

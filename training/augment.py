@@ -1,7 +1,7 @@
 """Differentiable augmentation of what the discriminator sees (DiffAugment, Zhao et al. 2020): color, translation, cutout.
 
-Every image has draws of its own, and every operation is applied to an image with a probability. The operations take
-[N, H, W, C] with values in [-1, 1] and are differentiable by the image; draws come as arguments.
+Random numbers are drawn per image, and every operation is applied to each image with a given probability. The operations take
+[N, H, W, C] with values in [-1, 1] and are differentiable with respect to the image; the random numbers are arguments.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def operations(x, config, streams):
 
 
 def share(side, ratio):
-    """Part of a side in whole pixels: ⌊side·ratio + ½⌋."""
+    """A fraction of a side in whole pixels: ⌊side·ratio + ½⌋."""
     return int(side * ratio + 0.5)
 
 
@@ -117,11 +117,11 @@ def translate(x, rows, columns):
 
 
 def cutout_mask(x, rows, columns, height, width):
-    """0 in a rectangle of each image, which may lie partly outside, 1 elsewhere.
+    """0 in a rectangle of each image, which may be partly outside, 1 elsewhere.
 
     Args:
         x: [N, H, W, C], for its size and type.
-        rows, columns: int32 [N], where the rectangle's centre is.
+        rows, columns: int32 [N], the rectangle's centre.
         height, width: size of the rectangle.
 
     Returns:

@@ -1,4 +1,4 @@
-"""From a command line to typed options: parsing, presets and the checks that need nothing but the values themselves."""
+"""From a command line to typed options: parsing, presets, and the checks that need only the values themselves."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from training.presets import BASELINES, GANFORMER_DEFAULT, GANFORMER_TASKS, MODE
 
 
 def options_class(rows, doc):
-    """A dataclass of options: one field a row of training.presets.Option, with its default."""
+    """A dataclass of options: one field for each row (training.presets.Option), with its default."""
     fields = [(row.name, row.kind, dataclasses.field(default=row.default)) for row in rows]
     made = dataclasses.make_dataclass("Options", fields, frozen=True)
     made.__doc__ = doc
     return made
 
 
-Options = options_class(OPTIONS, "Every option of run_network.py, resolved; one field a row of training.presets.OPTIONS.")
+Options = options_class(OPTIONS, "Every option of run_network.py, resolved; one field for each row of training.presets.OPTIONS.")
 
 _ROWS = {option.name: option for option in OPTIONS}
 DESCRIPTION = (
@@ -34,7 +34,7 @@ DESCRIPTION = (
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse with UsageError in place of its own exit, and a hint for a misspelt flag."""
+    """argparse that raises UsageError instead of exiting, and has a hint for a misspelt flag."""
 
     def error(self, message):
         unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
@@ -87,7 +87,7 @@ def _help_text(option):
 
 
 def build_parser(prog, description, groups):
-    """The argparse parser of an option table. Only flags that were given appear in what it returns.
+    """The argparse parser of an option table. Its result contains only the flags that were given.
 
     Args:
         prog: name of the program.
@@ -124,7 +124,11 @@ def parse_given(argv, prog="run_network.py", description=DESCRIPTION, groups=OPT
 
 
 def check_value(option, value):
-    """Range and choice of one given value (training.presets.Option and the value, None for unset).
+    """Check one value against an option's range and choices.
+
+    Args:
+        option: training.presets.Option.
+        value: the value, None if unset.
 
     Raises:
         UsageError: it is not accepted.
@@ -141,13 +145,13 @@ def check_value(option, value):
 
 
 def check_gpus(text):
-    """--gpus: raises UsageError for what is neither cpu nor a comma list of different numbers."""
+    """Check --gpus: raises UsageError unless it is cpu or a comma-separated list of different numbers."""
     if not re.fullmatch(r"cpu|\d+(,\d+)*", text) or len(set(text.split(","))) < len(text.split(",")):
         raise UsageError(f"--gpus: got {text!r}, expected different GPU numbers such as 0 or 0,1, or cpu")
 
 
 def check_source(flag, source):
-    """A flag's file to read: raises UserError for a path where nothing is, and for a gdrive:NAME that is not published."""
+    """Check a flag's input file: raises UserError if it does not exist, or for a gdrive:NAME that is not published."""
     if is_remote(source):
         check_remote(source)
     elif not os.path.isfile(source):
@@ -155,33 +159,40 @@ def check_source(flag, source):
         raise UserError(f"{flag} {source}: {found}")
 
 
-def preset_values(given):
-    """The values that --ganformer-default or --baseline stand for (dict option name -> value).
+def preset_values(given, dataset):
+    """The values that --ganformer-default or --baseline stand for.
+
+    Args:
+        given: dict of the flags given explicitly.
+        dataset: name of the dataset, or None.
+
+    Returns:
+        dict option name -> value.
 
     Raises:
-        UsageError: both presets.
+        UsageError: both are given.
     """
     if given.get("ganformer_default") and given.get("baseline"):
         raise UsageError(f"--ganformer-default and --baseline {given['baseline']}: give only one of them")
     if given.get("ganformer_default"):
-        return {**GANFORMER_DEFAULT, **GANFORMER_TASKS.get(given.get("dataset"), {})}
+        return {**GANFORMER_DEFAULT, **GANFORMER_TASKS.get(dataset, {})}
     return dict(BASELINES.get(given.get("baseline"), {}))
 
 
 def _model_values(values, chosen):
-    """What follows from the models, where one of them is among the chosen names: dict option name -> value."""
+    """What --g-model and --d-model imply if one of them was chosen: dict option name -> value."""
     if not {"g_model", "d_model"} & set(chosen):
         return {}
     return MODEL_VALUES.get(tuple(values.get(name, _ROWS[name].default) for name in ("g_model", "d_model")), {})
 
 
 def resolve(given, stored=None, resolution_log2=None):
-    """Put defaults, stored options, preset and given flags together; the later win.
+    """Combine defaults, stored options, preset and given flags; later ones win.
 
     Args:
         given: dict of the flags given explicitly.
         stored: dict of a run's stored options (--reload), or None.
-        resolution_log2: log2 of the dataset's width, when known: layers that a preset names are lowered to fit it.
+        resolution_log2: log2 of the dataset's width, if known: layers that a preset names are lowered to fit it.
 
     Returns:
         (Options, list of notes for the user). A --vis-* flag turns --vis on.
@@ -191,18 +202,18 @@ def resolve(given, stored=None, resolution_log2=None):
     """
     if "vis" not in given and any(name.startswith("vis_") and value is not False for name, value in given.items()):
         given = {**given, "vis": True}
-    preset = preset_values(given)
+    known = {name: value for name, value in (stored or {}).items() if name in _ROWS}
+    preset = preset_values(given, {**known, **given}.get("dataset"))
     notes = []
     for name in PRESET_LAYERS:
         if resolution_log2 is not None and name not in given and preset.get(name, 0) > resolution_log2:
-            notes.append(f"the preset's {_ROWS[name].flag} {preset[name]} is beyond this resolution: {resolution_log2} is used")
+            notes.append(f"the preset's {_ROWS[name].flag} {preset[name]} is beyond this resolution: using {resolution_log2}")
             preset[name] = resolution_log2
-    known = {name: value for name, value in (stored or {}).items() if name in _ROWS}
     values = {**known, **preset, **given}
     values = {**values, **_model_values(values, chosen=[*preset, *given]), **given}
     values = {name: tuple(value) if _ROWS[name].kind is list else value for name, value in values.items()}
     options = Options(**values)
-    if options.train or not (options.eval or options.vis):  # which take the networks as they are
+    if options.train or not (options.eval or options.vis):  # these two take the networks as they are
         notes += _without_effect(options, given, resolution_log2)
     _check_combinations(options)
     if resolution_log2 is not None:
@@ -211,7 +222,7 @@ def resolve(given, stored=None, resolution_log2=None):
 
 
 def _without_effect(options, given, resolution_log2):
-    """Notes on given flags that change nothing, because what they belong to is off."""
+    """Notes on given flags that have no effect because something they depend on is off."""
     notes = []
     for needs, names in NEEDS:
         for name in names:
@@ -219,7 +230,7 @@ def _without_effect(options, given, resolution_log2):
             if on and not any(_has(options, need) for need in needs):
                 notes.append(f"{_ROWS[name].flag} has no effect without {' or '.join(_flag_of(need) for need in needs)}")
     if options.mapping_ltnt2ltnt and options.mapping_shared_dim:
-        notes.append("--mapping-ltnt2ltnt has no effect with --mapping-shared-dim, which maps all components as one")
+        notes.append("--mapping-ltnt2ltnt has no effect with --mapping-shared-dim, which maps all components jointly")
     last = resolution_log2 or math.inf
     for letter, lowest, on in (("g", 2, options.transformer), ("d", 3, options.d_transformer)):
         first, end = getattr(options, f"{letter}_start_res"), getattr(options, f"{letter}_end_res")
@@ -227,14 +238,14 @@ def _without_effect(options, given, resolution_log2):
             layers = f"{lowest} to {last}" if resolution_log2 else f"from {lowest} on"
             notes.append(f"--{letter}-start-res {first} --{letter}-end-res {end}: no layer has attention (its layers: {layers})")
     if options.ema_warmup and options.pretrained_pkl != "None":
-        notes.append("--ema-warmup has no effect with --pretrained-pkl, whose averaged generator goes on")
+        notes.append("--ema-warmup has no effect with --pretrained-pkl, which continues the snapshot's Gs")
     if options.d_img2img in (1, 2):
-        notes.append(f"--d-img2img {options.d_img2img} has no effect: the discriminator has layers with attention from 3 (8 pixels) on")
+        notes.append(f"--d-img2img {options.d_img2img} has no effect: attention in the discriminator starts at 3 (8 pixels)")
     return notes
 
 
 def _has(options, need):
-    """Whether an option is on, or has the value that follows its name."""
+    """Whether an option ("name") is on, or ("name value") has that value."""
     name, _, value = need.partition(" ")
     return getattr(options, name) == value if value else getattr(options, name) not in (False, 0, "none", "non")
 
@@ -245,7 +256,7 @@ def _flag_of(need):
 
 
 def _check_combinations(options):
-    """Rules between options that need no dataset."""
+    """Check combinations of options, as far as no dataset is needed."""
     o = options
     check_gpus(o.gpus)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", o.expname):
@@ -276,13 +287,13 @@ def _check_combinations(options):
         raise UsageError("--last-snapshots: got 0, expected 1 or more, or -1 for all")
     if o.train or o.dry_run:
         schedule.rounds_per_step(o.batch_size, o.batch_gpu, len(o.gpus.split(",")))
-        group = schedule.STATISTICS_GROUP
+        group = schedule.MBSTD_GROUP_SIZE
         if o.d_model == "StyleGAN2" and o.batch_gpu % min(o.batch_gpu, group):
-            raise UsageError(f"--batch-gpu {o.batch_gpu}: expected a multiple of {group}, or less (the discriminator compares so many)")
+            raise UsageError(f"--batch-gpu {o.batch_gpu}: expected a multiple of {group}, or less (minibatch standard deviation)")
 
 
 def _check_layers(options, resolution_log2):
-    """Layers must exist at this resolution."""
+    """Check that the layers named by options exist at this resolution."""
     for name in ("g_img2img", "d_img2img", "merge_layer"):
         value = getattr(options, name)
         if value > resolution_log2:
@@ -305,9 +316,9 @@ def options_document():
         "",
         DESCRIPTION,
         "",
-        "A BOOL flag takes an optional value (`--style`, `--style False`), a number may be a fraction (`--ratio 188/256`).",
-        "A flag given explicitly wins over a preset, in any spelling.",
-        "This page is written by `python -m training.command_line` from the table in training/presets.py.",
+        "A BOOL flag takes an optional value (`--style`, `--style False`); a number may be a fraction (`--ratio 188/256`).",
+        "A flag given explicitly overrides a preset, in any spelling.",
+        "This page is generated by `python -m training.command_line` from the table in training/presets.py.",
         "",
     ]
     for title, rows in OPTION_GROUPS:
@@ -327,7 +338,8 @@ def _document_row(option):
     flags = ", ".join(f"`{flag}`" for flag in (option.flag, *option.aliases))
     default = ",".join(option.default) if option.kind is list else option.default
     choices = f" ({', '.join(option.choices)})" if option.choices else ""
-    return f"| {flags} | {'' if default is None else default} | {option.help}{choices} |"
+    meaning = re.sub(r"\S*<\S*>", r"`\g<0>`", option.help)  # outside backticks Markdown takes <...> for HTML
+    return f"| {flags} | {'' if default is None else default} | {meaning}{choices} |"
 
 
 if __name__ == "__main__":

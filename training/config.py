@@ -1,4 +1,4 @@
-"""Typed configuration of a training run: dataclasses that print, serialize and diff themselves."""
+"""Typed configuration of a training run: dataclasses, and functions that print, serialize and compare them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 def to_dict(config):
-    """A (nested) dataclass as plain, JSON-ready values."""
+    """A (nested) dataclass as plain JSON-ready values."""
     if dataclasses.is_dataclass(config):
         return {f.name: to_dict(getattr(config, f.name)) for f in dataclasses.fields(config)}
     return list(config) if isinstance(config, tuple) else config
@@ -28,7 +28,7 @@ def differences(old, new):
     """Where two (nested) dicts differ.
 
     Returns:
-        list of (dotted name, old value, new value), None for a missing one.
+        list of (dotted name, old value, new value); a missing value is None.
     """
     old, new = flatten(old), flatten(new)
     names = sorted(set(old) | set(new))
@@ -44,42 +44,42 @@ def describe(config):
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What the networks are trained for (names of training.loss)."""
+    """Losses and regularizers (names as in training.loss)."""
 
     g_loss: str = "logistic_ns"     # logistic, logistic_ns, hinge, wgan
     d_loss: str = "logistic"        # logistic, hinge, wgan
     d_reg: str = "r1"               # r1, r2, gp, non
     gamma: float = 10.0             # weight of d_reg
     pathreg: bool = False           # path length regularization of the generator
-    g_reg_weight: float = 1.0       # weight of the path length penalty is twice this
-    bcr_real: float = 0.0           # weight of the consistency of real scores under augmentation
-    bcr_fake: float = 0.0           # weight of the consistency of fake scores under augmentation
-    g_reg_interval: int = 4         # steps between two regularizations of the generator
-    d_reg_interval: int = 16        # steps between two regularizations of the discriminator
+    g_reg_weight: float = 1.0       # half the weight of the path length penalty
+    bcr_real: float = 0.0           # weight of consistency regularization (bCR) on reals
+    bcr_fake: float = 0.0           # weight of consistency regularization (bCR) on fakes
+    g_reg_interval: int = 4         # steps between regularizations of the generator
+    d_reg_interval: int = 16        # steps between regularizations of the discriminator
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """What happens to the discriminator's images (training.augment)."""
+    """Augmentation of the discriminator's images (training.augment)."""
 
     kind: str = "none"              # none, diffaug
-    probability: float = 0.8        # of each operation, for each image
-    translation: float = 0.125      # largest shift, as a share of the side
-    cutout: float = 0.5             # side of the square that is cut out, as a share of the side
+    probability: float = 0.8        # of each operation, per image
+    translation: float = 0.125      # largest translation, as a fraction of the image size
+    cutout: float = 0.5             # size of the square that is cut out, as a fraction of the image size
 
 
 @dataclass(frozen=True)
 class AdamConfig:
-    """One network's optimizer, before the adaptation to lazy regularization."""
+    """One network's optimizer, before it is adapted to lazy regularization."""
 
     learning_rate: float = 0.002
     beta1: float = 0.0
     beta2: float = 0.99
     epsilon: float = 1e-8
-    clip_norm: float | None = None  # global norm the gradients are clipped to
+    clip_norm: float | None = None  # global norm to clip gradients to
 
     def lazy(self, interval):
-        """The settings that match in effect when every `interval`-th step adds one update of the regularizer alone.
+        """Equivalent settings for when every `interval`-th step adds a separate update of the regularizer.
 
         Source: StyleGAN2 (Karras et al. 2020), appendix B: c = n / (n + 1), learning rate times c, betas to the power c.
         """
@@ -93,18 +93,18 @@ class AdamConfig:
 class ScheduleConfig:
     """Sizes and lengths, in images unless the name says kimg (thousands of images)."""
 
-    batch_size: int = 32            # images in one update, over all rounds and devices
-    batch_gpu: int = 4              # images that one device takes at once
+    batch_size: int = 32            # images per update, over all rounds and devices
+    batch_gpu: int = 4              # images that one device processes at once
     total_kimg: float = 25000
-    tick_kimg: float = 8.0          # between two status lines
-    snapshot_ticks: int = 3         # ticks between two snapshots
+    tick_kimg: float = 8.0          # between status lines
+    snapshot_ticks: int = 3         # ticks between snapshots
     ema_kimg: float = 10.0          # half-life of the moving average Gs
     ema_warmup: bool = False        # a shorter half-life in the first steps
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Everything that decides the weights a training arrives at, beside the two networks and the dataset."""
+    """Everything besides the networks and the dataset that determines the weights that a training arrives at."""
 
     seed: int = 0
     mirror_augment: bool = False

@@ -1,7 +1,7 @@
-"""Reading of datasets: random access by (shard, offset), decoding in a pool of threads, an order that is a function of (seed, position).
+"""Reading of datasets: random access by (shard, offset), decoding in a thread pool, an order that is a function of (seed, position).
 
-Records are decoded with Pillow in threads (it releases the interpreter's lock while it works), not with tf.data: that reads record files
-only from their beginnings, its shuffling differs between TensorFlow releases, and its state would have to be saved to resume.
+Records are decoded with Pillow in threads (it releases the interpreter's lock while it works), not with tf.data: tf.data reads record
+files only from the beginning, shuffles differently from one TensorFlow release to the next, and would need its state saved to resume.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ class Dataset:
     """A prepared dataset, or an older one of raw tfrecords.
 
     Attributes:
-        name, count, resolution, channels: of the stored squares.
+        name, count, resolution, channels: of the dataset and its stored squares.
         shape: (C, H, W) with H = W = resolution.
-        ratio: height / width of the pictures inside the squares' black padding.
-        stores_ratio: whether the dataset's own manifest says the ratio (older datasets do not).
-        labels: float32 [count, c_dim], c_dim 0 without labels.
+        ratio: height / width of the images inside the squares' black padding.
+        stores_ratio: whether the ratio is stored in the dataset's manifest (older datasets have none).
+        labels: float32 [count, c_dim]; c_dim is 0 without labels.
         label_names: list of c_dim strings, or empty.
         has_masks: whether `read_masks` can be called.
-        fingerprint: 16 hexadecimal digits that stand for the records, labels and their number.
+        fingerprint: 16 hexadecimal digits, a hash of the records, the labels and their number.
     """
 
     def __init__(self, path, ratio=None, max_images=None, num_threads=4):
         """Open the dataset in folder `path`.
 
         Args:
-            path: its folder.
-            ratio: height / width in (0, 1] instead of the stored one.
-            max_images: use the first so many records only.
-            num_threads: threads that decode.
+            path: folder of the dataset.
+            ratio: height / width in (0, 1] to use instead of the stored one.
+            max_images: use only this many records, from the first on.
+            num_threads: number of threads that decode.
 
         Raises:
-            UserError: no such dataset, files missing, damaged or changed, arguments out of range.
+            UserError: there is no such dataset; files are missing, damaged or changed; an argument is out of range.
         """
         if ratio is not None and not 0 < ratio <= 1:
             raise UserError(f"dataset {path}: ratio {ratio}; accepted: above 0, up to 1")
@@ -70,7 +70,7 @@ class Dataset:
         self._open_files, self._lock = {}, threading.Lock()
         self._num_threads = num_threads
         self._pool = None
-        self._shuffled = None, None  # the last (seed, epoch), and its order of the records
+        self._shuffled = None, None  # the last (seed, epoch), and its order of records
 
     def read(self, indices):
         """Read records by number.
@@ -90,23 +90,23 @@ class Dataset:
         return pictures
 
     def read_masks(self, indices):
-        """Object numbers of the pixels (0 is the background), for datasets prepared with masks. Returns uint8 [n, H, W]."""
+        """The object number of every pixel (0 is background), for datasets prepared with masks. Returns uint8 [n, H, W]."""
         if not self.has_masks:
             raise UserError(f"dataset {self.path}: prepared without masks")
         masks = [np.asarray(Image.open(io.BytesIO(self._features(int(index))["mask"]))) for index in indices]
         return np.stack(masks)
 
     def batches(self, batch_size, seed, position=0, shard=0, shards=1):
-        """Shuffled batches for ever, decoded ahead.
+        """An endless stream of shuffled batches, decoded ahead.
 
-        Every epoch is a permutation of the records, drawn from (seed, epoch). `position` counts the images that all shards together have
-        consumed; the shards' batches, one after the other, are the batches of a single reader of batch_size * shards images.
+        Every epoch is a permutation of the records, drawn from (seed, epoch). `position` counts the images consumed by all shards
+        together; the shards' batches, concatenated, are those of a single reader with batches of batch_size * shards images.
 
         Args:
-            batch_size: images in a batch of this shard.
+            batch_size: images per batch of this shard.
             seed: integer >= 0.
-            position: images consumed before, by all shards.
-            shard, shards: number of this reader (from 0) and of all readers.
+            position: images already consumed, by all shards.
+            shard, shards: index of this reader (from 0) and number of readers.
 
         Yields:
             (images uint8 [batch_size, C, H, W], labels float32 [batch_size, c_dim]).
@@ -124,7 +124,7 @@ class Dataset:
             yield pictures, self.labels[indices]
 
     def order(self, seed, position, size):
-        """Record numbers [size] at positions position, position + 1, ... of the endless shuffled order of `seed`."""
+        """Record numbers [size] at positions position, position + 1, ... of the endless shuffled order for `seed`."""
         parts = []
         while size:
             epoch, start = divmod(position, self.count)
@@ -136,13 +136,13 @@ class Dataset:
     def _permutation(self, seed, epoch):
         with self._lock:
             if self._shuffled[0] != (seed, epoch):
-                # RandomState's streams are frozen: the same order with every NumPy.
+                # RandomState's streams are frozen: the same order with every NumPy version.
                 rng = np.random.RandomState([seed & 0xFFFFFFFF, seed >> 32, epoch])
                 self._shuffled = (seed, epoch), rng.permutation(self.count)
             return self._shuffled[1]
 
     def _start_reading(self, indices):
-        """Start decoding records. Returns (uint8 [n, C, H, W], futures that fill it)."""
+        """Start decoding records. Returns (uint8 [n, C, H, W], the futures that fill it)."""
         if self._pool is None:
             self._pool = concurrent.futures.ThreadPoolExecutor(self._num_threads, thread_name_prefix="dataset")
         pictures = np.empty([len(indices), *self.shape], np.uint8)
@@ -185,7 +185,7 @@ class Dataset:
 
 
 def _decode_picture(data, encoding, shape):
-    """uint8 [C, H, W] of a record's data."""
+    """Decode a record's data to uint8 [C, H, W]."""
     if encoding == b"raw":
         return np.frombuffer(data, np.uint8).reshape(shape)
     if encoding not in (b"png", b"jpeg"):

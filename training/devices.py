@@ -1,4 +1,4 @@
-"""TensorFlow on the devices that a command line asks for, with the ops that it chooses."""
+"""TensorFlow on the devices and with the ops that a command line asks for."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dnnlib import tflib
 
 
 def open_devices(gpus, ops_choice="auto", together=None):
-    """Open TensorFlow and choose the implementation of the ops; say which, and when there is no GPU.
+    """Initialise TensorFlow and choose the implementation of the ops; print which one, and if there is no GPU.
 
     Args:
-        gpus: comma list of GPU numbers, or cpu.
+        gpus: comma-separated list of GPU numbers, or cpu.
         ops_choice: see ops.set_implementation.
-        together: tflib.Workers to compute with, or None.
+        together: tflib.Workers to train with, or None.
 
     Returns:
         list of device strings.

@@ -1,4 +1,4 @@
-"""What a training will need, before it starts: memory and time, from the networks' graphs and a short measurement."""
+"""Estimate of the memory and time that a training will need, from the networks' graphs and a short measurement."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from dnnlib.log import format_time
 from training import schedule
 from training.step import TrainingStep
 
-# Forward passes per image and step, a backward pass counted as two (one for D under G, whose weights stand still): G's loss runs G and D
-# forward and backward, D's loss runs G forward and D forward and backward on fakes and reals, and again on those without augmentation
-# where they have to be consistent.
+# Forward passes per image and step; a backward pass counts as two (one for D in G's loss, where D's weights get no gradients). G's loss
+# runs G and D forward and backward; D's loss runs G forward, and D forward and backward on fakes and reals (once more on their
+# unaugmented versions with consistency regularization).
 G_PASSES = 4
 D_PASSES_UNDER_G = 2
 D_PASSES_PER_BATCH = 3
 PENALTY_PASSES = 6  # of a regularizer's network and image: forward, back to the input, and back through both to input and weights
-# Of measured peaks over the sum of tensors: kernels have memory of their own, and operations run in another order where they can. Growth
-# per image of trainings of 32 px on CPUs, measured over summed: StyleGAN2 1.15, GANformer 1.12, ViTGAN 1.37, alike in both TensorFlows.
+# Ratio of measured peaks to summed tensors: kernels need workspace, and operations may run in another order. Measured growth per image
+# over the summed one, at 32 px on CPUs: StyleGAN2 1.15, GANformer 1.12, ViTGAN 1.37, much the same in both TensorFlows.
 PEAK_MARGIN = 1.4
 
-# Operations whose output is their input's memory: the same values, or (of variables) no memory beside the variable's own.
+# Operations whose output shares its input's memory, or (for variables) the variable's own.
 SHARING = {"Identity", "Reshape", "Squeeze", "ExpandDims", "StopGradient", "PreventGradient", "Switch", "Merge", "ReadVariableOp"}
 
 
 class NetworkCost(NamedTuple):
-    """One network at one image."""
+    """Cost of one image in one network."""
 
     parameters: int          # trainable values
     multiply_adds: int       # of convolutions and matrix products in a forward pass
-    half_multiply_adds: int  # those among them in a 16-bit type
+    half_multiply_adds: int  # the part of them in a 16-bit type
 
 
 class Memory(NamedTuple):
-    """Bytes of one device that a training needs at once, without what TensorFlow itself takes."""
+    """Peak memory of a training on one device in bytes, without TensorFlow's own overhead."""
 
     variables: int  # weights, their moving average, optimizers
-    tensors: int    # at the peak of the costliest loss: what a part of the batch keeps for its gradients, and these, with PEAK_MARGIN
+    tensors: int    # activations and gradients of --batch-gpu images at the peak of the costliest loss, times PEAK_MARGIN
 
 
 def _size(tensor):
@@ -50,7 +50,7 @@ def _size(tensor):
 
 
 def multiply_adds(op):
-    """Multiplications of one operation: 0 for what is not a convolution (or a gradient of one) or a matrix product."""
+    """Multiply-adds of one operation: 0 unless it is a convolution, a gradient of one, or a matrix product."""
     if op.type in ("MatMul", "BatchMatMul", "BatchMatMulV2"):
         transposed = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
         inner = op.inputs[0].shape.as_list()[-2 if transposed else -1]
@@ -59,13 +59,13 @@ def multiply_adds(op):
     if not convolution:
         return 0
     kind, gradient = convolution.groups()
-    result = op.inputs[2] if gradient else op.outputs[0]  # of the convolution itself; its gradients multiply as often
+    result = op.inputs[2] if gradient else op.outputs[0]  # of the forward convolution: its gradients cost the same
     kernel = op.outputs[0] if gradient == "BackpropFilter" else op.inputs[1]
     return _size(result) * int(np.prod(kernel.shape.as_list()[: 3 if kind == "Conv2D" else 2]))
 
 
 def network_cost(config, half=None):
-    """Cost of one image through a network of this configuration (a graph of its own is built for it).
+    """Cost of one image in a network of this configuration, from a graph built for the purpose.
 
     Args:
         config: of the network.
@@ -97,10 +97,10 @@ def _operations(fetches):
 
 
 def peak_bytes(fetches):
-    """Most bytes of tensors that exist at once in an evaluation of `fetches`.
+    """Largest number of bytes of tensors that are alive at once in an evaluation of `fetches`.
 
-    Operations run one after the other in the order they were built, and a tensor exists from its operation to the last one that reads
-    it: of a forward pass remains what the backward pass reads, whatever the operations are, and penalties of gradients count alike.
+    Assumes that operations run one at a time in the order they were built, and that a tensor lives until the last operation that reads
+    it. So of a forward pass, what the backward pass reads stays alive; gradient penalties need no special case.
     """
     order = _operations(fetches)
     owner, first, last = {}, {}, {}  # by name of a tensor: the one whose memory it shares; of those: positions of its life
@@ -124,13 +124,13 @@ def peak_bytes(fetches):
 
 
 def memory(generator, discriminator, config, device, parts=1):
-    """Memory of the first device, from the graph of a training step that is built and not run.
+    """Memory of the first device, from the graph of a training step that is built but not run.
 
     Args:
         generator, discriminator: configurations of the networks.
         config: TrainingConfig.
         device: device string.
-        parts: devices of all workers, which share the batch.
+        parts: number of devices, over all workers, that share the batch.
     """
     sizes = config.schedule
     rounds = schedule.rounds_per_step(sizes.batch_size, sizes.batch_gpu, parts)
@@ -150,7 +150,7 @@ def measured_speed(device, dtype=tf.float32):
     batch, size, channels, repeats = 8, 64, 128, 3
     with tflib.session_scope():
         with tf.device(device):
-            scale = tf.placeholder(tf.float32, [])  # fed, so that nothing can be computed once and for all
+            scale = tf.placeholder(tf.float32, [])  # fed, so that TensorFlow cannot fold the work into constants
             x, w = [tf.cast(tf.fill(shape, scale), dtype) for shape in ([batch, size, size, channels], [3, 3, channels, channels])]
             y = tf.nn.conv2d(x, w, strides=[1, 1, 1, 1], padding="SAME")
             work = [tf.reduce_sum(gradient) for gradient in tf.gradients(tf.reduce_sum(y * y), [x, w])]
@@ -168,12 +168,12 @@ def lines(generator, discriminator, config, devices, workers=1):
         generator, discriminator: configurations of the networks.
         config: TrainingConfig.
         devices: list of device strings.
-        workers: processes that train together, each on as many devices.
+        workers: number of processes that train together, each with this many devices.
     """
     half = tflib.half_type() if config.precision == "mixed" else None
     G, D = network_cost(generator, half), network_cost(discriminator, half)
     sizes, loss = config.schedule, config.loss
-    batches = 2 + (loss.bcr_real > 0) + (loss.bcr_fake > 0)  # that D's loss scores
+    batches = 2 + (loss.bcr_real > 0) + (loss.bcr_fake > 0)  # scored in D's loss
     needed = memory(generator, discriminator, config, devices[0], workers * len(devices))
     g_passes = G_PASSES + (PENALTY_PASSES / loss.g_reg_interval / 2 if loss.pathreg else 0)  # on half a batch
     d_passes = D_PASSES_UNDER_G + batches * D_PASSES_PER_BATCH + (PENALTY_PASSES / loss.d_reg_interval if loss.d_reg != "non" else 0)
@@ -187,9 +187,9 @@ def lines(generator, discriminator, config, devices, workers=1):
     length = format_time(sizes.total_kimg * 1000 / rate)
     return [
         f"parameters      G {G.parameters:,}  D {D.parameters:,}",
-        f"forward pass    G {G.multiply_adds / 1e9:.3f}  D {D.multiply_adds / 1e9:.3f} billion multiply-adds an image",
-        f"memory          about {sum(needed) / 2**30:.1f} GB on each device at the peak, beside TensorFlow's own: "
-        f"{needed.variables / 2**30:.1f} GB weights and optimizers, {needed.tensors / 2**30:.1f} GB what the {sizes.batch_gpu} images of "
-        "--batch-gpu keep for their gradients",
-        f"time            about {1000 / rate:.1f} s a kimg at best, {length} for {sizes.total_kimg:g} kimg",
+        f"forward pass    G {G.multiply_adds / 1e9:.3f}  D {D.multiply_adds / 1e9:.3f} billion multiply-adds per image",
+        f"memory          about {sum(needed) / 2**30:.1f} GB on each device at the peak, plus TensorFlow's own: "
+        f"{needed.variables / 2**30:.1f} GB weights and optimizers, {needed.tensors / 2**30:.1f} GB activations of {sizes.batch_gpu} "
+        "images per device (--batch-gpu)",
+        f"time            about {1000 / rate:.1f} s per kimg at best, {length} for {sizes.total_kimg:g} kimg",
     ]

@@ -14,7 +14,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's name of images with so many ch
 
 
 def to_uint8(images):
-    """Images in [-1, 1] to bytes: floor(x * 127.5 + 128), clipped to [0, 255].
+    """Convert images in [-1, 1] to bytes: floor(x * 127.5 + 128), clipped to [0, 255].
 
     Args:
         images: float array of any shape.
@@ -53,7 +53,7 @@ def make_grid(images, columns):
 
     Args:
         images: uint8 [N, C, H, W].
-        columns: images in a row.
+        columns: images per row.
 
     Returns:
         uint8 [C, rows * H, columns * W].
@@ -67,18 +67,18 @@ def make_grid(images, columns):
 
 
 def to_pil(image):
-    """uint8 [C, H, W] with C of MODES to a PIL image."""
+    """Convert uint8 [C, H, W], C in MODES, to a PIL image."""
     if image.shape[0] == 1:
         return PIL.Image.fromarray(image[0])
     return PIL.Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
 
 
 def from_pil(image):
-    """A PIL image to uint8 [C, H, W], as a view."""
+    """Convert a PIL image to uint8 [C, H, W], as a view."""
     return np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
 
 
 def save_png(image, path):
-    """Write uint8 [C, H, W] as a PNG file, whole or not at all."""
+    """Write uint8 [C, H, W] as a PNG file, atomically."""
     with atomic_output(path) as file:
         to_pil(image).save(file, format="PNG")

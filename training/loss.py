@@ -1,7 +1,7 @@
 """Losses and regularizers of adversarial training.
 
-N batch, C H W image, K components, L layers. Scores are the discriminator's raw outputs [N, 1]; every loss is one value a sample, the
-caller takes the mean.
+N batch, C H W image, K components, L layers. Scores are the discriminator's raw outputs [N, 1]; every loss is one value per sample, of
+which the caller takes the mean.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _choose(losses, kind):
 
 
 def consistency(augmented, clean):
-    """Squared change of the scores by augmentation, one value a sample (bCR, Zhao et al. 2021, eq. 2-3).
+    """Squared change of the scores under augmentation, one value per sample (bCR, Zhao et al. 2021, eq. 2-3).
 
     Args:
         augmented, clean: scores of the same images with and without augmentation [N, 1].
@@ -66,7 +66,7 @@ def consistency(augmented, clean):
         Tensor [N, 1].
 
     Raises:
-        ValueError: the shapes differ: [N] against [N, 1] would broadcast and pull all scores to one constant.
+        ValueError: the shapes differ: [N] against [N, 1] would broadcast and pull all scores towards one constant.
     """
     shapes = augmented.shape.as_list(), clean.shape.as_list()
     if shapes[0] != shapes[1]:
@@ -75,7 +75,7 @@ def consistency(augmented, clean):
 
 
 def squared_gradient(scores, images):
-    """Squared norm of each sample's score gradient, ‖∇_x s(x)‖²: R1 on reals, R2 on fakes (Mescheder et al. 2018, eq. 9).
+    """Squared norm of the gradient of each sample's score, ‖∇_x s(x)‖²: R1 on reals, R2 on fakes (Mescheder et al. 2018, eq. 9).
 
     Args:
         scores: [N, 1], computed from `images`.
@@ -108,7 +108,7 @@ def interpolate(real, fake, streams):
 
 
 def path_lengths(images, ws, noise):
-    """Length of the image's change by w, seen through random directions (Karras et al. 2020, eq. 4).
+    """How much images change with w, along random directions in image space (Karras et al. 2020, eq. 4).
 
     Args:
         images: [N, C, H, W], computed from `ws`.

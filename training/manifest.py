@@ -1,11 +1,11 @@
-"""What is in a dataset's folder: shards, labels, index and manifest. Shared by the preparation, which writes it, and the reader.
+"""The contents of a dataset's folder: shards, labels, index and manifest. Used by the preparation, which writes it, and by the reader.
 
     <name>-r<RR>.tfrecords<i>of<n>   records; RR is log2 of the width, i counts from 1
     <name>-rxx.labels                .npy, float32 [images, classes], in record order
     dataset.json                     the manifest
     index.npy                        int64 [images, 2], offset and data length of every record, in record order
 
-A dataset without a manifest (an older one) is scanned once; what was found is kept in the last two files where the folder can be written.
+A dataset without a manifest (an older one) is scanned once; the result is kept in the last two files if the folder is writable.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SHARD = re.compile(r"(?P<name>.+)-r(?P<log2>\d\d)\.tfrecords(?:(?P<number>\d+)o
 
 @dataclass(frozen=True)
 class Shard:
-    """One record file: count of records, size in bytes, crc32c over the checksums of its records."""
+    """One record file: number of records, size in bytes, crc32c over the checksums of its records."""
 
     file: str
     count: int
@@ -39,7 +39,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A dataset's description; resolution is the width of the stored squares, box the picture inside: [left, top, right, bottom]."""
+    """A dataset's description. resolution is the width of the stored squares, box the image inside: [left, top, right, bottom]."""
 
     name: str
     count: int
@@ -58,7 +58,7 @@ class Manifest:
     skipped: int = 0
     plan: str = ""
     scanned: bool = False
-    scanned_mtimes: list = field(default_factory=list)  # of the shards, in ns; empty for prepared ones and scans of earlier versions
+    scanned_mtimes: list = field(default_factory=list)  # of the shards, in ns; empty for prepared datasets and scans of earlier versions
     tool_version: str = ""
     format: int = FORMAT
 
@@ -69,14 +69,14 @@ def shard_name(name, resolution, number, total):
 
 
 def picture_box(resolution, ratio):
-    """[left, top, right, bottom] of a picture of ratio height / width <= 1 in its padded square; an odd row is left at the bottom."""
+    """[left, top, right, bottom] of an image of ratio height / width <= 1 in its padded square; an odd row goes to the bottom."""
     height = max(1, min(resolution, int(round(resolution * ratio))))
     top = (resolution - height) // 2
     return [0, top, resolution, top + height]
 
 
 def save(folder, manifest, positions):
-    """Write the manifest and the index (positions: (offset, length) of every record in record order)."""
+    """Write the manifest and the index (positions: (offset, length) of every record, in record order)."""
     with atomic_output(os.path.join(folder, INDEX)) as file:
         np.save(file, np.asarray(positions, np.int64).reshape(-1, 2))
     with atomic_output(os.path.join(folder, MANIFEST), "w") as file:
@@ -85,13 +85,13 @@ def save(folder, manifest, positions):
 
 
 def open_folder(folder):
-    """The manifest and index of a dataset, from its files or, for an older dataset, from a scan.
+    """The manifest and the index of a dataset, from its files or, for older datasets, from a scan.
 
     Returns:
         (Manifest, index int64 [count, 2]).
 
     Raises:
-        UserError: no dataset, missing or changed shards, a damaged manifest.
+        UserError: there is no dataset, shards are missing or changed, or the manifest is damaged.
     """
     if not os.path.isdir(folder):
         raise UserError(f"dataset folder {folder}: not found")
@@ -103,13 +103,13 @@ def open_folder(folder):
         if not manifest.scanned:
             raise UserError(f"dataset {folder}: {changed}; prepare it again or bring the file back")
     manifest, index = _scan_folder(folder)
-    with contextlib.suppress(OSError):     # a read-only folder is scanned at every start
+    with contextlib.suppress(OSError):     # a read-only folder is scanned on every start
         save(folder, manifest, index)
     return manifest, index
 
 
 def load(folder):
-    """The Manifest in a dataset's folder, None when there is none; raises UserError for a damaged one."""
+    """The Manifest in a dataset's folder, None if there is none; raises UserError if it is damaged."""
     path = os.path.join(folder, MANIFEST)
     try:
         with open(path, encoding="utf-8") as file:
@@ -136,17 +136,17 @@ def _changed_shard(folder, manifest):
         if os.path.getsize(path) != shard.bytes:
             return f"shard {shard.file} has {os.path.getsize(path)} bytes, the manifest says {shard.bytes}"
     if manifest.scanned_mtimes not in ([], _mtimes(folder, [shard.file for shard in manifest.shards])):
-        return "shards were changed after they were scanned"  # raw pictures of another dataset have the same size
+        return "shards were changed after they were scanned"  # sizes do not tell: raw images of another dataset have the same
     return None
 
 
 def _mtimes(folder, files):
-    """When files were last changed, in ns."""
+    """Modification times of files, in ns."""
     return [os.stat(os.path.join(folder, file)).st_mtime_ns for file in files]
 
 
 def _load_index(folder, manifest):
-    with contextlib.suppress(Exception):     # a damaged header makes NumPy raise MemoryError, tokenize.TokenError and others
+    with contextlib.suppress(Exception):     # on a damaged header NumPy raises MemoryError, tokenize.TokenError and others
         index = np.load(os.path.join(folder, INDEX), allow_pickle=False)
         if index.shape == (manifest.count, 2) and index.dtype == np.int64:
             return index
@@ -180,7 +180,7 @@ def _describe(data, path):
 
 
 def _find_shards(folder):
-    """Name, resolution and file names of the largest resolution's shards, in order."""
+    """Name, resolution and file names (in order) of the shards of the largest resolution."""
     found = {}
     for entry in sorted(os.listdir(folder)):
         match = _SHARD.match(entry)
@@ -214,7 +214,7 @@ def load_labels(folder, manifest):
     """The labels of a dataset, float32 [images, classes]; [images, 0] without a label file.
 
     Raises:
-        UserError: more than one label file, none where the manifest has labels, one that is no such array, or one of another size.
+        UserError: there is more than one label file, none although the manifest has labels, or one that is not such an array.
     """
     count, names = manifest.count, manifest.label_names
     named = [sorted(glob.glob(os.path.join(glob.escape(folder), pattern))) for pattern in ("*-rxx.labels", "*.labels")]

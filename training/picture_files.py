@@ -1,4 +1,4 @@
-"""Image files as people have them: decoded, turned and converted in one way, wherever they are read."""
+"""Reading of users' image files: decoding, rotation and conversion, the same wherever they are read."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from PIL import Image
 
 from training.images import MODES
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")     # what Pillow may be asked to decode: none of these starts a program
-_ORIENTATION = 0x0112     # the EXIF field, and what undoes its values; 1 is not turned at all
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")     # what Pillow is allowed to decode: none of these starts a program
+_ORIENTATION = 0x0112     # the EXIF field, and what undoes each of its values; 1 means not rotated
 _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
           5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
-_SEVERAL_FRAMES = "several frames"     # our entry in a picture's `info`
+_SEVERAL_FRAMES = "several frames"     # our entry in an image's `info`
 
 
 class PictureError(Exception):
-    """This one picture cannot be used; the reason."""
+    """This image cannot be used; the message is the reason."""
 
 
 def open_picture(file):
     """Decode an image file (a path or a binary file object). Returns a PIL image; raises PictureError."""
     try:
         with Image.open(file, formats=FORMATS) as image:
-            several = getattr(image, "is_animated", False)     # asks the file, which is closed afterwards
+            several = getattr(image, "is_animated", False)     # reads the file, which is closed afterwards
             image.load()
             image.info[_SEVERAL_FRAMES] = several
             return image
@@ -39,30 +39,30 @@ def _reason(error):
 
 
 def to_channels(image, channels):
-    """Turn a picture as EXIF says and convert it.
+    """Rotate an image as EXIF says and convert it.
 
     Args:
         image: PIL image of any mode.
         channels: 1 gray, 3 RGB, 4 RGB with alpha.
 
     Returns:
-        (PIL image of the mode of so many channels, list of what was done to it).
+        (PIL image with this number of channels, list of what was done to it).
 
     Raises:
-        PictureError: pixels of a kind that has no meaning here.
+        PictureError: its kind of pixels is not supported.
     """
     notes = []
     if image.info.get(_SEVERAL_FRAMES):
         notes.append("only the first of several frames")
     turn = _turn(image)
     if turn is not None:
-        image = image.transpose(turn)     # ImageOps.exif_transpose writes the metadata anew, which fails for odd ones
+        image = image.transpose(turn)     # ImageOps.exif_transpose rewrites the metadata, which fails if it is odd
         notes.append("turned as EXIF says")
     return _convert(image, MODES[channels], notes), notes
 
 
 def cut(image, ratio):
-    """The largest centred rectangle of height / width `ratio` of a PIL image; the image itself where that is all of it."""
+    """Crop a PIL image to its largest centred rectangle of height / width `ratio`; returns the image itself if that is all of it."""
     width, height = min(image.width, max(1, round(image.height / ratio))), min(image.height, max(1, round(image.width * ratio)))
     if (width, height) == image.size:
         return image
@@ -71,7 +71,7 @@ def cut(image, ratio):
 
 
 def _turn(image):
-    """How EXIF says that the picture is to be turned, or None; metadata that cannot be read says nothing."""
+    """The transposition that EXIF asks for, or None; unreadable metadata is ignored."""
     try:
         return _TURNS.get(image.getexif().get(_ORIENTATION))
     except Exception:  # Pillow raises SyntaxError, struct.error and others
@@ -86,14 +86,14 @@ def _convert(image, mode, notes):
         raise PictureError("floating-point pixels; accepted: 1, 8 or 16 bits a channel")
     if image.mode.startswith("I"):
         image = _from_16_bits(image)
-    if image.mode == "La":     # gray multiplied with alpha: Pillow converts it to LA alone
+    if image.mode == "La":     # gray premultiplied with alpha: Pillow converts it only to LA
         image = image.convert("LA")
     if image.mode in ("P", "PA", "LA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode == "RGBA" and mode != "RGBA":
-        # The colour below transparent pixels is arbitrary: what is not there becomes black, like the padding.
+        # The colour of transparent pixels is arbitrary: they become black, like the padding.
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    if image.mode == "LAB":     # Pillow converts it to RGB alone
+    if image.mode == "LAB":     # Pillow converts it only to RGB
         image = image.convert("RGB")
     return image.convert(mode)
 

@@ -7,18 +7,18 @@ import os
 import platform
 import subprocess
 
-from dnnlib import UsageError, UserError, atomic_output
+from dnnlib import UsageError, UserError, atomic_output, runs
 from training.config import differences, to_dict
 
 FILE_NAME = "config.json"
 SECTIONS = ("generator", "discriminator", "training", "dataset")
-# What may change freely: nothing of it is part of the networks' variables or of the images they have seen.
+# What may change freely: it affects neither the networks' variables nor which images they have seen.
 HARMLESS_NETWORK_FIELDS = ("style_mixing", "component_mixing", "component_dropout", "attention_dropout", "truncation_psi", "fused_modconv",
                            "crop_ratio")  # fmt: skip
 
 
 def make_record(options, training, generator, discriminator, dataset):
-    """The JSON-ready record of a run.
+    """The JSON-ready record of what a run is made from.
 
     Args:
         options: training.command_line.Options.
@@ -39,7 +39,7 @@ def make_record(options, training, generator, discriminator, dataset):
 
 
 def versions():
-    """Versions of what computes the numbers; the same weights to the last bit need the same ones."""
+    """Versions of the software that computes the numbers; bit-identical weights need identical versions."""
     import numpy
     import tensorflow.compat.v1 as tf
 
@@ -47,7 +47,7 @@ def versions():
 
 
 def git_revision():
-    """Revision of this code (with "+" for local changes), or None outside a git checkout."""
+    """Git revision of this code (with "+" if there are local changes), or None outside a git checkout."""
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     try:
         found = subprocess.run(["git", "-C", folder, "describe", "--always", "--dirty=+", "--exclude=*"],
@@ -79,20 +79,39 @@ def read_record(run_dir):
 
 
 def find_record(folder):
-    """The record of the run whose folder it is, or None in another folder. Raises as `read_record` does."""
+    """The record of the run in this folder, or None if the folder is not a run's. Raises as `read_record` does."""
     return read_record(folder) if os.path.isfile(os.path.join(folder, FILE_NAME)) else None
+
+
+def was_trained(run_dir):
+    """Whether a training has written into a run's folder: others hold results for images, or for a snapshot from elsewhere."""
+    return any(name == FILE_NAME or name.endswith(".pkl") for name in os.listdir(run_dir))
+
+
+def latest_run(result_dir, expname):
+    """Folder of the latest run of this name that was trained; if none was, of the latest one; None if there is none."""
+    folders = [path for _, path in runs.find_runs(result_dir, expname)]
+    return next(filter(was_trained, reversed(folders)), folders[-1] if folders else None)
+
+
+def existing_run(result_dir, expname):
+    """As `latest_run`, but raises UserError if there is none."""
+    folder = latest_run(result_dir, expname)
+    if folder is None:
+        raise UserError(f"--expname {expname}: there is no run of that name in {result_dir}")
+    return folder
 
 
 def check_ratio(record, dataset):
     """Compare a dataset's ratio with the one that a run was trained with.
 
     Raises:
-        UserError: they differ, so that metrics would crop the generated images wrongly.
+        UserError: they differ, so metrics would crop the generated images wrongly.
     """
     trained = record["dataset"]["ratio"]
     if abs(trained - dataset.ratio) > 1e-6:
         raise UserError(f"dataset {dataset.name}: pictures of ratio {dataset.ratio:.4g}, the snapshot was trained on ratio {trained:.4g} "
-                        f"(--ratio {trained:.10g} takes the pictures so)")
+                        f"(use --ratio {trained:.10g} to match it)")
 
 
 def check_continuation(old, new, accept_changes):
@@ -103,28 +122,28 @@ def check_continuation(old, new, accept_changes):
         accept_changes: --accept-changes.
 
     Returns:
-        list of notes, one a difference.
+        list of notes, one for each difference.
 
     Raises:
-        UsageError: dataset, networks or batch differ and that was not accepted; the differences are printed then.
+        UsageError: the dataset, the networks or the batch size differ and that was not accepted; the differences are printed first.
     """
-    others, dangerous = [], []
+    changes, dangerous = [], []
     for name, before, after in compare(old, new):
-        others.append(f"another {name}: {after}, before {before}")
+        changes.append(f"{name} changed from {before} to {after}")
         section, _, field = name.partition(".")
         harmless = HARMLESS_NETWORK_FIELDS if section in ("generator", "discriminator") else ()
         if field == "schedule.batch_size" or section != "training" and field not in harmless:
             dangerous.append(name)
     if dangerous and not accept_changes:
-        print("\n".join(others))
+        print("\n".join(changes))
         listed = ", ".join(dangerous[:4]) + (f" and {len(dangerous) - 4} more" if len(dangerous) > 4 else "")
         raise UsageError(
-            f"this run was trained with another {listed}: give --reload to use its own options, --restart for a new run, "
-            "or --accept-changes"
+            f"this run was trained with a different {listed}: give --reload to use its own options, --restart to start a new run, "
+            "or --accept-changes to continue all the same"
         )
-    return [f"continuing with {other}" for other in others]
+    return changes
 
 
 def compare(old, new):
-    """Differences of two records in what decides the weights: list of (name, old value, new value)."""
+    """Differences between two records that affect the weights: list of (name, old value, new value)."""
     return differences({k: old.get(k, {}) for k in SECTIONS}, {k: new.get(k, {}) for k in SECTIONS})

@@ -1,4 +1,4 @@
-"""Pictures of a training: the reals, and the same latents over time."""
+"""Images of a training: reals, and samples of the same latents over time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SampleGrid:
         dataset: training.dataset.Dataset.
         G: Network, for the shape of its latents.
         seed: the run's seed.
-        truncation_psi: truncation of these pictures.
+        truncation_psi: truncation of the samples.
         keep: whether older grids are kept.
     """
 
@@ -39,7 +39,7 @@ class SampleGrid:
         self._labels = dataset.labels[self._chosen]
 
     def write_reals(self):
-        """Write reals.png once."""
+        """Write reals.png unless it exists."""
         path = os.path.join(self._run_dir, "reals.png")
         if not os.path.exists(path):
             reals = images.crop_padding(self._dataset.read(self._chosen), self._dataset.ratio)
@@ -49,7 +49,7 @@ class SampleGrid:
         """Write the grids after `shown` images.
 
         Returns:
-            dict kind -> uint8 [C, H, W]: "images", and of networks with attention "maps", what each pixel attends to most.
+            dict kind -> uint8 [C, H, W]: "images" and, for networks with attention, "maps": what each pixel attends to most.
 
         Raises:
             UserError: out of memory.
@@ -73,7 +73,7 @@ class SampleGrid:
 
 
 def _with_maps(sampler, ws):
-    """Pictures and the colours of the last layer's first head: dict kind -> uint8 [n, C, H, W]."""
+    """Images, and the last layer's first attention head as colours: dict kind -> uint8 [n, C, H, W]."""
     cells, size = {"images": [], "maps": []}, sampler.maps_batch()
     for start in range(0, len(ws), size):
         pictures, maps = sampler.pictures_and_maps(ws[start : start + size])  # maps [n, k, layers, h, H, W]

@@ -1,4 +1,4 @@
-"""What a training tells: the status line of a tick, the progress bar inside it, TensorBoard scalars."""
+"""Progress reports of a training: the status line of each tick, the progress bar within it, TensorBoard scalars."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ SHOWN = (("Loss/G", "G"), ("Loss/D", "D"), ("Regularizer/r1", "R1"), ("Regulariz
 
 
 def peak_memory_gb():
-    """Largest resident memory of this process so far (the host's, see dnnlib.gpus for the GPUs'), in GB (2^30 bytes)."""
+    """Peak resident memory of this process on the host so far (for GPUs see dnnlib.gpus), in GB (2^30 bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2 ** (30 if sys.platform == "darwin" else 20)  # bytes there, KiB elsewhere
+    return peak / 2 ** (30 if sys.platform == "darwin" else 20)  # bytes on macOS, KiB elsewhere
 
 
 class Status:
-    """Reports on a running training.
+    """Reports the progress of a running training.
 
     Args:
         config: ScheduleConfig.
-        events_dir: folder of TensorBoard events, or None.
-        images, seconds: where the run stands when this session begins.
+        events_dir: folder for TensorBoard events, or None.
+        images, seconds: progress of the run when this session begins.
         rates: dict network name -> learning rate.
     """
 
@@ -53,20 +53,20 @@ class Status:
 
     @property
     def seconds(self):
-        """Time the run has taken, all sessions together."""
+        """Time the run has taken, over all sessions."""
         return self._seconds_before + time.time() - self._session_start
 
     def step(self, statistics, images):
-        """After each step: its statistics and the number of images in it."""
+        """Report a step: its statistics and number of images."""
         self.summary.add(statistics)
         self._bar.update(images)
 
     def pause(self, saving, metrics):
-        """Take the seconds of a snapshot, which were not training, out of the rates.
+        """Exclude the time of a snapshot, which was not training, from the rates.
 
         Args:
-            saving: seconds that the files and pictures took.
-            metrics: seconds that the metrics took.
+            saving: seconds spent on files and images.
+            metrics: seconds spent on metrics.
         """
         self._paused.update(saving=saving, metrics=metrics)
         self._snapshots += 1
@@ -75,12 +75,12 @@ class Status:
         """End a tick: print its line, write its scalars.
 
         Args:
-            number: of the tick.
-            images: shown since the run's beginning.
-            totals: dict name -> number of what is reported as it is.
+            number: number of the tick.
+            images: number shown since the beginning of the run.
+            totals: dict name -> number, reported as they are instead of as means.
 
         Returns:
-            dict name -> number of everything that was reported.
+            dict name -> number, everything that was reported.
         """
         self._bar.close()
         shown = max(images - self._tick_images, 1)
@@ -109,6 +109,6 @@ class Status:
         return means
 
     def close(self):
-        """End of the session."""
+        """End the session."""
         self._bar.close()
         self.summary.close()

@@ -1,7 +1,7 @@
 """One training step as a list of named stages over a graph that is built once.
 
 A stage runs its rounds (gradient accumulation) and then its update. A batch's images are split over the workers, the rounds and the
-devices; every part (--batch-gpu images) draws its random numbers from the global index of its first image, whoever computes it.
+devices; every part (--batch-gpu images) derives its random numbers from the global index of its first image, wherever it is computed.
 Letters: n images of one device in one round, C H W image, K latents, L layers.
 """
 
@@ -20,11 +20,11 @@ from training import loss, schedule
 from training.augment import augment
 
 PATH_LENGTH_DECAY = 0.01  # Karras et al. 2020, appendix B
-SKIPS_IN_ROW = 100  # of one loss, after which the training ends
+SKIPS_IN_ROW = 100  # consecutive skipped updates of one loss after which the training ends
 
 
 class Batch(NamedTuple):
-    """What one step of this worker is made from: its share of the batch, n images."""
+    """Input of one step of this worker: its share of the batch, n images."""
 
     position: int         # global index of the first image
     reals: np.ndarray     # uint8 [n, C, H, W]
@@ -35,12 +35,12 @@ class Stage(NamedTuple):
     """A named part of the step."""
 
     name: str
-    interval: int         # steps between two runs
+    interval: int         # steps between runs
     run: Callable         # Batch -> dict of statistics, name -> float
 
 
 class _Phase(NamedTuple):
-    """What one loss runs: see TrainingStep._phase and Optimizer.build."""
+    """What is run for one loss: see TrainingStep._phase and Optimizer.build."""
 
     network: str
     label: str
@@ -56,7 +56,7 @@ class TrainingStep:
     Args:
         G, D, Gs: tflib.Network; Gs is the moving average of G.
         config: training.config.TrainingConfig.
-        label_table: float32 [count, c_dim], the dataset's labels, which the labels of generated images are drawn from.
+        label_table: float32 [count, c_dim], the dataset's labels, from which those of generated images are drawn.
         devices: list of device strings.
 
     Attributes:
@@ -64,7 +64,7 @@ class TrainingStep:
         optimizers: dict "G" / "D" -> Optimizer.
         fetches: dict label of a loss -> list of the tensors and operations that one of its rounds evaluates.
         path_length_mean: float, moving average of the path lengths.
-        totals: dict of numbers that are no means over steps: updates skipped so far, loss scales.
+        totals: dict of numbers that are not averaged over steps: updates skipped so far, loss scales.
     """
 
     def __init__(self, G, D, Gs, config, label_table, devices):
@@ -74,22 +74,22 @@ class TrainingStep:
         self.path_length_mean = 0.0
         self.fetches, self.totals = {}, {}
         self._skipped_in_row = Counter()  # by the label of the loss
-        self._half = {"half": tflib.half_type()} if config.precision == "mixed" else {}  # not every architecture knows it
+        self._half = {"half": tflib.half_type()} if config.precision == "mixed" else {}  # not all architectures accept it
         self.part_size = config.schedule.batch_gpu
         self.rounds = schedule.rounds_per_step(config.schedule.batch_size, self.part_size, len(devices) * tflib.workers().count)
         self._make_inputs()
         if G.input_shapes[1][0]:
-            with tf.device("/cpu:0"):  # in the memory of the machine
+            with tf.device("/cpu:0"):  # in host memory
                 self._label_table = tflib.variables.from_array(label_table)
         self._make_optimizers()
         self.stages = self._make_stages()
 
     def run(self, batch, step):
-        """Run the stages that are due in a step.
+        """Run the stages that are due in this step.
 
         Args:
             batch: Batch.
-            step: int, counts from 0.
+            step: int, from 0.
 
         Returns:
             dict of statistics, name -> float.
@@ -145,8 +145,8 @@ class TrainingStep:
         """Build one loss on every device, with its update; return the function that runs it on a Batch.
 
         Args:
-            network: "G" or "D", whose optimizer takes the gradients.
-            label: name of their norm among the statistics.
+            network: "G" or "D", whose optimizer applies the gradients.
+            label: name of the gradient norm in the statistics.
             build_loss: function part -> (scalar loss, dict of statistics, list of (variable, next value)).
         """
         losses, statistics, pairs = [], [], []
@@ -167,8 +167,8 @@ class TrainingStep:
         """Statistics and next values of variables, averaged over all devices of all workers.
 
         Args:
-            statistics: list of dicts name -> scalar tensor, one a device.
-            pairs: list of lists of (variable, next value), one a device.
+            statistics: list of dicts name -> scalar tensor, one per device.
+            pairs: list of lists of (variable, next value), one per device.
 
         Returns:
             (dict name -> scalar tensor, dict tf.Variable -> tensor).
@@ -198,10 +198,10 @@ class TrainingStep:
         return {f"Gradients/{phase.label}": float(norm), **shown}
 
     def _report_skip(self, phase, squares):
-        """Say that an update was skipped: its gradients were not finite, so neither may be what would have moved with it.
+        """Print that an update was skipped because its gradients were not finite; what goes with it may not be finite either.
 
         Raises:
-            UserError: it is the hundredth time in a row for this loss.
+            UserError: it was the hundredth in a row for this loss.
         """
         variable = self.optimizers[phase.network].first_bad(squares)
         self._skipped_in_row[phase.label] += 1
@@ -274,7 +274,7 @@ class TrainingStep:
         return penalty * weight, {"Regularizer/path_length": penalty, "Path/length": tf.reduce_mean(lengths)}, []
 
     def _track_path_length(self, statistics):
-        if "Path/length" in statistics:  # not of a skipped update
+        if "Path/length" in statistics:  # the update was not skipped
             self.path_length_mean += PATH_LENGTH_DECAY * (statistics["Path/length"] - self.path_length_mean)
         return dict(statistics, **{"Path/mean": self.path_length_mean})
 
@@ -287,7 +287,7 @@ class TrainingStep:
         for name, images, labels, weight in kinds:
             own = streams.child(name)
             scores[name] = self._scores(self._augment(images, own), labels, own)
-            if weight:  # balanced consistency regularization: what augmentation does to the scores
+            if weight:  # balanced consistency regularization: augmentation should not change the scores
                 clean = self._scores(images, labels, own.child("clean"))
                 shown[f"Regularizer/bcr_{name}"] = tf.reduce_mean(loss.consistency(scores[name], clean))
                 consistency += weight * shown[f"Regularizer/bcr_{name}"]

@@ -6,6 +6,7 @@ import errno
 import time
 
 from dnnlib import UserError, tflib
+from dnnlib.errors import not_fatal
 from dnnlib.runs import clear_partials
 from dnnlib.signals import StopRequest
 from training import schedule, training_state
@@ -14,11 +15,11 @@ from training.samples import SampleGrid
 from training.status import Status
 from training.step import Batch, TrainingStep
 
-GRID_TAGS = {"images": "samples", "maps": "attention"}  # what TensorBoard calls them
+GRID_TAGS = {"images": "samples", "maps": "attention"}  # their names in TensorBoard
 
 
 class TrainingLoop:
-    """One session of training a run. With several workers, each has a loop of its own; worker 0's writes the files.
+    """One session of training a run. With several workers, each runs its own loop, and worker 0's writes the files.
 
     Args:
         run_dir: folder of the run.
@@ -29,7 +30,7 @@ class TrainingLoop:
         devices: list of device strings.
         record: JSON-ready dict stored in every training state: what the run was made from.
         evaluate: function (Gs, snapshot path, run folder) -> dict metric name -> number, called with every snapshot, in all workers (the
-            path is None where nothing could be saved, path and folder where another worker writes); or None.
+            path is None if saving failed; path and folder are None in workers other than 0); or None.
         state: TrainingState to continue from, or None.
         show: function (Gs, images shown), called with every snapshot after `evaluate`; or None.
     """
@@ -59,13 +60,13 @@ class TrainingLoop:
         self._save_error = None
 
     def run(self):
-        """Train up to the configured length, or until a signal asks to stop; save at the end.
+        """Train to the configured length, or until a signal asks to stop; save at the end.
 
         Returns:
             Whether the full length was reached.
 
         Raises:
-            UserError: gradients stay non-finite, workers hold different weights, or the last state could not be saved.
+            UserError: gradients remain non-finite, workers hold different weights, or the last state could not be saved.
         """
         if self.leads:
             self._begin_files()
@@ -85,21 +86,21 @@ class TrainingLoop:
     def _say_end(self, finished, stopped):
         kimg = self.progress.images / 1000
         if not finished:
-            print(f"stopped at kimg {kimg:.3f}: the same command continues", flush=True)
+            print(f"stopped at kimg {kimg:.3f}: the same command continues the run", flush=True)
         elif stopped:
-            print(f"training complete: kimg {kimg:.3f}; asked to stop: --eval computes the metrics that are missing", flush=True)
+            print(f"training complete: kimg {kimg:.3f}; stopped before the metrics: run --eval to compute them", flush=True)
         else:
             print(f"training complete: kimg {kimg:.3f}", flush=True)
 
     def _begin_files(self):
-        """What a session writes before its first step."""
+        """Write what belongs at the start of a session, before its first step."""
         clear_partials(self.run_dir)
         try:
             self.samples.write_reals()
-            if self.progress.images == 0:
-                self._write_grid()
         except OSError as error:
-            print(f"warning: the first pictures are not written: {error}", flush=True)
+            print(f"warning: reals.png is not written: {error}", flush=True)
+        if self.progress.images == 0:
+            self._write_grid()
 
     def _steps(self, stop):
         """Train until the end (returns True) or until any worker was asked to stop (False)."""
@@ -122,7 +123,7 @@ class TrainingLoop:
 
     @staticmethod
     def _any(here):
-        """Whether something holds in any worker."""
+        """Whether a condition holds in any worker."""
         return bool(tflib.gather([here]).any())
 
     def _one_step(self, batches):
@@ -137,16 +138,17 @@ class TrainingLoop:
     def _next_batch(self, batches):
         try:
             return next(batches)
-        except UserError:  # a record that cannot be read ends the training; workers save together or not at all
+        except UserError:  # an unreadable record ends the training; several workers could only save together
             if tflib.workers().count == 1 and self._saved_images != self.progress.images:
                 self.snapshot(evaluate=False)
             raise
 
     def snapshot(self, evaluate):
-        """Write the sample grid, the networks and then the training state; remove old ones; compute the metrics.
+        """Save the networks and the training state, remove old ones; then draw the sample grid and compute the metrics.
 
-        The state is written last: it is what a run continues from. A full disk takes the room of the oldest snapshots; where that is not
-        enough, nothing that was there is lost: it is said, and tried again at the next snapshot.
+        The state is written after the networks: it is what a run continues from. On a full disk the oldest snapshots are deleted one at a
+        time until there is room, but never the last one that was saved, and none where all are to be kept. If there is still no room, a
+        warning says so, and the next snapshot tries again.
         """
         start, metrics = time.time(), 0.0
         self.progress.seconds = self.status.seconds
@@ -154,6 +156,8 @@ class TrainingLoop:
         state = training_state.capture(self.variables, self.progress, self.record)
         training_state.check_replicas(state)
         path = self._save(state, images)
+        if self.leads:
+            self._write_grid()
         if evaluate and self.evaluate is not None:
             self._evaluated_images, begun = images, time.time()
             results = self.evaluate(self.networks["Gs"], path, self.run_dir)
@@ -164,14 +168,13 @@ class TrainingLoop:
         self.status.pause(saving=time.time() - start - metrics, metrics=metrics)
 
     def _save(self, state, images):
-        """Write the files of a snapshot; returns the path of the networks, None where they could not be or another worker writes them."""
+        """Write the files of a snapshot. Returns the networks' path, or None if saving failed or in workers other than 0."""
         if not self.leads:
             self._saved_images = images
             return None
         path, kept = training_state.snapshot_path(self.run_dir, images), self.outputs.last_snapshots
         self._save_error = self._write_snapshot(path, state, images)
-        full = self._save_error is not None and self._save_error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full and training_state.remove_old(self.run_dir, max(kept - 1, 1) if kept > 0 else kept):
+        while _disk_is_full(self._save_error) and kept > 0 and training_state.remove_oldest(self.run_dir, self._saved_images or 0):
             self._save_error = self._write_snapshot(path, state, images)
         if self._save_error is not None:
             print(f"warning: cannot save the snapshot of {images} images: {self._save_error}", flush=True)
@@ -182,9 +185,8 @@ class TrainingLoop:
         return path
 
     def _write_snapshot(self, path, state, images):
-        """Write the grid, the networks and the state. Returns the OSError that prevented it, or None."""
+        """Write the networks and the state. Returns the OSError that prevented it, or None."""
         try:
-            self._write_grid()
             tflib.save_snapshot(path, tuple(self.networks[name] for name in ("G", "D", "Gs")))
             training_state.save(training_state.state_path(self.run_dir, images), state)
         except OSError as error:
@@ -197,10 +199,16 @@ class TrainingLoop:
         try:
             append_stats(self.run_dir, self.progress.images, values)
         except OSError as error:
-            print(f"warning: the numbers of this tick are not recorded: {error}", flush=True)
+            print(f"warning: the statistics of this tick are not recorded: {error}", flush=True)
 
     def _write_grid(self):
-        grids = self.samples.write(self.networks["Gs"], self.progress.images, self.outputs.batch_gpu)
-        if self.outputs.summarize:
-            for kind, grid in grids.items():
-                self.status.summary.image(GRID_TAGS[kind], grid, self.progress.images)
+        with not_fatal("the sample grid is not written"):
+            grids = self.samples.write(self.networks["Gs"], self.progress.images, self.outputs.batch_gpu)
+            if self.outputs.summarize:
+                for kind, grid in grids.items():
+                    self.status.summary.image(GRID_TAGS[kind], grid, self.progress.images)
+
+
+def _disk_is_full(error):
+    """Whether an OSError (or None) says that there is no room left, on the disk or in the user's quota."""
+    return error is not None and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -1,7 +1,7 @@
-"""Training states: everything a run needs to continue as if it had never stopped, in one checked file.
+"""Training states: everything a run needs to continue as if it had never stopped, in one file with a checksum.
 
-A state is an npz file of plain arrays: variables of G, D and Gs, optimizer slots, and a JSON record of counters, seed, dataset and
-configuration. A SHA-256 over all of it tells a good file from a damaged one.
+A state is an npz file of plain arrays: the variables of G, D and Gs, the optimizer slots, and a JSON record of counters, seed, dataset
+and configuration. A SHA-256 over all of it tells a good file from a damaged one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dnnlib.runs import numbered_files
 VERSION = 1
 PREFIX = "training-state-"
 SNAPSHOT_PREFIX = "network-snapshot-"
-FORMER = "_optimizer/skipped_in_row"  # states of earlier versions have it
+FORMER = "_optimizer/skipped_in_row"  # in states of earlier versions
 
 
 @dataclass
@@ -31,13 +31,13 @@ class Progress:
 
     step: int = 0
     images: int = 0           # real images shown
-    seconds: float = 0.0      # over all sessions
+    seconds: float = 0.0      # summed over all sessions
     path_length_mean: float = 0.0
 
 
 @dataclass
 class TrainingState:
-    """A state in memory: progress, the record of what it belongs to, arrays by "<group>/<variable>"."""
+    """A state in memory: progress, the record of the run it belongs to, arrays by "<group>/<variable>"."""
 
     progress: Progress
     record: dict
@@ -63,7 +63,7 @@ def state_variables(networks, optimizers):
 
 
 def capture(variables, progress, record):
-    """The present values as a TrainingState."""
+    """The current values as a TrainingState."""
     return TrainingState(progress, record, dict(zip(variables, tflib.run(list(variables.values())))))
 
 
@@ -71,7 +71,7 @@ def restore(variables, state):
     """Set all variables from a state.
 
     Raises:
-        UserError: the state has other variables or shapes; the first ones are named.
+        UserError: the state has different variables or shapes; names the first few.
     """
     shapes = {name: variable.shape.as_list() for name, variable in variables.items()}
     arrays = {name: array for name, array in state.arrays.items() if not name.endswith(FORMER)}
@@ -85,10 +85,10 @@ def restore(variables, state):
 
 
 def check_replicas(state):
-    """Compare the state of all workers.
+    """Compare a state across all workers.
 
     Raises:
-        UserError: they differ; names the workers.
+        UserError: it differs between them; names the workers.
     """
     workers = tflib.workers()
     if workers.count == 1:
@@ -101,7 +101,7 @@ def check_replicas(state):
 
 
 def _digest(entries):
-    """SHA-256 (bytes) of named arrays: names, types, shapes and values."""
+    """SHA-256 (bytes) over the names, types, shapes and values of arrays."""
     found = hashlib.sha256()
     for name in sorted(entries):
         array = np.ascontiguousarray(entries[name])
@@ -131,7 +131,7 @@ def _write(file, state):
     np.savez(file, **entries)
 
 
-# What NumPy and zipfile raise for damaged files: a flipped bit may ask for encryption, for another version or for too much memory.
+# What NumPy and zipfile raise for damaged files: a flipped bit can look like encryption, another format version or a huge array.
 DAMAGED = (OSError, ValueError, LookupError, EOFError, RuntimeError, MemoryError, OverflowError, zipfile.BadZipFile, zlib.error)
 
 
@@ -139,10 +139,10 @@ def load(path):
     """Read and check a state.
 
     Args:
-        path: of the file, or an open binary file.
+        path: path of the file, or an open binary file.
 
     Raises:
-        UserError: the file is missing, truncated or altered, or of another version.
+        UserError: the file is missing, truncated, altered, or of another format version.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -151,7 +151,7 @@ def load(path):
     except DAMAGED as error:
         raise UserError(f"training state {path}: cannot be read ({error or type(error).__name__})") from None
     if _digest(entries) != expected:
-        raise UserError(f"training state {path}: damaged (its checksum does not fit)")
+        raise UserError(f"training state {path}: damaged (its checksum does not match)")
     stored = json.loads(entries.pop("record").tobytes().decode())
     if stored["version"] != VERSION:
         raise UserError(f"training state {path}: got version {stored['version']}, expected {VERSION}")
@@ -159,7 +159,7 @@ def load(path):
 
 
 def share(state):
-    """Worker 0's state (or None), in all workers."""
+    """Send worker 0's state (or None) to all workers; returns it in each of them."""
     if tflib.workers().count == 1:
         return state
     file = io.BytesIO()
@@ -170,7 +170,7 @@ def share(state):
 
 
 def load_latest(run_dir):
-    """The newest good state of a run; a damaged one is passed over with a warning.
+    """The newest good state of a run; damaged ones are skipped with a warning.
 
     Returns:
         (TrainingState, path), or (None, None).
@@ -179,7 +179,7 @@ def load_latest(run_dir):
         try:
             return load(path), path
         except UserError as error:
-            print(f"warning: {error}; the one before is used")
+            print(f"warning: {error}; falling back to the previous one")
     return None, None
 
 
@@ -199,19 +199,33 @@ def snapshots(run_dir):
 
 
 def remove_old(run_dir, keep):
-    """Delete all but the newest `keep` snapshots and states (-1: none). One that cannot be deleted stays, with a warning.
+    """Delete all but the newest `keep` snapshots and states (-1: none). A file that cannot be deleted stays, with a warning."""
+    if keep > 0:
+        _delete([path for files in _saved_files(run_dir) for _, path in files[:-keep]])
+
+
+def remove_oldest(run_dir, images):
+    """Delete the oldest snapshot and its state if they are older than those saved after `images` images.
 
     Returns:
-        Number of files deleted.
+        Whether a file was deleted.
     """
-    if keep < 0:
-        return 0
+    older = [(kimg, path) for files in _saved_files(run_dir) for kimg, path in files if kimg < images // 1000]
+    return _delete([path for kimg, path in older if kimg == min(older)[0]]) > 0
+
+
+def _saved_files(run_dir):
+    """The states and the snapshots of a run: two lists of (kimg, path), oldest first."""
+    return [numbered_files(run_dir, prefix, suffix) for prefix, suffix in ((PREFIX, ".npz"), (SNAPSHOT_PREFIX, ".pkl"))]
+
+
+def _delete(paths):
+    """Delete files; returns how many. One that cannot be deleted stays, with a warning."""
     deleted = 0
-    for prefix, suffix in ((PREFIX, ".npz"), (SNAPSHOT_PREFIX, ".pkl")):
-        for _, path in numbered_files(run_dir, prefix, suffix)[:-keep]:
-            try:
-                os.remove(path)
-                deleted += 1
-            except OSError as error:
-                print(f"warning: {path} stays: {error.strerror}")
+    for path in paths:
+        try:
+            os.remove(path)
+            deleted += 1
+        except OSError as error:
+            print(f"warning: cannot delete {path}: {error.strerror}")
     return deleted

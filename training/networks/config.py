@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dnnlib import UserError
-from training.schedule import STATISTICS_GROUP
+from training.schedule import MBSTD_GROUP_SIZE
 
 CROP_RATIO = 0.5  # images of at most this height/width ratio ...
 CROP_ABOVE = 256  # ... and of a larger width are computed without their padding
@@ -264,7 +264,7 @@ class DiscriminatorConfig(PictureConfig):
     """Arguments of the discriminator."""
 
     architecture: str = "resnet"
-    mbstd_group_size: int = STATISTICS_GROUP
+    mbstd_group_size: int = MBSTD_GROUP_SIZE
     transformer: bool = False
     a_dim: int = 32  # width of an aggregator
     ltnt2img: bool = False
