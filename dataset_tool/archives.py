@@ -9,7 +9,7 @@ import tarfile
 import zipfile
 import zlib
 
-from dnnlib import UserError
+from dnnlib import UserError, locks
 from dnnlib.files import check_space
 
 _BLOCK = 1 << 20
@@ -18,11 +18,19 @@ _BLOCK = 1 << 20
 def unpack(archive, folder):
     """Unpack a zip or tar archive to `folder`, unless an earlier call has done so; regular files only.
 
+    While another process unpacks it, wait.
+
     Raises:
         UserError: no archive, damaged, a member that would leave the folder, a link, a size that is not the announced one, no space.
     """
     if os.path.isdir(folder):
         return
+    with locks.held(f"{folder}.lock"):
+        if not os.path.isdir(folder):
+            _unpack_locked(archive, folder)
+
+
+def _unpack_locked(archive, folder):
     partial = f"{folder}.unpacking"
     shutil.rmtree(partial, ignore_errors=True)
     try:

@@ -95,7 +95,7 @@ def write_dataset(data_dir, plan, source, num_workers=1, allow_skips=False):
     final, partial = os.path.join(data_dir, plan.name), os.path.join(data_dir, f"{plan.name}.partial")
     try:
         os.makedirs(data_dir, exist_ok=True)
-        with _lock(os.path.join(data_dir, f".{plan.name}.lock"), partial):
+        with locks.held(os.path.join(data_dir, f".{plan.name}.lock"), _refuse):
             ready = _find_ready(final, plan)
             if ready is not None:
                 return ready, True
@@ -110,17 +110,8 @@ def write_dataset(data_dir, plan, source, num_workers=1, allow_skips=False):
         raise UserError(f"--data-dir {data_dir}: {error.strerror or error} ({error.filename or partial})") from error
 
 
-@contextlib.contextmanager
-def _lock(path, partial):
-    try:
-        file = locks.take(path)
-    except BlockingIOError:
-        raise UserError(f"{partial}: {locks.owner(path)} is preparing this dataset") from None
-    with file:
-        try:
-            yield
-        finally:
-            os.remove(path)
+def _refuse(path, owner, waited):
+    raise UserError(f"{path}: {owner} is preparing this dataset")
 
 
 def _find_ready(final, plan):

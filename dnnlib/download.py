@@ -8,6 +8,7 @@ import os
 import time
 import urllib.parse
 
+from dnnlib import locks
 from dnnlib.cache import cache_folder
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_output
@@ -95,7 +96,9 @@ def file_digest(path, algorithm="md5"):
 
 
 def download(url, path, size=None, md5=None):
-    """Download a file to `path`; what an earlier attempt left in `path` + PART is continued.
+    """Download a file to `path`, continuing what an earlier attempt left in `path` + PART.
+
+    While another process downloads it, wait; a file that is there by then is used.
 
     Args:
         url: http(s) URL, or gdrive:ID.
@@ -109,9 +112,11 @@ def download(url, path, size=None, md5=None):
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         part = f"{path}{PART}"
-        _Transfer(url, part, os.path.basename(path), size).run()
-        check_file(part, size, md5)
-        os.replace(part, path)
+        with locks.held(f"{part}.lock"):
+            if not os.path.isfile(path):
+                _Transfer(url, part, os.path.basename(path), size).run()
+                check_file(part, size, md5)
+                os.replace(part, path)
     except UserError as error:
         where = DRIVE_PAGE.format(url[len("gdrive:"):]) if url.startswith("gdrive:") else url
         raise UserError(f"download of {where}: {error}; the file may be put by hand at {os.path.abspath(path)}") from error

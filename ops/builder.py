@@ -111,7 +111,7 @@ def build(what):
         return what.path
     try:
         os.makedirs(os.path.dirname(what.path), exist_ok=True)
-        with ended_by_exceptions(), _lock(what.path + ".lock"):
+        with ended_by_exceptions(), locks.held(what.path + ".lock", _wait):
             if not os.path.exists(what.path):
                 _build_locked(what)
     except OSError as error:
@@ -201,28 +201,6 @@ def _stop(process):
         process.wait()
 
 
-@contextlib.contextmanager
-def _lock(path):
-    """Hold the lock file `path`, and remove it at the end.
-
-    Raises:
-        BuildError: another process kept it longer than LOCK_TIMEOUT.
-    """
-    file = _take_lock(path)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            os.remove(path)
-        file.close()
-
-
-def _take_lock(path):
-    deadline = time.monotonic() + LOCK_TIMEOUT
-    while True:
-        try:
-            return locks.take(path)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise BuildError(f"{path} is held by {locks.owner(path)} for more than {LOCK_TIMEOUT:.0f} s") from None
-            time.sleep(0.2)
+def _wait(path, owner, waited):
+    if waited > LOCK_TIMEOUT:
+        raise BuildError(f"{path} is held by {owner} for more than {LOCK_TIMEOUT:.0f} s")

@@ -10,7 +10,7 @@ import urllib.parse
 import numpy as np
 import pytest
 
-from dnnlib import UserError, download
+from dnnlib import UserError, download, locks
 
 CONTENT = np.random.RandomState(0).bytes(300000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -162,12 +162,35 @@ def test_an_interrupted_download_goes_on_where_it_ended(server, tmp_path):
     (tmp_path / "file.part").write_bytes(CONTENT[:123456])
     download.download(f"{server.url}/good", str(tmp_path / "file"), md5=MD5)
     assert _read(tmp_path / "file") == CONTENT and server.seen == [("/good", "bytes=123456-")]
+    (tmp_path / "file").rename(tmp_path / "earlier")
     (tmp_path / "file.part").write_bytes(CONTENT)
     download.download(f"{server.url}/good", str(tmp_path / "file"), md5=MD5)
     assert len(server.seen) == 2
+    (tmp_path / "file").rename(tmp_path / "earlier")
     (tmp_path / "file.part").write_bytes(CONTENT + b"of another file")
     download.download(f"{server.url}/good", str(tmp_path / "file"), md5=MD5)
     assert _read(tmp_path / "file") == CONTENT
+
+
+def test_two_downloads_of_one_file_do_not_mix(server, tmp_path, capsys):
+    """The second one waits for the first, and takes what it has downloaded, or goes on where it ended."""
+    path = tmp_path / "file"
+    for first_succeeds in (True, False):
+        other = locks.take(f"{path}.part.lock")
+        waiting = threading.Thread(target=download.download, args=(f"{server.url}/good", str(path), len(CONTENT), MD5))
+        waiting.start()
+        (tmp_path / "file.part").write_bytes(CONTENT[:1000])
+        while waiting.is_alive() and "held by process" not in capsys.readouterr().err:
+            time.sleep(0.01)
+        if first_succeeds:
+            (tmp_path / "file.part").unlink()
+            path.write_bytes(b"complete")
+        other.close()
+        waiting.join()
+        if first_succeeds:
+            assert _read(path) == b"complete" and server.seen == []
+            path.unlink()
+    assert _read(path) == CONTENT and server.seen == [("/good", "bytes=1000-")] and os.listdir(str(tmp_path)) == ["file"]
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,14 @@ import shutil
 import stat
 import tarfile
 import threading
+import time
 import zipfile
 
 import numpy as np
 import pytest
 
 from dataset_tool import archives, catalog
-from dnnlib import UserError, download
+from dnnlib import UserError, download, locks
 from tests.dataset_helpers import error_line, image_bytes, noise, prepare, write_old_dataset
 from tests.test_prepare_formats import write_cifar
 from training.dataset import Dataset
@@ -250,6 +251,19 @@ def test_unpacking_needs_space_and_starts_again(tmp_path, monkeypatch):
     archives.unpack(str(tmp_path / "a.zip"), str(tmp_path / "to"))
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["to"]
     assert [path.name for path in (tmp_path / "to").rglob("*.txt")] == ["a.txt"] and os.listdir(str(tmp_path / "to" / "in" / "empty")) == []
+
+
+def test_two_preparations_do_not_unpack_at_once(tmp_path, capsys):
+    (tmp_path / "a.zip").write_bytes(_zip({"in.txt": b"1"}))
+    other = locks.take(str(tmp_path / "to.lock"))
+    waiting = threading.Thread(target=archives.unpack, args=(str(tmp_path / "a.zip"), str(tmp_path / "to")))
+    waiting.start()
+    while waiting.is_alive() and "held by process" not in capsys.readouterr().err:
+        time.sleep(0.01)
+    (tmp_path / "to").mkdir()
+    other.close()
+    waiting.join()
+    assert os.listdir(str(tmp_path / "to")) == [] and not (tmp_path / "to.lock").exists()
 
 
 def test_links_lies_about_sizes_and_damage(tmp_path):

@@ -1,5 +1,7 @@
 """The writing: workers, interruptions, what is there already; mistakes on the command line."""
 
+import errno
+import fcntl
 import functools
 import json
 import os
@@ -166,6 +168,16 @@ def test_two_preparations_of_one_dataset_do_not_mix(tmp_path):
     first.wait()
     owner = f"process {first.pid} on {os.uname().nodename}"
     assert second.returncode == 1 and f"{owner} is preparing this dataset" in error_line(second.stderr)
+
+
+def test_a_file_system_without_locks_does_not_keep_a_dataset_from_being_prepared(tmp_path, capsys, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    code, _, err = prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 16)
+    assert code == 0 and err.startswith(f"warning: {tmp_path / '.scenes.lock'}: this file system has no locks (Function not implemented)")
+    assert os.listdir(str(tmp_path)) == ["scenes"]
 
 
 def test_memory_stays_flat(tmp_path):

@@ -138,7 +138,7 @@ def _choose_run(options, record):
 
 
 def _lock_run(run_dir):
-    """The lock of a run (see dnnlib.locks), or None on a file system that has none.
+    """The lock of a run (see dnnlib.locks), or None where its file cannot be opened.
 
     Raises:
         UserError: another process trains in it.
