@@ -152,7 +152,7 @@ def _use_snapshot(snapshot, options, dataset, metric_names, metric_options):
         run_record.check_ratio(snapshot.trained, dataset)
     if options.vis:
         visualize.check(snapshot.networks[2], dataset, options)
-    with tflib.session_scope(), tflib.memory_errors(f"less than --batch-gpu {options.batch_gpu}"):
+    with tflib.session_scope(), tflib.memory_errors(f"lower --batch-gpu (now {options.batch_gpu})"):
         Gs = build_network(snapshot.networks[2], "Gs")
         if not Gs.config.c_dim and dataset.labels.shape[1]:
             print(f"dataset {dataset.name}: its labels are not used, the snapshot was trained without them")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import subprocess
+import sys
 from typing import NamedTuple
 
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
@@ -35,6 +38,19 @@ def visible_gpus():
     """The GPUs that the driver shows to this process, CUDA_VISIBLE_DEVICES considered: list of Gpu, empty without a driver."""
     library = driver()
     return [_describe(library, device) for device in _devices(library)]
+
+
+def machine_gpus():
+    """Number of GPUs in this machine, whatever CUDA_VISIBLE_DEVICES says.
+
+    A child process asks: the first question settles for good which GPUs a process sees.
+    """
+    if driver() is None:
+        return 0
+    ask = "from dnnlib import gpus; print(len(gpus.visible_gpus()))"
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return int(subprocess.run([sys.executable, "-c", ask], cwd=root, env=environment, stdout=subprocess.PIPE).stdout or 0)
 
 
 def memory_used_gb():

@@ -305,7 +305,7 @@ def _evaluate_one(metric, context):
     start = time.time()
     values, problem = {}, None
     try:
-        with tflib.memory_errors(f"less than --batch-gpu {context.options.batch_size}"):
+        with tflib.memory_errors(f"lower --batch-gpu (now {context.options.batch_size})"):
             values = metric.run(context)
     except Exception as error:  # isolated: a metric must not end a training run
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "

@@ -68,7 +68,7 @@ class Rows:
 
 def _allocate(file, size, folder):
     """Give a file its space on the disk. Where a map of it is written to and the disk is full, the process would be killed (SIGBUS)."""
-    if not hasattr(os, "posix_fallocate"):  # Windows, macOS
+    if not hasattr(os, "posix_fallocate"):  # macOS
         return
     try:
         os.posix_fallocate(file.fileno(), 0, size)

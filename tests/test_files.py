@@ -203,3 +203,8 @@ def test_a_lock_file_that_its_owner_removes_while_it_is_taken_is_no_lock(tmp_pat
     monkeypatch.setattr(fcntl, "flock", flock_of_a_removed_file)
     with locks.take(path), pytest.raises(BlockingIOError):
         locks.take(path)
+
+
+def test_windows_is_refused_in_one_line():
+    done = subprocess.run([sys.executable, "-c", "import os; os.name = 'nt'; import dnnlib"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: this program needs Linux; on Windows, run it under WSL\n")

@@ -280,7 +280,7 @@ def train(plan, options, dataset, devices, evaluate):
         if leads and plan.state is not None:  # what the state does not fit must not become what --reload reads
             run_record.write_record(plan.run_dir, plan.record)
         try:
-            with tflib.memory_errors(f"less than --batch-gpu {options.batch_gpu}"):
+            with tflib.memory_errors(f"lower --batch-gpu (now {options.batch_gpu})"):
                 return loop.run() and leads
         finally:
             if plan.lock is not None:

@@ -5,7 +5,7 @@ import os
 import warnings
 
 from dnnlib.errors import UserError
-from dnnlib.gpus import driver
+from dnnlib.gpus import driver, machine_gpus
 
 warnings.filterwarnings("ignore", category=FutureWarning, module="tensor")  # TensorFlow 1.15 under NumPy 1.18
 
@@ -44,10 +44,20 @@ def init_tf(gpus="0", cpu_replicas=1, together=None):
         _workers = together
         _workers.start(_session_config(optimize=True))
     names = devices()
-    asked = len(gpus.split(","))
-    if gpus != "cpu" and names[0].startswith("/gpu") and len(names) < asked:
-        raise UserError(f"--gpus {gpus}: {asked} GPUs asked for, TensorFlow sees {len(names)}")
+    if gpus != "cpu":
+        _check_gpus(gpus, seen=sum(name.startswith("/gpu") for name in names))
     return names
+
+
+def _check_gpus(gpus, seen):
+    asked = gpus.split(",")
+    if seen == len(asked):
+        return
+    there = machine_gpus() if _shown_gpus is None else 0
+    if there and max(map(int, asked)) >= there:  # CUDA hides this number and all that follow
+        raise UserError(f"--gpus {gpus}: this machine has {there} GPU{'s' * (there > 1)}, accepted: 0 to {there - 1}")
+    if seen:
+        raise UserError(f"--gpus {gpus}: {len(asked)} GPUs asked for, TensorFlow sees {seen}")
 
 
 def _cuda_devices(gpus):
@@ -122,17 +132,17 @@ def session_scope(optimize=True):
 
 @contextlib.contextmanager
 def memory_errors(advice):
-    """A block in which TensorFlow's running out of memory is a UserError.
+    """Context that turns TensorFlow's out-of-memory error into a UserError.
 
     Args:
-        advice: what the user may try.
+        advice: what to do about it, in the imperative.
     """
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
         lines = str(error).splitlines()
         reason = next((line for line in lines if "OOM" in line), lines[0])  # TensorFlow 2 begins with where, not with what
-        raise UserError(f"out of memory, try {advice} ({reason.strip()})") from None
+        raise UserError(f"out of memory, {advice} ({reason.strip()})") from None
 
 
 def half_type():
