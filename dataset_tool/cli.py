@@ -10,6 +10,7 @@ from dataset_tool import check, labels, pictures, sources, writer
 from dataset_tool.catalog import CATALOG
 from dataset_tool.formats import FORMATS
 from dnnlib import UsageError, UserError
+from dnnlib.files import size_text
 from training import command_line, images
 from training.manifest import load_labels, open_folder
 from training.presets import Option
@@ -140,9 +141,11 @@ def _prepare_from_catalog(name, options):
     if os.path.isdir(folder) and os.listdir(folder) and not entry.is_downloaded(options):
         manifest, _ = open_folder(folder)
         _print_summary(folder, manifest, was_there=True)
-        print("  taken as it is: what it was made from is not there any more, and is not downloaded again")
+        print("  using the existing dataset; its source files are gone and are not downloaded again")
     else:
         _write(name, entry.fetch(options), options, entry.ratio, entry.shards)
+        pattern, size = entry.kept(options)
+        print(f"  kept: {pattern} ({size_text(size)}), only needed to prepare {name} again with other options; may be deleted")
 
 
 def _draw_scenes(options):

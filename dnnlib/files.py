@@ -66,10 +66,11 @@ def check_space(folder, needed, what):
         folder = os.path.dirname(folder)
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise UserError(f"{folder}: {what} needs about {_bytes(needed)}, {_bytes(free)} are free")
+        raise UserError(f"{folder}: {what} needs about {size_text(needed)}, {size_text(free)} are free")
 
 
-def _bytes(number):
+def size_text(number):
+    """A number of bytes in words: "1.5 GB"."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
 
 

@@ -1,11 +1,13 @@
 """The catalog end to end: small files in place of the published ones, from a local server or put there by hand; archives."""
 
+import errno
 import functools
 import hashlib
 import http.server
 import io
 import os
 import pickle
+import re
 import shutil
 import stat
 import tarfile
@@ -16,7 +18,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from dataset_tool import archives, catalog
+from dataset_tool import archives, catalog, cli
 from dnnlib import UserError, download, locks
 from tests.dataset_helpers import error_line, image_bytes, noise, prepare, write_old_dataset
 from tests.test_prepare_formats import write_cifar
@@ -87,7 +89,7 @@ def test_a_dataset_that_is_there_is_not_downloaded_again(tmp_path, capsys, publi
     code, out, err = prepare(capsys, "--data-dir", tmp_path / "data", "--ffhq")
     assert code == 0, err
     assert f"{tmp_path / 'data' / 'ffhq'}: there already, 4 images of 16 x 16 pixels, 3 channels, ratio not stored" in out
-    assert "is not downloaded again" in out
+    assert "  using the existing dataset; its source files are gone and are not downloaded again\n" in out
 
 
 def test_the_catalog_is_that_of_the_specification():
@@ -101,12 +103,24 @@ def test_the_catalog_is_that_of_the_specification():
     }
 
 
-def test_ffhq_records_are_read_and_written_as_png(tmp_path, capsys, publish):
+@pytest.mark.parametrize("links", [True, False])
+def test_ffhq_records_are_read_and_written_as_png(tmp_path, capsys, monkeypatch, publish, links):
+    """On exFAT too, which has no links: what is kept is then twice as large."""
     pictures = noise(2, 256).transpose(0, 3, 1, 2)
     write_old_dataset(tmp_path / "made", "ffhq", pictures)
-    mirror = publish("ffhq", (tmp_path / "made" / "ffhq-r08.tfrecords1of1").read_bytes(), 2)
-    code, _, err = prepare(capsys, "--data-dir", tmp_path / "data", "--ffhq", "--mirror", mirror)
+    content = (tmp_path / "made" / "ffhq-r08.tfrecords1of1").read_bytes()
+    mirror = publish("ffhq", content, 2)
+
+    def refuse(*paths):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    for name in ("link",) if links else ("link", "symlink"):
+        monkeypatch.setattr(os, name, refuse)
+    code, out, err = prepare(capsys, "--data-dir", tmp_path / "data", "--ffhq", "--mirror", mirror)
     assert code == 0, err
+    path = tmp_path / "data" / "downloads" / "ffhq-r08.tfrecords1of1"
+    size = next(line for line in out.splitlines() if line.startswith(f"  kept: {path}* ("))
+    assert float(re.search(r"\((\d\.\d) MB\)", size).group(1)) == pytest.approx(len(content) * (2 - links) / 1e6, abs=0.06)
     np.testing.assert_array_equal(Dataset(str(tmp_path / "data" / "ffhq")).read(range(2)), pictures)
 
 
@@ -151,6 +165,9 @@ def test_clevr_originals_and_a_count_that_differs(tmp_path, capsys, publish):
     assert code == 0, err
     assert "clevr: 3 images, 4 were expected" in out and "cropped: 3 images" in out
     assert not Dataset(str(tmp_path / "data" / "clevr")).read([0])[:, :, :2].any()
+    archive = tmp_path / "data" / "downloads" / "CLEVR_v1.0.zip"
+    options = cli.options_for("clevr", data_dir=str(tmp_path / "data"), originals=True)
+    assert catalog.CATALOG["clevr"].kept(options) == (f"{archive}*", archive.stat().st_size + sum(map(len, members.values())))
 
 
 def test_bedrooms_lmdb_with_max_images(tmp_path, capsys, publish):
