@@ -1,4 +1,4 @@
-"""The published datasets: where they are, what they hold, how they are prepared."""
+"""The published datasets: where they are, what they contain, how they are prepared."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Entry:
     Attributes:
         name, images: name and number of images.
         published: the file it is made from.
-        ratio: height / width of its pictures.
+        ratio: height / width of its images.
         shards: record files to write.
-        folder: the folder inside the archive that holds the pictures; "" finds it.
+        folder: the folder inside the archive that holds the images; "" searches for it.
         originals: another Published file with the original images, and its folder.
     """
 
@@ -49,10 +49,10 @@ class Entry:
     @property
     def help(self):
         """One line for --help."""
-        return f"{self.images:,} images, a download of {self.published.gigabytes:g} GB"
+        return f"{self.images:,} images, {self.published.gigabytes:g} GB download"
 
     def is_downloaded(self, options):
-        """Whether `fetch` would find its file."""
+        """Whether its file is there already."""
         return os.path.isfile(self._path(options))
 
     def fetch(self, options):
@@ -66,7 +66,7 @@ class Entry:
         return source
 
     def kept(self, options):
-        """What `fetch` leaves: (pattern of the paths, bytes)."""
+        """What `fetch` leaves on disk: (pattern of the paths, bytes)."""
         path = self._path(options)
         files = [path, *_files_below(_unpacked(path)), *_files_below(_folder(path))]
         return f"{path}*", sum(os.lstat(file).st_size for file in files)
@@ -75,7 +75,7 @@ class Entry:
         return os.path.join(options.data_dir, "downloads", self._chosen(options)[0].file)
 
     def _chosen(self, options):
-        """The Published file that the options mean, and the folder in it."""
+        """The Published file that the options select, and the folder inside it."""
         originals = self.originals is not None and options.originals
         return (self.originals, self.originals_folder) if originals else (self.published, self.folder)
 
@@ -93,7 +93,7 @@ def _folder(path):
 
 
 def _download(published, path, mirror):
-    """Download a published file to `path`; one that is there already is used, after its checksum was compared once."""
+    """Download a published file to `path`; an existing file is used, once its checksum has been verified."""
     checked = f"{path}.checked"
     if os.path.isfile(path):
         if not os.path.isfile(checked):
@@ -110,7 +110,7 @@ def _download(published, path, mirror):
 
 
 def _open(path, folder, entry):
-    """The Source of a downloaded file: records themselves, or what its archive holds."""
+    """The Source of a downloaded file: the records in it, or the contents of the archive."""
     if ".tfrecords" in os.path.basename(path):
         return records_source(_folder_of(path), entry.ratio)
     archives.unpack(path, _unpacked(path))
@@ -146,7 +146,7 @@ def _recognise(root, entry):
             return cifar10_source(current)
     found = [format for format in sources.EXTENSIONS if _holds(root, sources.EXTENSIONS[format])]
     if len(found) != 1:
-        raise UserError(f"{root}: neither records, a database nor pictures of one format were found in the download")
+        raise UserError(f"{root}: the download contains no records, no database and no images of a single format")
     return sources.folder_source(root, found[0])
 
 

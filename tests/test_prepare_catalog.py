@@ -88,7 +88,7 @@ def test_a_dataset_that_is_there_is_not_downloaded_again(tmp_path, capsys, publi
     write_old_dataset(tmp_path / "data" / "ffhq", "other", noise(4, 16).transpose(0, 3, 1, 2))
     code, out, err = prepare(capsys, "--data-dir", tmp_path / "data", "--ffhq")
     assert code == 0, err
-    assert f"{tmp_path / 'data' / 'ffhq'}: there already, 4 images of 16 x 16 pixels, 3 channels, ratio not stored" in out
+    assert f"{tmp_path / 'data' / 'ffhq'}: already there, 4 images of 16 x 16 pixels, 3 channels, ratio not stored" in out
     assert "  using the existing dataset; its source files are gone and are not downloaded again\n" in out
 
 
@@ -130,7 +130,7 @@ def test_a_dataset_that_cannot_be_had_does_not_keep_the_others(tmp_path, capsys,
     code, out, err = prepare(capsys, *arguments)
     why, end = [line for line in err.splitlines() if line.startswith("error: ")]
     assert code == 1 and why.startswith("error: --ffhq: ") and "unreachable" in why
-    assert end == "error: --ffhq: not prepared, the reasons stand above; the same command tries again"
+    assert end == "error: --ffhq: not prepared, for the reasons above; run the same command to try again"
     assert f"{tmp_path / 'scenes'}: 3 images" in out and Dataset(str(tmp_path / "scenes")).count == 3
     assert prepare(capsys, *arguments)[0] == 1  # what is there already changes nothing
 
@@ -251,7 +251,7 @@ def test_too_little_space_for_a_download(tmp_path, capsys, publish):
 @pytest.mark.parametrize("name", ["../out.txt", "/tmp/out.txt", "a/../../out.txt", "C:/out.txt", "a\\..\\..\\out.txt"])
 def test_members_that_would_leave_the_folder(tmp_path, name):
     (tmp_path / "a.zip").write_bytes(_zip({"good.txt": b"1", name: b"2"}))
-    with pytest.raises(UserError, match="outside of the folder; nothing was unpacked"):
+    with pytest.raises(UserError, match="outside the folder; nothing was unpacked"):
         archives.unpack(str(tmp_path / "a.zip"), str(tmp_path / "to"))
     assert not (tmp_path / "to").exists() and not (tmp_path / "out.txt").exists()
 
