@@ -1,4 +1,4 @@
-"""Errors meant for people, and the one place where they become an exit code."""
+"""Errors meant for users, and the one place where they become an exit code."""
 
 import contextlib
 import errno
@@ -12,7 +12,7 @@ FALSE_WORDS = ("false", "no", "off", "0", "f", "n")
 
 
 class UserError(Exception):
-    """A mistake of the user or of the environment: one line saying what, where, what was given, what is accepted."""
+    """A mistake by the user or in the environment: one line that says what, where, what was given, what is accepted."""
 
     exit_code = 1
 
@@ -26,14 +26,14 @@ class UsageError(UserError):
 def run_main(main, argv=None):
     """Run an entry point; turn a UserError, or a file that cannot be read or written, into one line on stderr and its exit code.
 
-    Where nobody reads the output any more (`... | head`) it ends without a word, with the exit code of SIGPIPE.
+    If nobody reads the output any more (`... | head`), it ends silently with the exit code of SIGPIPE.
 
     Args:
         main: function taking the list of command-line arguments.
         argv: list of strings; the process's own arguments when None.
 
     Returns:
-        The exit code (int). Any other exception keeps its traceback: it is a defect of ours.
+        The exit code (int). Any other exception keeps its traceback: it is a bug.
     """
     argv = sys.argv[1:] if argv is None else argv
     _prepare_outputs()
@@ -56,16 +56,16 @@ def run_main(main, argv=None):
 
 
 def _prepare_outputs():
-    """Let whatever is printed go somewhere."""
+    """Make sure that everything can be printed."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell (`>&-`): the first file to be opened would take its number
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
-    if getattr(sys.stdout, "errors", None) == "strict":  # an output that is not UTF-8 has no words for some names
+    if getattr(sys.stdout, "errors", None) == "strict":  # an output that is not UTF-8 cannot encode some names
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _takes_no_more(stream):
-    """Whether a stream is a pipe whose other end is closed, a file on a full disk or the like."""
+    """Whether a stream cannot be written: a pipe whose other end is closed, a file on a full disk or the like."""
     try:
         print(file=stream, flush=True)
     except OSError:
@@ -74,7 +74,7 @@ def _takes_no_more(stream):
 
 
 def silence(stream):
-    """Let what is written to a broken stream, and what it still holds, go nowhere."""
+    """Discard what is written to a broken stream and what is still buffered in it."""
     with contextlib.suppress(OSError):  # a stream without a file
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -89,7 +89,7 @@ def _report(message, exit_code, argv):
 
 
 def _debug_asked(argv):
-    """Whether --debug is given, in any spelling; it counts although the rest of the command line may be the error."""
+    """Whether --debug is given, in any spelling; it counts even if the rest of the command line is wrong."""
     asked = False
     for word, following in zip(argv, [*argv[1:], ""]):
         flag, equals, value = word.partition("=")

@@ -196,8 +196,8 @@ def test_two_downloads_of_one_file_do_not_mix(server, tmp_path, capsys):
 @pytest.mark.parametrize(
     "way, expected, message",
     [
-        ("missing", {}, "the server answers 404"),
-        ("dead", {}, "5 attempts brought no more than 0 bytes"),
+        ("missing", {}, "the server answered 404"),
+        ("dead", {}, "5 attempts received no more than 0 bytes"),
         ("page", {}, "a web page arrived instead of the file"),
         ("good", {"size": 7}, "the server has a file of 300000 bytes, expected 7"),
         ("good", {"md5": "0" * 32}, f"md5 {MD5}, expected 0000"),
@@ -214,20 +214,20 @@ def test_what_goes_wrong_is_said_with_the_place_for_the_file(server, tmp_path, w
 
 def test_a_wrong_range_is_refused(server, tmp_path):
     (tmp_path / "file.part").write_bytes(CONTENT[:1000])
-    with pytest.raises(UserError, match="sends the range bytes 7-299999/300000, asked for bytes=1000-"):
+    with pytest.raises(UserError, match="sent the range bytes 7-299999/300000, requested bytes=1000-"):
         download.download(f"{server.url}/wrong", str(tmp_path / "file"))
 
 
 def test_a_server_that_stops_sending_is_given_up(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", (1, 0.1))
     monkeypatch.setattr(download, "ATTEMPTS", 2)
-    with pytest.raises(UserError, match="2 attempts brought no more than"):
+    with pytest.raises(UserError, match="2 attempts received no more than"):
         download.download(f"{server.url}/slow", str(tmp_path / "file"))
 
 
 def test_no_server_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "ATTEMPTS", 1)
-    with pytest.raises(UserError, match=r"1 attempts brought no more than 0 bytes \(\[Errno \d+\] Connection refused\); the file may"):
+    with pytest.raises(UserError, match=r"1 attempts received no more than 0 bytes \(\[Errno \d+\] Connection refused\); you may place"):
         download.download("http://127.0.0.1:9/file", str(tmp_path / "file"))
 
 
@@ -256,7 +256,7 @@ def test_the_cache(server, tmp_path, monkeypatch):
     assert _read(path + ".sha256").decode().split()[0] == hashlib.sha256(CONTENT).hexdigest()
     assert _read(download.fetch("gdrive:clevr-snapshot.pkl")) == CONTENT
     assert "id=" + download.PUBLISHED["clevr-snapshot.pkl"] in server.seen[1][0]
-    with pytest.raises(UserError, match="gdrive:nothing: no published snapshot; accepted: .*clevr-snapshot.pkl"):
+    with pytest.raises(UserError, match="gdrive:nothing: not a published snapshot; accepted: .*clevr-snapshot.pkl"):
         download.fetch("gdrive:nothing")
 
 

@@ -171,7 +171,7 @@ def test_too_little_space_is_said_of_the_folder_that_is_there(tmp_path, monkeypa
     check_space(str(tmp_path / "new" / "below"), 2.5e6, "the file")
     with pytest.raises(UserError) as caught:
         check_space(str(tmp_path / "new" / "below"), 3e9, "the file")
-    assert str(caught.value) == f"{tmp_path}: the file needs about 3.0 GB, 2.5 MB are free"
+    assert str(caught.value) == f"{tmp_path}: the file needs about 3.0 GB, only 2.5 MB are free"
 
 
 @pytest.mark.parametrize("content, found", [

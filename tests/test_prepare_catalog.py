@@ -223,7 +223,7 @@ def test_a_damaged_file_put_by_hand_and_a_failed_download(tmp_path, capsys, publ
     code, _, err = prepare(capsys, "--data-dir", tmp_path / "data", "--cifar10", "--mirror", mirror)
     assert code == 1 and f"by hand at {path}" in error_line(err)
     code, _, err = prepare(capsys, "--data-dir", tmp_path / "data", "--cifar10", "--mirror", f"{mirror}/nowhere")
-    assert code == 1 and "the server answers 404" in error_line(err)
+    assert code == 1 and "the server answered 404" in error_line(err)
 
 
 def test_the_pickles_of_cifar10_cannot_run_anything(tmp_path, capsys, publish):
@@ -262,7 +262,7 @@ def test_unpacking_needs_space_and_starts_again(tmp_path, monkeypatch):
     (tmp_path / "to.unpacking" / "left.txt").write_text("of a killed one")
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1900000})())
-        with pytest.raises(UserError, match=r"unpacking a.zip needs about 2.0 MB, 1.9 MB are free"):
+        with pytest.raises(UserError, match=r"unpacking a.zip needs about 2.0 MB, only 1.9 MB are free"):
             archives.unpack(str(tmp_path / "a.zip"), str(tmp_path / "to"))
     (tmp_path / "to.unpacking").mkdir(exist_ok=True)
     archives.unpack(str(tmp_path / "a.zip"), str(tmp_path / "to"))

@@ -298,7 +298,7 @@ def test_the_options_need_no_tensorflow():
 def test_too_little_space_is_seen_before_starting(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     code, _, err = prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 10)
-    assert code == 1 and "dataset scenes needs about 0.1 MB, 0.0 MB are free" in error_line(err)
+    assert code == 1 and "dataset scenes needs about 0.1 MB, only 0.0 MB are free" in error_line(err)
     assert not (tmp_path / "scenes.partial").exists()
 
 
