@@ -223,7 +223,7 @@ def test_more_than_one_percent_of_bad_files_stops_unless_allowed(tmp_path, capsy
     for number in range(20):
         (tmp_path / "in" / f"{number:04d}.png").write_bytes(b"")
     code, _, err = prepare(capsys, *arguments[:3], "none", *arguments[4:], "--allow-skips")
-    assert code == 1 and "none of 20 pictures can be used" in error_line(err)
+    assert code == 1 and "none of 20 images can be used" in error_line(err)
 
 
 def test_every_unusable_picture_is_listed_before_the_error(tmp_path, capsys):
