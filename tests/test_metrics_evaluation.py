@@ -440,7 +440,7 @@ def test_pictures_with_alpha(options, tmp_path):
 def test_mistakes_are_reported_at_the_start(options, tmp_path):
     dataset = _dataset(ratio=0.75)
     cases = [
-        ("fid,psnr", options, "psnr is unknown, accepted: fid, is, kid"),
+        ("fid,psnr", options, "psnr is not known, accepted: fid, is, kid"),
         ("is", dataclasses.replace(options, images_num=9), "metric is: too few images: 9"),
         ("fid", dataclasses.replace(options, protocol="half"), "--eval-protocol half: not known, accepted: full, stylegan2"),
         ("fid", dataclasses.replace(options, images_num=0), "--eval-images-num 0"),
