@@ -1,0 +1,12 @@
+"""Speed measurements, each run as python -m benchmarks.NAME."""
+
+from dnnlib import UsageError
+
+
+def comma_list(flag, text, accepted):
+    """The names in a comma list given for `flag`. Raises UsageError for one that is not accepted."""
+    names = text.split(",")
+    for name in names:
+        if name not in accepted:
+            raise UsageError(f"{flag}: got {name}, accepted: {', '.join(accepted)}")
+    return names

@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import shutil
+import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image
 
+from benchmarks import comma_list
 from dataset_tool import cli, pictures, scenes, sources
+from dnnlib import run_main
 from training import manifest
 from training.dataset import Dataset
 
@@ -116,15 +119,16 @@ def benchmark_scenes(count):
         print(f"scenes {resolution} x {resolution}: {number / (time.process_time() - start):.0f} images/s a core (processor time)")
 
 
-def main():
+def main(argv):
     """Run the parts asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", default=",".join(PARTS), help=f"comma list of {', '.join(PARTS)}")
     parser.add_argument("--count", type=int, default=256, help="pictures to convert (%(default)s)")
     parser.add_argument("--images-dir", help="folder of photographs, jpg")
     parser.add_argument("--rounds", type=int, default=3, help="rounds, the best counts (%(default)s)")
-    options = parser.parse_args()
-    parts = options.part.split(",")
+    options = parser.parse_args(argv)
+    parts = comma_list("--part", options.part, PARTS)
     with tempfile.TemporaryDirectory() as folder:
         images_dir = options.images_dir or os.path.join(folder, "jpg")
         if {"convert", "read"} & set(parts):
@@ -141,4 +145,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_main(main))

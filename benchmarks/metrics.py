@@ -7,6 +7,7 @@ feature network.
 import argparse
 import contextlib
 import os
+import sys
 import tempfile
 import time
 
@@ -14,6 +15,8 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from benchmarks import comma_list
+from dnnlib import run_main
 from metrics import images
 from metrics.weights import WEIGHT_FILES
 
@@ -159,15 +162,16 @@ def benchmark_features(count):
         print(f"features of {title} (VGG-16, 256 to 224 pixels): {rate:.2f} images/s of {bare:.2f} of the bare network: {share}")
 
 
-def main():
-    """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(argv):
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.metrics", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", default=",".join(PARTS), help=f"comma list of {', '.join(PARTS)}")
     parser.add_argument("--count", type=int, default=10000, help="features of each kind for precision and recall")
     parser.add_argument("--width", type=int, default=2048, help="features of an image for FID")
     parser.add_argument("--images", type=int, default=48, help="images for the feature extraction")
-    options = parser.parse_args()
-    parts = options.part.split(",")
+    options = parser.parse_args(argv)
+    parts = comma_list("--part", options.part, PARTS)
     if "pr" in parts:  # first: its memory is reported
         benchmark_precision_recall(options.count, 4096)
     if "fid" in parts:
@@ -177,4 +181,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_main(main))

@@ -24,7 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dnnlib import UsageError, atomic_output, run_main
+from benchmarks import comma_list
+from dnnlib import atomic_output, run_main
 
 COMPONENTS, LATENT_SIZE = 16, 512
 ROUNDS = 3
@@ -70,11 +71,7 @@ def main(argv):
     if options.case:
         print(json.dumps(measure(options.case, options.gpus)))
         return 0
-    names = options.cases.split(",")
-    for name in names:
-        if name not in CASES:
-            raise UsageError(f"--cases: got {name}, accepted: {', '.join(CASES)}")
-    results = [_in_process(name, options.gpus) for name in names]
+    results = [_in_process(name, options.gpus) for name in comma_list("--cases", options.cases, CASES)]
     if options.output:
         with atomic_output(options.output, "w") as file:
             json.dump(results, file, indent=1)

@@ -1,4 +1,4 @@
-"""Unpacking of zip and tar archives into a folder, and into nothing but that folder."""
+"""Unpacks zip and tar archives into a folder, and nowhere else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tarfile
 import zipfile
 import zlib
 
-from dnnlib import UserError
+from dnnlib import UserError, locks
 from dnnlib.files import check_space
 
 _BLOCK = 1 << 20
@@ -18,11 +18,19 @@ _BLOCK = 1 << 20
 def unpack(archive, folder):
     """Unpack a zip or tar archive to `folder`, unless an earlier call has done so; regular files only.
 
+    While another process unpacks it, wait.
+
     Raises:
-        UserError: no archive, damaged, a member that would leave the folder, a link, a size that is not the announced one, no space.
+        UserError: not an archive, damaged, a member outside the folder, a link, a member of another size than announced, no space.
     """
     if os.path.isdir(folder):
         return
+    with locks.held(f"{folder}.lock"):
+        if not os.path.isdir(folder):
+            _unpack_locked(archive, folder)
+
+
+def _unpack_locked(archive, folder):
     partial = f"{folder}.unpacking"
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -55,7 +63,7 @@ def _extract(archive, members, open_member, folder):
     for name, _, kind, _ in members:
         parts = name.replace("\\", "/").split("/")
         if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
-            raise UserError(f"{archive}: member {name} would be written outside of the folder; nothing was unpacked")
+            raise UserError(f"{archive}: member {name} would be written outside the folder; nothing was unpacked")
         if kind == "link":
             raise UserError(f"{archive}: member {name} is a link or device; accepted: files and folders")
     check_space(os.path.dirname(os.path.abspath(folder)), sum(size for _, size, _, _ in members), f"unpacking {os.path.basename(archive)}")
@@ -71,13 +79,13 @@ def _extract(archive, members, open_member, folder):
 
 
 def _copy(source, output, size, what):
-    """Copy exactly `size` bytes: an archive that unpacks to more than it says is stopped."""
+    """Copy exactly `size` bytes: an archive that unpacks to more than it announces is rejected."""
     left = size
     while True:
         block = source.read(min(_BLOCK, left + 1))
         left -= len(block)
         if left < 0 or (not block and left):
-            raise UserError(f"{what} has another size than the {size} bytes announced")
+            raise UserError(f"{what} does not have the announced size of {size} bytes")
         if not block:
             return
         output.write(block)

@@ -1,14 +1,15 @@
-"""The published datasets: where they are, what they hold, how they are prepared."""
+"""The published datasets: where they are, what they contain, how they are prepared."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 
 from dataset_tool import archives, sources
 from dataset_tool.source_arrays import cifar10_source
 from dataset_tool.source_databases import lmdb_source, records_source
-from dnnlib import UserError, download
+from dnnlib import UserError, atomic_output, download
 from dnnlib.files import check_space
 
 
@@ -30,9 +31,9 @@ class Entry:
     Attributes:
         name, images: name and number of images.
         published: the file it is made from.
-        ratio: height / width of its pictures.
+        ratio: height / width of its images.
         shards: record files to write.
-        folder: the folder inside the archive that holds the pictures; "" finds it.
+        folder: the folder inside the archive that holds the images; "" searches for it.
         originals: another Published file with the original images, and its folder.
     """
 
@@ -48,33 +49,51 @@ class Entry:
     @property
     def help(self):
         """One line for --help."""
-        return f"{self.images:,} images, a download of {self.published.gigabytes:g} GB"
+        return f"{self.images:,} images, {self.published.gigabytes:g} GB download"
 
     def is_downloaded(self, options):
-        """Whether `fetch` would find its file."""
-        return os.path.isfile(os.path.join(_downloads(options), self._chosen(options)[0].file))
+        """Whether its file is there already."""
+        return os.path.isfile(self._path(options))
 
     def fetch(self, options):
         """Download and unpack what is missing. Returns the Source. Raises UserError."""
         published, folder = self._chosen(options)
-        source = _open(_download(published, _downloads(options), options.mirror), folder, self)
+        path = self._path(options)
+        _download(published, path, options.mirror)
+        source = _open(path, folder, self)
         if source.count != self.images:
             source.notes.append(f"{self.name}: {source.count:,} images, {self.images:,} were expected")
         return source
 
+    def kept(self, options):
+        """What `fetch` leaves on disk: (pattern of the paths, bytes)."""
+        path = self._path(options)
+        files = [path, *_files_below(_unpacked(path)), *_files_below(_folder(path))]
+        return f"{path}*", sum(os.lstat(file).st_size for file in files)
+
+    def _path(self, options):
+        return os.path.join(options.data_dir, "downloads", self._chosen(options)[0].file)
+
     def _chosen(self, options):
-        """The Published file that the options mean, and the folder in it."""
+        """The Published file that the options select, and the folder inside it."""
         originals = self.originals is not None and options.originals
         return (self.originals, self.originals_folder) if originals else (self.published, self.folder)
 
 
-def _downloads(options):
-    return os.path.join(options.data_dir, "downloads")
+def _files_below(top):
+    return [os.path.join(folder, name) for folder, _, names in os.walk(top) for name in names]
 
 
-def _download(published, folder, mirror):
-    """The path of a published file: what is there already is used, after its checksum was compared once."""
-    path = os.path.join(folder, published.file)
+def _unpacked(path):
+    return f"{path}.unpacked"
+
+
+def _folder(path):
+    return f"{path}.folder"
+
+
+def _download(published, path, mirror):
+    """Download a published file to `path`; an existing file is used, once its checksum has been verified."""
     checked = f"{path}.checked"
     if os.path.isfile(path):
         if not os.path.isfile(checked):
@@ -83,29 +102,37 @@ def _download(published, folder, mirror):
                 raise UserError(f"{path}: md5 {given}, expected {published.md5}; delete it to download it again")
     else:
         missing = published.gigabytes * 1e9 - download.size_so_far(f"{path}{download.PART}")
-        check_space(folder, missing, f"the download of {published.file}")
+        check_space(os.path.dirname(path), missing, f"the download of {published.file}")
         url = f"{mirror.rstrip('/')}/{published.file}" if mirror else published.url
         download.download(url, path, published.size, published.md5)
     with open(checked, "w") as file:
         file.write(published.md5)
-    return path
 
 
 def _open(path, folder, entry):
-    """The Source of a downloaded file: records themselves, or what its archive holds."""
+    """The Source of a downloaded file: the records in it, or the contents of the archive."""
     if ".tfrecords" in os.path.basename(path):
-        shown = f"{path}.folder"     # records are opened by folder, and other downloads are not to be seen
-        os.makedirs(shown, exist_ok=True)
-        target = os.path.join(shown, os.path.basename(path))
-        if not os.path.exists(target):
-            os.link(path, target)
-        return records_source(shown, entry.ratio)
-    unpacked = f"{path}.unpacked"
-    archives.unpack(path, unpacked)
-    root = os.path.join(unpacked, folder)
+        return records_source(_folder_of(path), entry.ratio)
+    archives.unpack(path, _unpacked(path))
+    root = os.path.join(_unpacked(path), folder)
     if not os.path.isdir(root):
         raise UserError(f"{path}: no folder {folder} in it")
     return _recognise(root, entry)
+
+
+def _folder_of(path):
+    """A folder that holds only a link to the file: records are opened by folder, and the other downloads must not be seen."""
+    target = os.path.join(_folder(path), os.path.basename(path))
+    if not os.path.exists(target):
+        os.makedirs(_folder(path), exist_ok=True)
+        try:
+            os.symlink(os.path.join(os.pardir, os.path.basename(path)), target)
+        except FileExistsError:     # another preparation was faster
+            pass
+        except OSError:     # exFAT and some network file systems have no links
+            with open(path, "rb") as source, atomic_output(target) as copy:
+                shutil.copyfileobj(source, copy)
+    return _folder(path)
 
 
 def _recognise(root, entry):
@@ -119,7 +146,7 @@ def _recognise(root, entry):
             return cifar10_source(current)
     found = [format for format in sources.EXTENSIONS if _holds(root, sources.EXTENSIONS[format])]
     if len(found) != 1:
-        raise UserError(f"{root}: neither records, a database nor pictures of one format were found in the download")
+        raise UserError(f"{root}: the download contains no records, no database and no images of a single format")
     return sources.folder_source(root, found[0])
 
 

@@ -1,4 +1,4 @@
-"""--check: what is in a folder, without writing anything."""
+"""--check: report what is in a folder, without writing anything."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SHOWN = 20
 
 
 def report(folder, form):
-    """Print the sizes and modes of the pictures below a folder, what preparing does to them, and the unusable ones with the reason.
+    """Print the sizes and modes of the images below a folder, what preparation would do to them, and which are unusable and why.
 
     Args:
-        folder: of image files, or of a prepared dataset, whose every record is then read and its checksums compared.
-        form: the Form they would be prepared in.
+        folder: of image files, or of a prepared dataset; every record of a dataset is read and its checksums are verified.
+        form: the ImageFormat they would be converted to.
 
     Returns:
         0, or 1 when something is unusable.

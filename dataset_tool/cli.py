@@ -10,45 +10,46 @@ from dataset_tool import check, labels, pictures, sources, writer
 from dataset_tool.catalog import CATALOG
 from dataset_tool.formats import FORMATS
 from dnnlib import UsageError, UserError
+from dnnlib.files import size_text
 from training import command_line, images
 from training.manifest import load_labels, open_folder
 from training.presets import Option
 
 SCENES_COUNT, SCENES_RESOLUTION = 10000, 64
-DESCRIPTION = "Prepare datasets: download, convert and check pictures."
+DESCRIPTION = "Prepare datasets: download, convert and check images."
 OPTION_GROUPS = (
     ("What to prepare", (
         *(Option(name, bool, False, f"prepare {name}: {entry.help}") for name, entry in CATALOG.items()),
-        Option("scenes", bool, False, f"draw procedural scenes, {SCENES_COUNT} of {SCENES_RESOLUTION} pixels unless told otherwise"),
-        Option("task", str, None, "prepare your own pictures as the dataset of this name (with --scenes: its name)"),
-        Option("check", str, None, "only report on the pictures in this folder: sizes, modes, unusable files"),
-        Option("data_dir", str, "datasets", "folder of the datasets"),
+        Option("scenes", bool, False, f"draw procedural scenes (default: {SCENES_COUNT} of {SCENES_RESOLUTION} pixels)"),
+        Option("task", str, None, "prepare your own images as a dataset of this name (with --scenes: name of the dataset)"),
+        Option("check", str, None, "only report on the images in this folder: sizes, modes, unusable files"),
+        Option("data_dir", str, "datasets", "folder that holds the datasets"),
     )),
-    ("Your own pictures", (
-        Option("images_dir", str, None, "where they are: a folder, or the file or database of the format"),
+    ("Your own images", (
+        Option("images_dir", str, None, "where they are: a folder, or a file or database, depending on --format"),
         Option("format", str, "png", "their format", choices=tuple(sorted(FORMATS))),
-        Option("key", str, None, "hdf5: name of the array of the pictures; tfds: of the feature (default: the only one that fits)"),
+        Option("key", str, None, "hdf5: name of the image array; tfds: name of the image feature (default: the only suitable one)"),
     )),
-    ("Form of the dataset", (
-        Option("ratio", float, None, "height / width to crop to, such as 0.7 or 188/256 (default: the catalog's, else 1)", low=0.01,
+    ("Format of the dataset", (
+        Option("ratio", float, None, "height / width to crop to, such as 0.7 or 188/256 (default: as in the catalog, else 1)", low=0.01,
                high=1),
-        Option("resolution", int, None, "width of the stored squares, a power of two (default: 256, or the format's own)", low=4, high=4096,
+        Option("resolution", int, None, "width of the stored squares, a power of two (default: 256, or as in the source)", low=4, high=4096,
                power_of_two=True),
         Option("channels", int, 3, "1 gray, 3 RGB, 4 RGB with alpha", choices=tuple(images.MODES)),
-        Option("max_images", int, None, "only the first N pictures; with --scenes: draw N (default: all)", low=1),
-        Option("shards_num", int, None, "record files (default: the catalog's, else 1 for every 20,000 pictures)", low=1),
-        Option("labels", str, None, f"{labels.ACCEPTED} (default: the source's own if it has any)"),
-        Option("encoding", str, "png", "of the pictures: raw for older readers, jpeg is lossy", choices=pictures.ENCODINGS),
+        Option("max_images", int, None, "use only the first N images; with --scenes: draw N (default: all)", low=1),
+        Option("shards_num", int, None, "number of record files (default: as in the catalog, else one per 20,000 images)", low=1),
+        Option("labels", str, None, f"{labels.ACCEPTED} (default: those of the source, if any)"),
+        Option("encoding", str, "png", "encoding of the images: raw for older readers, jpeg is lossy", choices=pictures.ENCODINGS),
     )),
     ("Scenes and catalog", (
-        Option("masks", bool, False, "with --scenes: store which object every pixel shows"),
-        Option("seed", int, 0, "with --scenes: another seed, other scenes", low=0),
-        Option("originals", bool, False, "with --clevr: the 18 GB of original images instead of the 6 GB of records"),
-        Option("mirror", str, None, "URL of another server to take the catalog's files from, by their names"),
+        Option("masks", bool, False, "with --scenes: also store which object each pixel shows"),
+        Option("seed", int, 0, "with --scenes: seed of the random scenes", low=0),
+        Option("originals", bool, False, "with --clevr: use the 18 GB of original images instead of the 6 GB of records"),
+        Option("mirror", str, None, "URL of another server that has the catalog's files under the same names"),
     )),
     ("Work", (
-        Option("num_workers", int, None, "processes that convert (default: one a core)", low=1),
-        Option("allow_skips", bool, False, "go on when more than 1 % of the pictures cannot be used"),
+        Option("num_workers", int, None, "number of conversion processes (default: one per core)", low=1),
+        Option("allow_skips", bool, False, "continue even if more than 1 % of the images are unusable"),
         Option("debug", bool, False, "show the traceback of an error"),
     )),
 )  # fmt: skip
@@ -59,18 +60,18 @@ def main(argv):
     """Prepare what the arguments ask for. Returns the exit code."""
     options = Options(**command_line.parse_given(argv, "prepare_data.py", DESCRIPTION, OPTION_GROUPS))
     if options.check:
-        form = pictures.Form(options.resolution or sources.Source.default_resolution, options.channels, options.ratio or 1.0)
+        form = pictures.ImageFormat(options.resolution or sources.Source.default_resolution, options.channels, options.ratio or 1.0)
         return check.report(options.check, form)
     prepare(options)
     return 0
 
 
 def options_for(dataset, **given):
-    """The options of preparing a dataset by name: one of the catalog, `scenes`, or else a --task of that name.
+    """The options that prepare a dataset by name: one of the catalog, `scenes`, or else a --task of that name.
 
     Args:
         dataset: its name.
-        given: further options (data_dir, images_dir, ...); None is the default.
+        given: further options (data_dir, images_dir, ...); None stands for the default.
 
     Returns:
         The Options for `prepare`.
@@ -99,13 +100,13 @@ def prepare(options):
     for flag, job in jobs.items():
         try:
             job()
-        except UserError as error:  # a download's quota does not keep the other datasets from being prepared
+        except UserError as error:  # an exceeded download quota must not prevent the other datasets
             if len(jobs) == 1:
                 raise
             print(f"error: {flag}: {error}", file=sys.stderr, flush=True)
             failed.append(flag)
     if failed:
-        raise UserError(f"{' '.join(failed)}: not prepared, the reasons stand above; the same command tries again")
+        raise UserError(f"{' '.join(failed)}: not prepared, for the reasons above; run the same command to try again")
 
 
 def _check_usage(options):
@@ -113,7 +114,7 @@ def _check_usage(options):
     if options.task and not options.scenes:
         wanted.append(f"--task {options.task}")
         if not options.images_dir and options.format != "tfds":
-            raise UsageError(f"--task {options.task}: --images-dir, the place of the pictures, is needed")
+            raise UsageError(f"--task {options.task}: --images-dir is required")
     if not wanted:
         raise UsageError(f"nothing to prepare; accepted: {', '.join('--' + name for name in CATALOG)}, --scenes, --task NAME, --check DIR")
     for flag, given, needs, there in (
@@ -122,13 +123,13 @@ def _check_usage(options):
         ("--seed", options.seed, "--scenes", options.scenes),
         ("--originals", options.originals, "--clevr", options.clevr),
         ("--mirror", options.mirror, "a dataset of the catalog", any(getattr(options, name) for name in CATALOG)),
-        ("--format", options.format != "png", "pictures of your own (--task)", options.task and not options.scenes),
+        ("--format", options.format != "png", "your own images (--task)", options.task and not options.scenes),
         ("--key", options.key, "--format hdf5 or tfds", options.format in ("hdf5", "tfds")),
     ):
         if given and not there:
             raise UsageError(f"{flag}: only with {needs}")
     if options.images_dir and options.scenes:
-        raise UsageError("--images-dir: --scenes draws its own pictures")
+        raise UsageError("--images-dir: not with --scenes, which draws its own images")
     if options.encoding == "jpeg" and options.channels == 4:
         raise UsageError("--encoding jpeg: accepted with --channels 1 or 3")
     if options.task and (os.path.basename(options.task) != options.task or options.task.startswith(".")):
@@ -140,9 +141,11 @@ def _prepare_from_catalog(name, options):
     if os.path.isdir(folder) and os.listdir(folder) and not entry.is_downloaded(options):
         manifest, _ = open_folder(folder)
         _print_summary(folder, manifest, was_there=True)
-        print("  taken as it is: what it was made from is not there any more, and is not downloaded again")
+        print("  using the existing dataset; its source files are gone and are not downloaded again")
     else:
         _write(name, entry.fetch(options), options, entry.ratio, entry.shards)
+        pattern, size = entry.kept(options)
+        print(f"  kept: {pattern} ({size_text(size)}), only needed to prepare {name} again with other options; may be deleted")
 
 
 def _draw_scenes(options):
@@ -157,11 +160,11 @@ def _prepare_pictures(options):
 def _write(name, source, options, ratio=1.0, shards=None):
     count = min(source.count, options.max_images or source.count)
     if options.max_images and options.max_images > source.count:
-        print(f"--max-images {options.max_images}: there are only {source.count}")
-    form = pictures.Form(options.resolution or source.default_resolution, options.channels, options.ratio or ratio, options.encoding)
+        print(f"--max-images {options.max_images}: only {source.count} images are available")
+    form = pictures.ImageFormat(options.resolution or source.default_resolution, options.channels, options.ratio or ratio, options.encoding)
     attached = labels.attach(source, options.labels)
     if options.shards_num and options.shards_num > count:
-        raise UsageError(f"--shards-num {options.shards_num}: accepted: 1 to the number of pictures, {count}")
+        raise UsageError(f"--shards-num {options.shards_num}: accepted: 1 to the number of images, {count}")
     shards = min(options.shards_num or shards or -(-count // 20000), count)
     described = ""
     if attached:
@@ -173,12 +176,12 @@ def _write(name, source, options, ratio=1.0, shards=None):
                                                options.allow_skips)
     _print_summary(os.path.join(options.data_dir, manifest.name), manifest, was_there)
     if attached is None and source.subfolders > 1:
-        print(f"  the names of the {source.subfolders} sub-folders are not used; --labels folders makes them labels")
+        print(f"  the names of the {source.subfolders} sub-folders are not used; with --labels folders they become labels")
 
 
 def _print_summary(folder, manifest, was_there):
     size = sum(shard.bytes for shard in manifest.shards)
-    width, state = manifest.resolution, "there already, " if was_there else ""
+    width, state = manifest.resolution, "already there, " if was_there else ""
     ratio = "not stored" if manifest.scanned else f"{manifest.ratio:.4g}"
     print(f"{folder}: {state}{manifest.count:,} images of {width} x {width} pixels, {manifest.channels} channels, "
           f"ratio {ratio}, {manifest.encoding}, {len(manifest.shards)} shards, {size / 1e6:,.1f} MB")

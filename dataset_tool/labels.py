@@ -1,4 +1,4 @@
-"""Labels from sub-folder names and from CSV, JSON and npy files."""
+"""Labels from sub-folder names or from CSV, JSON and npy files."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def _read(source, spec):
 
 
 def _names(source):
-    """What every picture is called: some sources read all of their pictures to tell."""
+    """The names of all images; some sources have to read all of their images for it."""
     return [source.name(entry) for entry in source.iterate(0, source.count)]
 
 
 def _in_folders(names):
     if not all("/" in name for name in names):
         outside = next(name for name in names if "/" not in name)
-        raise UserError(f"--labels folders: every picture must be in a sub-folder, {outside} is in none")
+        raise UserError(f"--labels folders: every image must be in a sub-folder, {outside} is in none")
     return names
 
 
@@ -76,16 +76,16 @@ def _read_csv(path, pictures):
     with open(path, newline="", encoding="utf-8-sig") as file:
         rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
     if not rows or len(rows[0]) < 2:
-        raise ValueError("accepted: lines of a file name and one or more labels, between commas, with or without a header")
+        raise ValueError("accepted: lines of a file name and one or more labels, separated by commas, with or without a header")
     header = rows.pop(0)[1:] if _is_header(rows, pictures) else None
     uneven = next((row for row in rows if len(row) != len(rows[0])), None)
     if uneven:
-        raise ValueError(f"line of {uneven[0]} has {len(uneven)} columns, the others {len(rows[0])}")
+        raise ValueError(f"the line of {uneven[0]} has {len(uneven)} columns, the others have {len(rows[0])}")
     return _table((row[0], row[1:]) for row in rows), header
 
 
 def _is_header(rows, pictures):
-    """Whether the first row names the columns: it is of no file; where it is of numbers, they differ and all other rows are of files."""
+    """Whether the first row is a header: it names no file and, if its cells are numbers, they all differ and all other rows name files."""
     known = {name for path in pictures for name in _file_names(path)}
 
     def is_file(row):
@@ -128,23 +128,23 @@ def _table(pairs):
 
 
 def _match(names, paths, table):
-    """Rows of the table in the order of the pictures: their names, relative to the source's folder, and their absolute paths."""
+    """Rows of the table in the order of the images, given by names relative to the source's folder and by absolute paths."""
     ends, owners, served, missing = _ends(table), _owners(table), {}, []
     for name, path in zip(names, paths):
         key = _find(name, path, ends, owners)
         if key is None:
             missing.append(name)
         elif key in served:
-            raise ValueError(f"{key} may be {served[key]} or {name}; accepted: paths that tell them apart")
+            raise ValueError(f"{key} may be {served[key]} or {name}; accepted: paths that distinguish them")
         else:
             served[key] = name
     if missing:
-        raise ValueError(f"no label for {len(missing)} of {len(names)} pictures, first {missing[0]}; {_alike(missing[0], table)}")
+        raise ValueError(f"no label for {len(missing)} of {len(names)} images, first {missing[0]}; {_alike(missing[0], table)}")
     return [table[key] for key in served]
 
 
 def _ends(keys):
-    """What a picture's path may end in -> key of the table: the key, or the key without its extension where no other is the same."""
+    """Dict: what an image's path may end in -> key of the table. That is the key, or the key without its extension if that is unique."""
     ends = {}
     for key in keys:
         stem = os.path.splitext(key)[0]
@@ -153,7 +153,7 @@ def _ends(keys):
 
 
 def _owners(keys):
-    """What a key may end in -> the key, or None where several end in it."""
+    """Dict: what a key may end in -> the key, or None if several keys end in it."""
     owners = {}
     for key in keys:
         for tail in _tails(key):
@@ -162,9 +162,9 @@ def _owners(keys):
 
 
 def _find(name, path, ends, owners):
-    """The key of a picture: one of the two paths ends in the other, and the picture's counts from the source's folder on.
+    """The key of an image: one of the two paths ends in the other, the image's path being taken from the source's folder on.
 
-    Ends are of whole names, the longest first; the extension may differ or be missing.
+    Endings consist of whole names; the longest is taken; the extension may differ or be missing.
     """
     for tail in _tails(path):
         key = ends.get(tail) or (owners.get(tail) if tail.count("/") >= name.count("/") else None)
@@ -174,7 +174,7 @@ def _find(name, path, ends, owners):
 
 
 def _tails(path):
-    """The parts of a path from its end and of whole names, longest first, each with and without its extension."""
+    """The endings of a path that consist of whole names, longest first, each with and without its extension."""
     parts = path.split("/")
     for first in range(len(parts)):
         end = "/".join(parts[first:])
@@ -183,7 +183,7 @@ def _tails(path):
 
 
 def _alike(name, table):
-    """What the table has in place of a picture's row, for the message: the rows of files called like it, else the first ones."""
+    """What the table has instead of a row for an image, for the message: rows of files with the same name, else the first rows."""
     stem = os.path.splitext(os.path.basename(name))[0]
     rows = [key for key in table if os.path.splitext(os.path.basename(key))[0] == stem] or list(table)
     return f"the table has {', '.join(rows[:3]) or 'no row'}{', ...' if len(rows) > 3 else ''}"
@@ -192,13 +192,13 @@ def _alike(name, table):
 def _from_rows(rows, columns):
     odd = [cell for row in rows for cell in row if not isinstance(cell, (str, int, float))]
     if odd:
-        raise ValueError(f"label {json.dumps(odd[0])}; accepted: texts and numbers")
+        raise ValueError(f"label {json.dumps(odd[0])}; accepted: strings and numbers")
     cells = [[_number(cell) for cell in row] for row in rows]
     numeric = all(isinstance(cell, (int, float)) for row in cells for cell in row)
     if not numeric:
         return from_classes([[part for cell in row for part in _SEVERAL.split(str(cell)) if part] for row in rows])
     if len({len(row) for row in cells}) != 1:
-        raise ValueError("labels of different lengths")
+        raise ValueError("labels differ in length")
     values = np.array(cells, np.float64)
     return _from_numbers(values, columns)
 
@@ -214,9 +214,9 @@ def _number(cell):
 
 
 def _from_numbers(values, columns):
-    """One column of integers are classes; several columns are vectors as they stand."""
+    """A single column of integers holds classes; several columns are vectors, used as they are."""
     if not np.isfinite(values).all():
-        raise ValueError("labels that are not finite")
+        raise ValueError("some labels are not finite")
     if values.shape[1] == 1 and (values == np.round(values)).all():
         return _one_hot(values[:, 0])
     names = list(columns) if columns and len(columns) == values.shape[1] else [str(column) for column in range(values.shape[1])]
@@ -234,7 +234,7 @@ def _one_hot(numbers):
 
 
 def from_classes(found, names=None):
-    """Labels from the class names of every picture: one-hot when each has exactly one, else multi-hot."""
+    """Labels from the class names of each image: one-hot if each has exactly one, else multi-hot."""
     names = names or sorted({name for row in found for name in row})
     numbers = {name: number for number, name in enumerate(names)}
     kind = "one-hot" if all(len(row) == 1 for row in found) else "multi-hot"
@@ -254,6 +254,6 @@ def from_array(values, count):
     if values.ndim in (1, 2) and values.size == len(values) == count and all(isinstance(value, (str, bytes)) for value in values.flat):
         return from_classes([[value.decode() if isinstance(value, bytes) else str(value)] for value in values.flat])
     if values.ndim not in (1, 2) or len(values) != count or values.dtype.kind not in "fiub":
-        raise ValueError(f"{values.dtype} {list(values.shape)} for {count} pictures; "
-                         "accepted: numbers [pictures] or [pictures, classes], names [pictures]")
+        raise ValueError(f"{values.dtype} {list(values.shape)} for {count} images; "
+                         "accepted: numbers [images] or [images, classes], names [images]")
     return _from_numbers(values.reshape(count, -1).astype(np.float64), None)

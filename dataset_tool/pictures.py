@@ -1,4 +1,4 @@
-"""One picture: from whatever was read to the square that is stored."""
+"""A single image: from what was read to the square that is stored."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ JPEG_QUALITY = 95
 
 
 @dataclass(frozen=True)
-class Form:
-    """How pictures are stored: width of the square in pixels, channels, height / width, encoding (one of ENCODINGS)."""
+class ImageFormat:
+    """How images are stored: width of the square in pixels, channels, height / width, encoding (one of ENCODINGS)."""
 
     resolution: int
     channels: int = 3
@@ -40,24 +40,24 @@ def from_array(pixels):
 
 
 def to_pixels(image, form):
-    """Turn, convert, crop, resize and pad a picture.
+    """Rotate, convert, crop, resize and pad an image.
 
     Args:
         image: PIL image of any mode.
-        form: the Form it is to have.
+        form: the ImageFormat it is to have.
 
     Returns:
         (uint8 [H, W, C], list of what was done to it).
 
     Raises:
-        PictureError: pixels of a kind that has no meaning here.
+        PictureError: the type of the pixels is not supported.
     """
     image, notes = to_channels(image, form.channels)
     return np.atleast_3d(_fit(image, form, Image.Resampling.LANCZOS, notes)), notes               # [H, W, C]
 
 
 def to_mask(mask, form):
-    """Crop, resize and pad the mask of a picture, uint8 [H, W] of object numbers, as `to_pixels` does with the picture."""
+    """Crop, resize and pad the mask of an image, uint8 [H, W] of object numbers, as `to_pixels` does with the image."""
     return _fit(Image.fromarray(mask), form, Image.Resampling.NEAREST, [])
 
 
@@ -78,7 +78,7 @@ def _fit(image, form, resample, notes):
 
 
 def encode(pixels, encoding):
-    """Bytes of uint8 [H, W, C] pixels: raw ones in the order C, H, W."""
+    """Encode uint8 [H, W, C] pixels as bytes; raw ones in the order C, H, W."""
     if encoding == "raw":
         return pixels.transpose(2, 0, 1).tobytes()
     output = io.BytesIO()

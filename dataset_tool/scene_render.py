@@ -1,8 +1,8 @@
-"""Drawing of scenes by casting rays with NumPy.
+"""Renders scenes by ray casting in NumPy.
 
-All three shapes are convex, so a ray meets them in an interval, and one function per shape serves camera rays and shadow rays alike.
-Rays are cast on a grid several times finer than the picture and averaged; every ray looks at its own point of a disc-shaped light, and
-the same average turns that into soft shadows. Everything is computed in windows around the projections of the objects, in float32.
+All three shapes are convex, so a ray intersects each in an interval, and one function per shape serves camera rays and shadow rays alike.
+Rays are cast on a grid several times finer than the image and averaged; every ray samples its own point of a disc-shaped light, so that
+the average gives soft shadows. Everything is computed in windows around the projections of the objects, in float32.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def render(scene, resolution):
     """Draw a SceneDescription. Returns (image uint8 [H, W, 3], mask uint8 [H, W]: 0 ground, i the i-th object)."""
     finer = 3 if resolution <= 256 else 2
     surface = _Surface(scene, resolution * finer)
-    with np.errstate(divide="ignore", invalid="ignore"):     # a ray parallel to a slab: the infinities compare as they should
+    with np.errstate(divide="ignore", invalid="ignore"):     # rays parallel to a slab give infinities, which compare correctly
         for number, item in enumerate(scene.objects, start=1):
             surface.add_object(number, item)
         radiance = _shade(surface, resolution, finer)                                         # [3, size, size]
@@ -42,7 +42,7 @@ class _Surface:
         right, up, forward = scene.axes.astype(np.float32)[:, :, None, None]
         self.direction = forward + right * grid[None, None, :] - up * grid[None, :, None]        # [3, size, size]
         self.eye = scene.eye.astype(np.float32)[:, None, None]
-        self.depth = -self.eye[2] / self.direction[2]        # the camera looks down: every ray meets the ground
+        self.depth = -self.eye[2] / self.direction[2]        # the camera looks down: every ray hits the ground
         self.point = self.eye + self.depth * self.direction
         self.normal = np.zeros_like(self.point)
         self.normal[2] = 1
@@ -126,7 +126,7 @@ def _normals(item, point):
 
 @functools.lru_cache(maxsize=4)
 def _light_offsets(resolution, finer):
-    """Points [2, size, size] of the unit disc, one a ray: strata over the rays of a pixel, turned from pixel to pixel against banding."""
+    """Points [2, size, size] of the unit disc, one per ray: stratified within a pixel, rotated from pixel to pixel against banding."""
     rng = np.random.RandomState(0)
     cells = np.stack(np.meshgrid(np.arange(finer), np.arange(finer), indexing="ij")).reshape(2, -1)
     strata = (cells[:, [rng.permutation(finer * finer) for _ in range(64)]].reshape(2, 8, 8, finer, finer) + 0.5) / finer
@@ -164,7 +164,7 @@ def _materials(surface):
 
 
 def _gloss(normal, view, light, lit, open_sky):
-    """Mirror-like part [3, n] of a polished dielectric: highlight of the light plus the sky by Schlick's approximation of Fresnel."""
+    """Specular part [3, n] of a polished dielectric: highlight of the light, plus the sky by Schlick's approximation of Fresnel."""
     facing = np.clip((normal * view).sum(0), 0, 1)
     half = light + view
     highlight = lit * np.maximum((normal * half).sum(0) / np.sqrt((half * half).sum(0)), 0) ** 60
@@ -174,12 +174,12 @@ def _gloss(normal, view, light, lit, open_sky):
 
 
 def _visibility(surface, light):
-    """(lit, open_sky), both [size, size] in [0, 1]: whether the ray's point of the light is seen, and how much of the sky."""
+    """(lit, open_sky), both [size, size] in [0, 1]: whether the ray's point of the light is visible, and how much of the sky."""
     lit = np.ones(surface.owner.shape, np.float32)
     open_sky = np.ones_like(lit)
     scene = surface.scene
     for number, item in enumerate(scene.objects, start=1):
-        # The top's shadow on the ground, from the middle of the light, and how much the light's size widens it.
+        # The shadow of the top on the ground from the light's centre, and how much the light's size widens it.
         stretch = item.height / (scene.light[2] - item.height)
         shift = (np.array([item.x, item.y]) - scene.light[:2]) * stretch
         tip = _ring(item, item.footprint * (1 + stretch) + LIGHT_RADIUS * stretch, 0, shift)
@@ -194,7 +194,7 @@ def _visibility(surface, light):
 
 
 def _occlusion(item, surface, window):
-    """Share of the sky that the object hides, taken as a sphere of its mean size: cos · (r / distance)², cut off smoothly."""
+    """Share of the sky that the object hides, approximated by a sphere of its mean size: cos · (r / distance)², with a smooth cutoff."""
     centre = item.centre.astype(np.float32)[:, None, None]
     towards = centre - surface.point[window]
     squared = (towards * towards).sum(0)

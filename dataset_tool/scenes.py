@@ -1,6 +1,6 @@
 """Procedural multi-object scenes: shaded spheres, cubes and cylinders on a ground plane, with soft shadows.
 
-A scene is a pure function of (seed, index, resolution): `sample_scene` draws its description, `draw_scene` its picture (by rays, see
+A scene is a pure function of (seed, index, resolution): `sample_scene` samples its description, `draw_scene` renders it (by ray casting:
 scene_render). Lengths are in scene units (an object is about one unit wide), z points up, the ground is z = 0.
 """
 
@@ -20,7 +20,7 @@ MIN_OBJECTS, MAX_OBJECTS = 3, 6
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object standing on the ground: radius is the half width, height the extent in z, angle the turn about z in radians."""
+    """An object standing on the ground: radius is half its width, height its extent in z, angle its rotation about z in radians."""
 
     shape: str
     colour: tuple
@@ -33,7 +33,7 @@ class SceneObject:
 
     @property
     def centre(self):
-        """[3], the middle of the object."""
+        """[3], centre of the object."""
         return np.array([self.x, self.y, self.height / 2])
 
     @property
@@ -53,7 +53,7 @@ class SceneDescription:
     light: np.ndarray
 
     def project(self, points):
-        """Points [n, 3] to the picture: [n, 2] in [-1, 1], x to the right, y downwards."""
+        """Project points [n, 3] to the image: [n, 2] in [-1, 1], x to the right, y downwards."""
         seen = (points - self.eye) @ self.axes.T
         return np.stack([seen[:, 0], -seen[:, 1]], axis=1) / (seen[:, 2:] * self.tangent)
 
@@ -69,7 +69,7 @@ class Scene:
 
 
 def draw_scene(seed, index, resolution):
-    """Draw scene `index` of the data set `seed` as a square picture of `resolution` pixels. Returns a Scene."""
+    """Draw scene `index` of the dataset `seed` as a square image of `resolution` pixels. Returns a Scene."""
     description = sample_scene(seed, index)
     image, mask = render(description, resolution)
     counts = np.array([sum(item.shape == shape for item in description.objects) for shape in SHAPES], np.float32)
@@ -77,8 +77,8 @@ def draw_scene(seed, index, resolution):
 
 
 def sample_scene(seed, index):
-    """Draw the SceneDescription of scene `index` of the data set `seed` (integers >= 0)."""
-    # RandomState's streams are frozen: the same scenes with every NumPy, which Generator does not promise.
+    """Sample the SceneDescription of scene `index` of the dataset `seed` (integers >= 0)."""
+    # RandomState's streams are frozen: the same scenes with every NumPy version, which Generator does not guarantee.
     rng = np.random.RandomState([seed & 0xFFFFFFFF, seed >> 32, index])
     camera = _sample_camera(rng)
     objects = _place_objects(rng, camera, rng.randint(MIN_OBJECTS, MAX_OBJECTS + 1))
@@ -90,7 +90,7 @@ def _sample_camera(rng):
     outward = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
     right = np.array([-np.sin(azimuth), np.cos(azimuth), 0.0])
     eye = np.append(rng.uniform(-0.35, 0.35, 2), 0.3) + distance * outward
-    sun = azimuth + rng.choice([-1, 1]) * rng.uniform(0.6, 1.4)      # to one side of the camera: shadows fall away from it and are seen
+    sun = azimuth + rng.choice([-1, 1]) * rng.uniform(0.6, 1.4)      # to one side of the camera, so that the shadows are visible
     light = np.array([6.0 * np.cos(sun), 6.0 * np.sin(sun), rng.uniform(7.5, 9.5)])
     return SceneDescription((), eye, np.stack([right, np.cross(outward, right), -outward]), 0.36, light)
 
@@ -104,7 +104,7 @@ def _place_objects(rng, camera, count):
         if apart and np.abs(camera.project(item.centre[None])).max() < 0.80:
             objects.append(item)
         else:
-            spread = min(spread + 0.01, 4.0)   # a crowded ground grows until everything has found its place
+            spread = min(spread + 0.01, 4.0)   # crowded ground: spread out until all objects fit
     return tuple(objects)
 
 

@@ -17,14 +17,14 @@ from training.picture_files import PictureError
 
 _LABEL_KEYS = ("labels", "label", "y")
 _DAMAGED_HDF5 = (OSError, KeyError, RuntimeError)     # what h5py raises
-_WITHOUT_THEM = "--labels none does without, --labels FILE takes others"
+_ALTERNATIVES = "--labels none ignores them, --labels FILE replaces them"
 
 
 def layout(shape, what):
-    """How an array holds pictures: "HW", "HWC", "CHW" for one, "NHW", "NHWC", "NCHW" for many; channels are an axis of 1 to 4.
+    """The layout of an array of images: "HW", "HWC", "CHW" for one, "NHW", "NHWC", "NCHW" for many; an axis of 1 to 4 holds channels.
 
     Raises:
-        UserError: another shape.
+        UserError: the shape fits none of them.
     """
     channels_last, channels_first = len(shape) > 2 and shape[-1] <= 4, len(shape) > 2 and shape[-3] <= 4
     if 2 <= len(shape) <= 4 and min(shape) > 0:
@@ -32,16 +32,16 @@ def layout(shape, what):
         many = "N" * (len(shape) - len(kind))
         if len(many) <= 1:
             return many + kind
-    raise UserError(f"{what}: shape {list(shape)}; accepted: [N, H, W], [N, H, W, C], [N, C, H, W], or one picture, C 1 to 4")
+    raise UserError(f"{what}: shape {list(shape)}; accepted: [N, H, W], [N, H, W, C], [N, C, H, W], or a single image, C 1 to 4")
 
 
 def load_npy_picture(entry):
-    """Picture (path, row), uint8 or uint16 [H, W] or [H, W, C]; row -1 is the whole array."""
+    """Image (path, row), uint8 or uint16 [H, W] or [H, W, C]; row -1 is the whole array."""
     path, row = entry
     try:
         array = _open_npy(path)
         if array.flags.c_contiguous and row >= 0:
-            # Read, not mapped: pages of a map that is read through would count as this process's memory.
+            # Read, not mapped: the pages of a map count as memory of this process once they are read.
             size = int(np.prod(array.shape[1:]))
             offset = array.offset + row * size * array.dtype.itemsize
             pixels = np.fromfile(path, array.dtype, size, offset=offset).reshape(array.shape[1:])
@@ -62,13 +62,13 @@ def _channels_last(pixels, kind):
 
 
 def npy_source(root):
-    """One .npy array of pictures, or a folder of .npy files of one or more pictures each."""
+    """A .npy array of images, or a folder of .npy files with one or more images each."""
     paths, notes = find_files(root, (".npy",))
     rows, widths, doubtful = [], [], []
     for path in paths:
         try:
-            array = np.lib.format.open_memmap(path, mode="r")     # np.load opens other kinds of files too
-        except Exception as error:     # a damaged header makes NumPy raise nearly anything
+            array = np.lib.format.open_memmap(path, mode="r")     # np.load would open other kinds of files too
+        except Exception as error:     # NumPy raises nearly anything for a damaged header
             raise UserError(f"--images-dir {path}: not a .npy array of numbers ({error})") from error
         kind = layout(array.shape, path)
         if kind == "CHW" and array.shape[0] == 2:     # 3 and 4 are RGB and RGBA
@@ -77,7 +77,7 @@ def npy_source(root):
         widths.append(array.shape[kind.index("W")])
 
     if doubtful:
-        notes.append(f"{len(doubtful)} arrays are taken as one picture of several channels, not as several gray ones, first {doubtful[0]}")
+        notes.append(f"{len(doubtful)} arrays are taken as one image of several channels, not as several gray ones, first {doubtful[0]}")
 
     def entries():
         for path, count in zip(paths, rows):
@@ -93,7 +93,7 @@ class NpySource(Source):
     """A Source whose entries are (path, row)."""
 
     def name(self, entry):
-        """The file's name, with the row's number where it holds many pictures."""
+        """The file's name, with the row's number if it holds many images."""
         path, row = entry
         return super().name(path) + (f"[{row}]" if row >= 0 else "")
 
@@ -117,11 +117,11 @@ class Hdf5Loader:
 def _open_hdf5(path):
     import h5py
 
-    return h5py.File(path, "r", rdcc_nbytes=64 << 20)     # a cache of chunks: a chunk of many pictures is unpacked once
+    return h5py.File(path, "r", rdcc_nbytes=64 << 20)     # cache of chunks: a chunk of many images is decompressed only once
 
 
 def hdf5_source(root, key=None, own_labels=True):
-    """An array of pictures in an hdf5 file, named by `key` or the only 4-dimensional one; without `own_labels` its labels are not read."""
+    """An array of images in an hdf5 file: `key` or the only 4-dimensional one; without `own_labels` its labels are not read."""
     import h5py
 
     paths, notes = find_files(root, (".h5", ".hdf5"))
@@ -138,7 +138,7 @@ def hdf5_source(root, key=None, own_labels=True):
     except _DAMAGED_HDF5 as error:
         raise UserError(f"--images-dir {path}: not a readable hdf5 file ({error})") from error
     if found is not None:
-        notes.append(f"the labels are the array {found}")
+        notes.append(f"the labels are taken from the array {found}")
     count, kind = shapes[key][0], layout(shapes[key], f"{path}, array {key}")
     return Source(f"hdf5 array {key}", Hdf5Loader(path, key), range(count), count, digest(["hdf5", key, file_facts(path)]), notes=notes,
                   labels=None if values is None else _own_labels(values, count, f"{path}, array {found}"),
@@ -146,18 +146,18 @@ def hdf5_source(root, key=None, own_labels=True):
 
 
 def _find_labels(path, shapes, key, notes):
-    """The name of the array of labels that belongs to the pictures: one beside them, else the only one there is; or None.
+    """The name of the label array that belongs to the images: one in the same group, else the only one there is; or None.
 
-    One beside them that is of another length goes to the notes.
+    One in the same group that has another length goes to the notes.
     """
     called = [name for name in shapes if posixpath.basename(name) in _LABEL_KEYS]
     named = [name for name in called if shapes[name][:1] == shapes[key][:1]]
     beside = [name for name in named if posixpath.dirname(name) == posixpath.dirname(key)]
     found = beside or named
-    notes += [f"the array {name} {list(shapes[name])} is not used as labels: {key} holds {shapes[key][0]} pictures"
+    notes += [f"the array {name} {list(shapes[name])} is not used as labels: {key} holds {shapes[key][0]} images"
               for name in called if name not in named and posixpath.dirname(name) == posixpath.dirname(key)]
     if len(found) > 1:
-        raise UserError(f"{path}: {', '.join(found)} may be the labels of {key}; {_WITHOUT_THEM}")
+        raise UserError(f"{path}: {', '.join(found)} may be the labels of {key}; {_ALTERNATIVES}")
     return found[0] if found else None
 
 
@@ -165,10 +165,10 @@ def _choose_key(path, shapes, key):
     pictures = [name for name, shape in shapes.items() if len(shape) == 4]
     listed = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()) or "none"
     if key is None and len(pictures) != 1:
-        raise UserError(f"{path}: {len(pictures)} four-dimensional arrays, name one with --key; there are: {listed}")
+        raise UserError(f"{path}: {len(pictures)} four-dimensional arrays, choose one with --key; available: {listed}")
     key = key or pictures[0]
     if key not in shapes or not layout(shapes[key], f"{path}, array {key}").startswith("N"):
-        raise UserError(f"--key {key}: no array of pictures of that name in {path}; there are: {listed}")
+        raise UserError(f"--key {key}: no array of images of that name in {path}; available: {listed}")
     return key
 
 
@@ -176,7 +176,7 @@ def _own_labels(values, count, what):
     try:
         return labels.from_array(values, count)
     except ValueError as error:
-        raise UserError(f"{what}: {error}; {_WITHOUT_THEM}") from error
+        raise UserError(f"{what}: {error}; {_ALTERNATIVES}") from error
 
 
 def cifar10_source(folder):
@@ -185,7 +185,7 @@ def cifar10_source(folder):
     meta = os.path.join(folder, "batches.meta")
     for path in (*batches, meta):
         if not os.path.isfile(path):
-            raise UserError(f"{folder}: {os.path.basename(path)} is missing; accepted: the unpacked cifar-10-python.tar.gz")
+            raise UserError(f"{folder}: {os.path.basename(path)} is missing; expected the unpacked cifar-10-python.tar.gz")
     numbers = [read_cifar_batch(path)[b"labels"] for path in batches]
     names = [name.decode() for name in _read_pickle(meta)[b"label_names"]]
     flat = [number for part in numbers for number in part]
@@ -195,7 +195,7 @@ def cifar10_source(folder):
 
 
 def load_cifar_picture(entry):
-    """Picture (path of the batch, row): uint8 [32, 32, 3]."""
+    """Image (path of the batch, row): uint8 [32, 32, 3]."""
     path, row = entry
     return read_cifar_batch(path)[b"data"][row].reshape(3, 32, 32).transpose(1, 2, 0)
 
@@ -207,19 +207,19 @@ def read_cifar_batch(path):
     data, numbers = batch.get(b"data"), batch.get(b"labels")
     fits = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.shape == (len(numbers or ()), 3072)
     if not fits or not all(isinstance(number, int) and 0 <= number < 10 for number in numbers):
-        raise UserError(f"{path}: no CIFAR-10 batch (data uint8 [n, 3072], labels of 0 to 9)")
+        raise UserError(f"{path}: not a CIFAR-10 batch (data uint8 [n, 3072], labels of 0 to 9)")
     return batch
 
 
 def _encode(text, encoding):
-    """What protocol 2 makes bytes with; other codecs do more than encode."""
+    """What protocol 2 uses to make bytes; other codecs do more than encode."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"it names the codec {encoding}, which is refused")
     return text.encode(encoding)
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Builds plain data and NumPy arrays, imports nothing the file names."""
+    """Builds plain data and NumPy arrays; imports nothing that the file names."""
 
     _known = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype, ("_codecs", "encode"): _encode}
     for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
@@ -238,5 +238,5 @@ def _read_pickle(path):
         if not isinstance(content, dict):
             raise ValueError("not a dictionary")
         return content
-    except Exception as error:     # a damaged pickle raises nearly anything
+    except Exception as error:     # a damaged pickle may raise nearly anything
         raise UserError(f"{path}: not a CIFAR-10 file ({error})") from error

@@ -1,4 +1,4 @@
-"""Sources with their own storage: LMDB databases (LSUN), TensorFlow Datasets, and record files of an older or another dataset."""
+"""Sources with their own storage: LMDB databases (LSUN), TensorFlow Datasets, and the record files of other datasets."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def lmdb_source(root):
     count, size = facts["entries"], (last + 1) * facts["psize"]
     if not count:
         raise UserError(f"--images-dir {root}: the database is empty")
-    if os.path.getsize(data) < size:     # to read what is not there would kill the process
-        raise UserError(f"--images-dir {root}: cut off, {data} has {os.path.getsize(data):,} of {size:,} bytes")
+    if os.path.getsize(data) < size:     # reading beyond the end would kill the process
+        raise UserError(f"--images-dir {root}: truncated, {data} has {os.path.getsize(data):,} of {size:,} bytes")
 
     def keys():
         try:
@@ -68,7 +68,7 @@ def lmdb_source(root):
 
 
 class RecordsLoader:
-    """Reads pictures of a dataset of tfrecords, their padding cut off."""
+    """Reads images of a tfrecords dataset and crops their padding."""
 
     def __init__(self, folder, ratio):
         self.folder, self.ratio = folder, ratio
@@ -89,7 +89,7 @@ def _open_dataset(folder):
 
 
 def records_source(folder, ratio):
-    """Another dataset of record files, whose pictures of height / width `ratio` are padded to squares."""
+    """Another dataset of record files, whose images of height / width `ratio` are padded to squares."""
     dataset = _open_dataset(folder)
     found = None
     if dataset.labels.shape[1]:
@@ -101,7 +101,7 @@ def records_source(folder, ratio):
 
 @dataclass(frozen=True)
 class ExampleLoader:
-    """Takes entries (picture, number of its class or None) as they are."""
+    """Takes entries (image, class number or None) as they are."""
 
     classes: int
 
@@ -111,23 +111,23 @@ class ExampleLoader:
 
 
 def tfds_source(name, data_dir=None, key=None):
-    """The train split of a dataset of TensorFlow Datasets, read from `data_dir` (downloaded there when it is not prepared).
+    """The train split of a dataset of TensorFlow Datasets, read from `data_dir` (downloaded there if necessary).
 
-    Its labels are those of the feature `label`, if it has one.
+    Its labels come from the feature `label`, if there is one.
     """
     try:
         import tensorflow_datasets as tfds
     except ImportError as error:
-        raise UserError(f"--format tfds: needs the package tensorflow-datasets (pip install tensorflow-datasets): {error}") from error
+        raise UserError(f"--format tfds: requires the package tensorflow-datasets (pip install tensorflow-datasets): {error}") from error
     try:
         builder = tfds.builder(name, data_dir=data_dir)
         builder.download_and_prepare()
         features, split = builder.info.features, builder.info.splits["train"]
-    except Exception as error:     # its errors have no common base
+    except Exception as error:     # its errors have no common base class
         raise UserError(f"--task {name}: TensorFlow Datasets cannot load it ({' '.join(str(error).split())[:300]})") from error
     images = [feature for feature, kind in features.items() if isinstance(kind, tfds.features.Image)]
     if key is None and len(images) != 1 or key is not None and key not in images:
-        raise UserError(f"--key {key}: {name} has the picture features {', '.join(images) or 'none'}; accepted: one of them")
+        raise UserError(f"--key {key}: {name} has the image features {', '.join(images) or 'none'}; accepted: one of them")
     key = key or images[0]
 
     classes = features.get("label")
@@ -144,8 +144,8 @@ def tfds_source(name, data_dir=None, key=None):
 
 
 class ExampleSource(Source):
-    """A Source whose entries are the pictures themselves."""
+    """A Source whose entries are the images themselves."""
 
     def name(self, entry):
-        """The picture's shape: it has no name."""
-        return f"a picture of shape {list(entry[0].shape)}"
+        """The image's shape: it has no name."""
+        return f"an image of shape {list(entry[0].shape)}"

@@ -1,7 +1,7 @@
-"""Where pictures come from: folders of files, procedural scenes; arrays and databases are in source_arrays and source_databases.
+"""Where images come from: folders of files and procedural scenes; source_arrays and source_databases have the others.
 
-A source lives in the preparing process and hands out entries (paths, numbers, keys), one a picture and cheap to send; its loader is copied
-to every worker process and turns an entry into a picture. Nothing is ever held for all pictures but their entries.
+A source lives in the preparing process and hands out entries (paths, numbers, keys), one per image and cheap to send; its loader is copied
+to every worker process and turns an entry into an image. Only the entries are ever held in memory for all images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EXTENSIONS = {"png": (".png",), "jpg": (".jpg", ".jpeg")}
 
 @dataclass
 class SourceLabels:
-    """Labels: float32 [count, classes] by entry number, or None where the loader gives them; class names; kind (one-hot, ...)."""
+    """Labels: float32 [count, classes] by entry number, or None if the loader provides them; class names; kind (one-hot, ...)."""
 
     values: object
     names: list
@@ -29,7 +29,7 @@ class SourceLabels:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a loader makes of an entry: PIL image or array; mask uint8 [H, W] and label [classes] where the source has them."""
+    """What a loader returns for an entry: PIL image or array; mask uint8 [H, W] and label [classes] if the source has them."""
 
     picture: object
     mask: object = None
@@ -38,7 +38,7 @@ class Loaded:
 
 @dataclass
 class Source:
-    """Pictures in a fixed order.
+    """Images in a fixed order.
 
     Attributes:
         description: what it is, for the manifest and messages.
@@ -47,11 +47,11 @@ class Source:
         count: their number.
         identity: string that changes when the input does.
         labels: SourceLabels or None.
-        notes: what was left out or should be known, for people.
-        default_resolution: width to store when none is asked for.
-        masks: whether the loader gives masks.
+        notes: messages for the user, such as what was left out.
+        default_resolution: width to store if none is requested.
+        masks: whether the loader provides masks.
         root: folder to which names are relative.
-        subfolders: number of different sub-folders the pictures are in, 0 when some are in none.
+        subfolders: number of different sub-folders the images are in, 0 if some are in none.
     """
 
     description: str
@@ -79,7 +79,7 @@ class Source:
 
 
 def printable(path):
-    """A path as text that can be written and printed: bytes that are no UTF-8 become \\udcXX."""
+    """A path as text that can be written and printed: bytes that are not UTF-8 become \\udcXX."""
     return path.encode(errors="backslashreplace").decode()
 
 
@@ -89,7 +89,7 @@ def relative_name(path, folder):
 
 
 def width_of(pixels):
-    """The largest power of two that is at most a width in pixels, the resolution stored for arrays of it."""
+    """The largest power of two up to a width in pixels: the default resolution for arrays of that width."""
     return 1 << max(2, int(pixels).bit_length() - 1)
 
 
@@ -102,19 +102,19 @@ def digest(parts):
 
 
 def file_facts(path):
-    """(name, size, time of change) of a file: what identities are made of. A link to nowhere has facts too: whoever loads it, says so."""
+    """(name, size, modification time) of a file, which make up identities. A dangling link has them too; loading it reports the error."""
     stat = os.stat(path) if os.path.exists(path) else os.lstat(path)
     return os.path.basename(path), stat.st_size, stat.st_mtime_ns
 
 
 def find_files(root, extensions, flag="--images-dir"):
-    """Files below a folder (or one file) with one of the extensions, in order of their paths.
+    """Files with one of the extensions below a folder (or the one file given), in order of their paths.
 
     Returns:
-        (list of paths, list of notes on what was left out).
+        (list of paths, list of notes about what was left out).
 
     Raises:
-        UserError: no such folder or nothing in it.
+        UserError: no such folder, or no such file in it.
     """
     if os.path.isfile(root):
         return [root], []
@@ -137,9 +137,9 @@ def find_files(root, extensions, flag="--images-dir"):
 
 
 def _walk(root, notes):
-    """(folder, names of its files and hidden folders) of a folder and those below it; what else is not entered goes to the notes.
+    """Yields (folder, names of its files and hidden folders) for a folder and those below it; others that are skipped go to the notes.
 
-    Links are entered where they lead to what would not be read without them; hidden folders are not entered.
+    Links are followed if their target would not be read otherwise; hidden folders are not entered.
     """
     above = {root: {os.path.realpath(root)}}
 
@@ -154,21 +154,21 @@ def _walk(root, notes):
             path = os.path.join(folder, name)
             real = os.path.realpath(path)
             if real in passed:
-                notes.append(f"left out {path}: it is a link to a folder above it")
+                notes.append(f"left out {path}: it links to a folder above it")
             elif os.path.islink(path) and any(_is_visible_below(real, top) for top in passed):
-                notes.append(f"left out {path}: it is a link to a folder that is read anyway")
+                notes.append(f"left out {path}: it links to a folder that is read anyway")
             else:
                 above[path] = passed | {real}
         folders[:] = [name for name in folders if os.path.join(folder, name) in above]
 
 
 def _is_visible_below(path, top):
-    """Whether a path is below a folder with no hidden folder between them; both are real paths. (Beside it begins with `..`.)"""
+    """Whether a path is below a folder with no hidden folder between them; both are real paths. (Outside, the relative path has `..`.)"""
     return not any(part.startswith(".") for part in os.path.relpath(path, top).split(os.sep))
 
 
 def base_folder(path):
-    """The folder to which the names of the files at a path are relative: the path itself, or the folder of the one file there."""
+    """The folder to which the file names at a path are relative: the path itself, or the folder of the file at that path."""
     return path if os.path.isdir(path) else os.path.dirname(path)
 
 
@@ -197,7 +197,7 @@ class SceneLoader:
 
 
 def scenes_source(count, seed, resolution, masks):
-    """`count` procedural scenes, labelled with their numbers of spheres, cubes and cylinders."""
+    """`count` procedural scenes, labelled with the numbers of spheres, cubes and cylinders in them."""
     labels = SourceLabels(None, [f"{shape}s" for shape in scenes.SHAPES], "counts")
     return Source("procedural scenes", SceneLoader(seed, resolution, masks), range(count), count, digest(["scenes", seed, masks]),
                   labels=labels, default_resolution=resolution, masks=masks)

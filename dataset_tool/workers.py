@@ -1,4 +1,4 @@
-"""Conversion of pictures in worker processes, results in order."""
+"""Converts images in worker processes, with the results in order."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from dataset_tool.sources import Loaded
 from dnnlib import UserError, records
 from training.picture_files import PictureError
 
-CHUNK = 16              # pictures a task: large enough to hide its cost, small enough to share evenly
-TASKS_AHEAD = 4         # tasks a worker: bounds the memory
-_work = ()              # in a worker process: what `convert` takes besides the entry
+CHUNK = 16              # images per task: large enough to hide its cost, small enough for an even load
+TASKS_AHEAD = 4         # tasks per worker: bounds the memory
+_work = ()              # in a worker process: the arguments of `convert` before the entry
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What became of an entry: its record, label and what was done to the picture, or the reason why there is none."""
+    """The result for an entry: its record, label and what was done to the image, or the reason why there is none."""
 
     entry: object
     record: bytes = b""
@@ -47,7 +47,7 @@ def convert(loader, form, entry):
         return Converted(entry, reason=str(error))
     height, width, channels = pixels.shape
     features = {"shape": [channels, height, width], "data": pictures.encode(pixels, form.encoding)}
-    if form.encoding != "raw":     # a raw record is that of the older format, without this feature
+    if form.encoding != "raw":     # raw records are those of the older format, which lacks this feature
         features["encoding"] = form.encoding.encode()
     if loaded.mask is not None:
         features["mask"] = pictures.encode(pictures.to_mask(loaded.mask, form), "png")
@@ -55,15 +55,15 @@ def convert(loader, form, entry):
 
 
 def convert_all(entries, loader, form, num_workers):
-    """Convert entries, in worker processes and ahead of their use.
+    """Convert entries in worker processes, ahead of their use.
 
     Args:
         entries: iterable of entries.
         loader, form: see `convert`.
-        num_workers: processes; with 1 it is done in this one.
+        num_workers: number of processes; 1 means this process.
 
     Yields:
-        One Converted an entry, in their order.
+        One Converted per entry, in the order of the entries.
     """
     entries = iter(entries)
     chunks = iter(lambda: list(itertools.islice(entries, CHUNK)), [])
@@ -71,7 +71,7 @@ def convert_all(entries, loader, form, num_workers):
         for chunk in chunks:
             yield from (convert(loader, form, entry) for entry in chunk)
         return
-    context = multiprocessing.get_context("spawn")     # a fork would copy the locks of TensorFlow's threads when the caller has loaded it
+    context = multiprocessing.get_context("spawn")     # a fork would copy the locks of TensorFlow's threads, if it is loaded
     pool = concurrent.futures.ProcessPoolExecutor(num_workers, context, _start_worker, (loader, form, os.getpid()))
     pending = collections.deque()
     try:
@@ -80,7 +80,7 @@ def convert_all(entries, loader, form, num_workers):
             yield from pending.popleft().result()
             pending.extend(pool.submit(_convert_chunk, chunk) for chunk in itertools.islice(chunks, 1))
     except BrokenProcessPool as error:
-        raise UserError(f"--num-workers {num_workers}: a worker process ended unexpectedly (out of memory?); fewer may do") from error
+        raise UserError(f"--num-workers {num_workers}: a worker process ended unexpectedly (out of memory?); try fewer workers") from error
     finally:
         for task in pending:
             task.cancel()
@@ -95,7 +95,7 @@ def _start_worker(loader, form, parent):
 
 
 def _end_with(parent):
-    """A killed parent takes its workers along: nothing else tells them."""
+    """End this worker when its parent is killed: nothing else tells it."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

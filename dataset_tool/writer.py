@@ -1,8 +1,8 @@
-"""Writing of a dataset: shard after shard in `<name>.partial/`, renamed to `<name>/` when everything is there.
+"""Writes a dataset shard by shard to `<name>.partial/`, which is renamed to `<name>/` when it is complete.
 
-What is written is a function of the plan alone (input, options, versions), not of the number of workers nor of interruptions: shard i
-holds the entries i * count / shards to (i + 1) * count / shards less the unusable ones. A finished shard has a `.done` file beside it; a
-second run with the same plan keeps the finished shards, one with another plan starts again.
+The result is a function of the plan alone (input, options, versions), not of the number of workers or of interruptions: shard i holds
+the entries i * count / shards to (i + 1) * count / shards without the unusable ones. A finished shard has a `.done` file beside it; a
+second run with the same plan keeps the finished shards, one with a different plan starts over.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from training import manifest as manifests
 TOOL_VERSION = "1"
 SKIP_LIMIT = 0.01
 _PLAN, _SKIPPED = "plan.json", "skipped.txt"
-_BYTES_PER_VALUE = {"png": 0.75, "jpeg": 0.35}     # for the estimate of the space needed, on the safe side for photographs
+_BYTES_PER_VALUE = {"png": 0.75, "jpeg": 0.35}     # estimate of the space needed, on the safe side for photographs
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides the bytes of a dataset."""
+    """Everything that determines the bytes of a dataset."""
 
     name: str
-    form: pictures.Form
+    form: pictures.ImageFormat
     shards: int
     count: int
     source: str
@@ -49,18 +49,18 @@ class Plan:
 
     @property
     def key(self):
-        """Hash of the plan: a dataset is continued by the versions that began it."""
+        """Hash of the plan: only the versions that began a dataset continue it."""
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def request(self):
-        """Hash of what is asked for: a dataset that is there remains what it is when Pillow is updated."""
+        """Hash of the request, without versions: a complete dataset stays valid when Pillow is updated."""
         return dataclasses.replace(self, versions=()).key
 
 
 @dataclass
 class ShardRecord:
-    """A finished shard: what its `.done` file holds."""
+    """A finished shard: the contents of its `.done` file."""
 
     shard: manifests.Shard
     lengths: list = field(default_factory=list)
@@ -71,8 +71,8 @@ class ShardRecord:
 
 
 def free_space_needed(form, count):
-    """Estimated bytes of a dataset of `count` pictures."""
-    share = 1 if form.encoding == "raw" else form.ratio * _BYTES_PER_VALUE[form.encoding]     # raw padding takes its full space
+    """Estimated bytes of a dataset of `count` images."""
+    share = 1 if form.encoding == "raw" else form.ratio * _BYTES_PER_VALUE[form.encoding]     # raw padding is not compressed
     return int(count * (form.channels * form.resolution ** 2 * share + 1000))
 
 
@@ -82,20 +82,20 @@ def write_dataset(data_dir, plan, source, num_workers=1, allow_skips=False):
     Args:
         data_dir: folder of the datasets.
         plan: the Plan.
-        source: the Source, with at least plan.count entries; its labels, if any, go along.
-        num_workers: processes that convert.
-        allow_skips: accept that more than 1 % of the pictures cannot be used.
+        source: the Source, with at least plan.count entries; its labels, if any, are stored too.
+        num_workers: number of conversion processes.
+        allow_skips: accept more than 1 % of unusable images.
 
     Returns:
-        (Manifest, whether it was there already).
+        (Manifest, whether the dataset existed already).
 
     Raises:
-        UserError: another dataset is there, too many pictures cannot be used, no space, no permission.
+        UserError: a different dataset is there, too many images are unusable, no space, no permission.
     """
     final, partial = os.path.join(data_dir, plan.name), os.path.join(data_dir, f"{plan.name}.partial")
     try:
         os.makedirs(data_dir, exist_ok=True)
-        with _lock(os.path.join(data_dir, f".{plan.name}.lock"), partial):
+        with locks.held(os.path.join(data_dir, f".{plan.name}.lock"), _refuse):
             ready = _find_ready(final, plan)
             if ready is not None:
                 return ready, True
@@ -110,17 +110,8 @@ def write_dataset(data_dir, plan, source, num_workers=1, allow_skips=False):
         raise UserError(f"--data-dir {data_dir}: {error.strerror or error} ({error.filename or partial})") from error
 
 
-@contextlib.contextmanager
-def _lock(path, partial):
-    try:
-        file = locks.take(path)
-    except BlockingIOError:
-        raise UserError(f"{partial}: {locks.owner(path)} is preparing this dataset") from None
-    with file:
-        try:
-            yield
-        finally:
-            os.remove(path)
+def _refuse(path, owner, waited):
+    raise UserError(f"{path}: {owner} is preparing this dataset")
 
 
 def _find_ready(final, plan):
@@ -133,18 +124,19 @@ def _find_ready(final, plan):
         manifest = manifests.load(final)
         if manifest is not None and manifest.plan == plan.request:
             return manifest
-    raise UserError(f"{final}: there already, from other input or with other options; delete it or choose another --data-dir or --task")
+    raise UserError(f"{final}: already exists, made from other input or with other options; "
+                    "delete it or choose another --data-dir or --task")
 
 
 def _is_continued(partial, plan):
-    """Whether the folder is that of an unfinished preparation with the same plan."""
+    """Whether the folder belongs to an unfinished preparation with the same plan."""
     with contextlib.suppress(OSError, ValueError), open(os.path.join(partial, _PLAN), encoding="utf-8") as file:
         return json.load(file).get("key") == plan.key
     return False
 
 
 def _bytes_there(partial, plan):
-    """Bytes that need no more space."""
+    """Bytes that are written already."""
     return sum(os.path.getsize(os.path.join(partial, file)) for file in os.listdir(partial)) if _is_continued(partial, plan) else 0
 
 
@@ -154,7 +146,7 @@ def _start_or_continue(partial, plan):
             os.remove(unfinished)
         return
     if os.path.isdir(partial):
-        print(f"{partial}: left by another preparation, starting again")
+        print(f"{partial}: left by a different preparation, starting over")
         shutil.rmtree(partial)
     with atomic_output(os.path.join(partial, _PLAN), "w") as file:
         json.dump({"key": plan.key, "plan": dataclasses.asdict(plan)}, file)
@@ -170,21 +162,21 @@ def _write_shards(partial, plan, source, num_workers, allow_skips):
     total = sum(bounds[number + 1] - bounds[number] for number in missing)
     if total < plan.count:
         print(f"{partial}: continuing, {plan.shards - len(missing)} of {plan.shards} shards are finished")
-    workers = num_workers if total > 32 else 1     # starting processes takes longer than so few pictures
+    workers = num_workers if total > 32 else 1     # starting processes takes longer than converting so few images
     converted = convert_all(entries, source.loader, plan.form, workers)
     with contextlib.closing(converted), tqdm(total=total, unit=" images", desc=plan.name, disable=None) as progress:
         for number in missing:
             part = itertools.islice(converted, bounds[number + 1] - bounds[number])
             finished[number] = _write_shard(partial, files[number], bounds[number], part, source, progress)
-    _check_skips(partial, plan.count, finished, allow_skips)     # at the end: people mend all of them at once
+    _check_skips(partial, plan.count, finished, allow_skips)     # at the end, so that all of them can be fixed at once
     return finished
 
 
 def ranges_of(bounds, shards):
-    """The entries of some shards as ranges (first, end), neighbours joined: some sources read from their beginning for every range.
+    """The entries of some shards as ranges (first, end), adjacent ones merged: some sources start reading at the beginning for every range.
 
     Args:
-        bounds: the entries' numbers at which shards begin, and the end of the last.
+        bounds: entry numbers at which the shards begin, and the end of the last.
         shards: numbers of shards, ascending.
     """
     ranges = []
@@ -233,8 +225,8 @@ def _check_skips(partial, count, finished, allow_skips):
     if skipped and not allow_skips and len(skipped) > SKIP_LIMIT * count:
         _write_skipped(partial, skipped)
         name, reason = skipped[0]
-        raise UserError(f"{len(skipped)} of {count} pictures cannot be used, first {name} ({reason}); all of them in "
-                        f"{os.path.join(partial, _SKIPPED)}; --allow-skips goes on without them")
+        raise UserError(f"{len(skipped)} of {count} images are unusable, first {name} ({reason}); all of them are listed in "
+                        f"{os.path.join(partial, _SKIPPED)}; --allow-skips continues without them")
 
 
 def _write_skipped(folder, skipped):
@@ -243,10 +235,10 @@ def _write_skipped(folder, skipped):
 
 
 def _finish(partial, plan, source, finished):
-    """Labels, skipped.txt and manifest; the traces of the preparation go. Returns the Manifest."""
+    """Write labels, skipped.txt and the manifest; remove the traces of the preparation. Returns the Manifest."""
     kept = list(itertools.chain.from_iterable(done.kept for done in finished))
     if not kept:
-        raise UserError(f"dataset {plan.name}: none of {plan.count} pictures can be used")
+        raise UserError(f"dataset {plan.name}: none of {plan.count} images can be used")
     skipped = list(itertools.chain.from_iterable(done.skipped for done in finished))
     with contextlib.suppress(FileNotFoundError):
         os.remove(os.path.join(partial, _SKIPPED))
@@ -275,7 +267,7 @@ def _finish(partial, plan, source, finished):
 
 
 def _positions(finished):
-    """[images, 2], offset and data length of every record."""
+    """[images, 2]: offset and data length of every record."""
     parts = []
     for done in finished:
         lengths = np.array(done.lengths, np.int64)

@@ -2,6 +2,9 @@
 
 import os
 
+if os.name != "posix":
+    raise SystemExit("error: this program needs Linux; on Windows, run it under WSL")
+
 from dnnlib.errors import UsageError, UserError, run_main
 from dnnlib.files import atomic_output
 from dnnlib.util import EasyDict

@@ -1,4 +1,4 @@
-"""Downloads that resume, are checked, and say what went wrong; and the cache of downloaded files."""
+"""Downloads that resume, are verified and report what went wrong; and the cache of downloaded files."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import os
 import time
 import urllib.parse
 
+from dnnlib import locks
 from dnnlib.cache import cache_folder
 from dnnlib.errors import UserError
 from dnnlib.files import atomic_output
 
 DRIVE_URL = "https://drive.usercontent.google.com/download"
 DRIVE_PAGE = "https://drive.google.com/file/d/{}/view"
-TIMEOUT = (20, 60)          # seconds to connect, seconds without a byte
-ATTEMPTS = 5                # in a row that bring nothing
-FIRST_WAIT = 0.2            # seconds, doubled with every one of them
-PART = ".part"              # ends the name of a file that is not there as a whole
+TIMEOUT = (20, 60)          # seconds to connect, seconds without receiving a byte
+ATTEMPTS = 5                # consecutive ones that receive nothing
+FIRST_WAIT = 0.2            # seconds, doubled after each of them
+PART = ".part"              # suffix of an incomplete file
 _BLOCK = 1 << 20
-_NETWORK_BLOCK = 1 << 14     # at most this much is lost with a connection
+_NETWORK_BLOCK = 1 << 14     # at most this much is lost when a connection breaks
 
 # Published snapshots: name -> Google Drive id.
 PUBLISHED = {
@@ -33,16 +34,16 @@ PUBLISHED = {
 
 
 class _Broken(Exception):
-    """The connection broke off; trying again may help."""
+    """The connection was lost; trying again may help."""
 
 
 def is_remote(source):
-    """Whether a text is what `fetch` takes: a URL or gdrive:NAME, not a path."""
+    """Whether a string is a source for `fetch`, a URL or gdrive:NAME, and not a path."""
     return source.startswith(("http://", "https://", "gdrive:"))
 
 
 def fetch(source):
-    """The local file of a URL or a published snapshot, downloaded into the cache when it is not there.
+    """The local file of a URL or a published snapshot, downloaded into the cache if it is not there.
 
     Args:
         source: http(s) URL, or gdrive:NAME with a NAME of PUBLISHED or a Google Drive id.
@@ -62,12 +63,12 @@ def fetch(source):
 
 
 def check_remote(source):
-    """Raise UserError for a source of `fetch` that is a gdrive:NAME of nothing published; nothing is downloaded."""
+    """Raise UserError if a source for `fetch` is a gdrive:NAME that is not published; nothing is downloaded."""
     _place(source)
 
 
 def cached(source):
-    """The local file of what `fetch` has downloaded earlier, or None; nothing is downloaded."""
+    """The local file if `fetch` has downloaded it before, else None; nothing is downloaded."""
     path = _place(source)[1]
     return path if os.path.isfile(path) else None
 
@@ -79,7 +80,7 @@ def _place(source):
         name = source[len("gdrive:"):]
         drive_id = PUBLISHED.get(name) or PUBLISHED.get(f"{name}.pkl", name)
         if drive_id not in PUBLISHED.values() and len(drive_id) < 25:
-            raise UserError(f"{source}: no published snapshot; accepted: gdrive: and {', '.join(PUBLISHED)}, or a Google Drive id")
+            raise UserError(f"{source}: not a published snapshot; accepted: gdrive: and {', '.join(PUBLISHED)}, or a Google Drive id")
         url = f"gdrive:{drive_id}"
     folder = os.path.join(cache_folder("downloads"), hashlib.sha256(url.encode()).hexdigest()[:16])
     return url, os.path.join(folder, name)
@@ -95,37 +96,41 @@ def file_digest(path, algorithm="md5"):
 
 
 def download(url, path, size=None, md5=None):
-    """Download a file to `path`; what an earlier attempt left in `path` + PART is continued.
+    """Download a file to `path`, continuing what an earlier attempt left in `path` + PART.
+
+    While another process downloads it, wait; a file that is there by then is used.
 
     Args:
         url: http(s) URL, or gdrive:ID.
-        path: where the file is to be.
-        size: its bytes, if known.
-        md5: its hexadecimal digest, if known.
+        path: where the file goes.
+        size: its size in bytes, if known.
+        md5: its hexadecimal MD5 digest, if known.
 
     Raises:
-        UserError: naming the URL, the reason, and the path where the file may be put by hand.
+        UserError: the message has the URL, the reason, and the path where the file may be placed by hand.
     """
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         part = f"{path}{PART}"
-        _Transfer(url, part, os.path.basename(path), size).run()
-        check_file(part, size, md5)
-        os.replace(part, path)
+        with locks.held(f"{part}.lock"):
+            if not os.path.isfile(path):
+                _Transfer(url, part, os.path.basename(path), size).run()
+                check_file(part, size, md5)
+                os.replace(part, path)
     except UserError as error:
         where = DRIVE_PAGE.format(url[len("gdrive:"):]) if url.startswith("gdrive:") else url
-        raise UserError(f"download of {where}: {error}; the file may be put by hand at {os.path.abspath(path)}") from error
+        raise UserError(f"download of {where}: {error}; you may place the file by hand at {os.path.abspath(path)}") from error
     except OSError as error:
         raise UserError(f"download to {path}: {error.strerror or error}") from error
 
 
 def size_so_far(path):
-    """Bytes of a file, 0 when it is not there."""
+    """Size of a file in bytes, 0 if it does not exist."""
     return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 def check_file(path, size=None, md5=None):
-    """Raise UserError, and remove the file, when its size or digest is another than expected."""
+    """Raise UserError and remove the file if its size or digest differs from the expected one."""
     found = os.path.getsize(path)
     reason = None
     if size is not None and found != size:
@@ -138,10 +143,10 @@ def check_file(path, size=None, md5=None):
 
 
 class _Transfer:
-    """One file being downloaded into `part`, over as many connections as it takes."""
+    """A file being downloaded into `part`, over as many connections as needed."""
 
     def __init__(self, url, part, name, size):
-        import requests  # only here: a process that finds everything in place does not need it
+        import requests  # only here: not needed if everything is in place
 
         self.requests = requests
         self.session = requests.Session()
@@ -153,7 +158,7 @@ class _Transfer:
         self.pages = 0
 
     def run(self):
-        """Download until everything is there. Raises UserError."""
+        """Download until the file is complete. Raises UserError."""
         from tqdm import tqdm
 
         failures = 0
@@ -167,14 +172,14 @@ class _Transfer:
                     failures = 0 if self._arrived() > before else failures + 1
                     if failures >= ATTEMPTS:
                         given = f"{self._arrived()} bytes ({_reason(error)})"
-                        raise UserError(f"{ATTEMPTS} attempts brought no more than {given}") from error
+                        raise UserError(f"{ATTEMPTS} attempts received no more than {given}") from error
                     time.sleep(min(FIRST_WAIT * 2 ** failures, 10))
 
     def _arrived(self):
         return size_so_far(self.part)
 
     def _continue(self, progress):
-        """One request from where the file ends. Returns whether the file is complete."""
+        """Send one request, starting where the file ends. Returns whether the file is complete."""
         start = self._arrived()
         headers = {"Accept-Encoding": "identity"}
         if start:
@@ -185,15 +190,15 @@ class _Transfer:
             if answer.status_code >= 500 or answer.status_code in (408, 429):
                 raise _Broken(f"status {answer.status_code}")
             if answer.status_code not in (200, 206):
-                raise UserError(f"the server answers {answer.status_code} {answer.reason}")
+                raise UserError(f"the server answered {answer.status_code} {answer.reason}")
             blocks = answer.iter_content(_NETWORK_BLOCK)
             first = next(blocks, b"")
             if _is_page(answer, first, self.name):
                 return self._read_page(first + b"".join(blocks))
             if answer.status_code == 200:
-                start = 0        # the server knows no ranges
+                start = 0        # the server does not support ranges
             elif not answer.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-                raise UserError(f"the server sends the range {answer.headers.get('Content-Range')}, asked for {headers['Range']}")
+                raise UserError(f"the server sent the range {answer.headers.get('Content-Range')}, requested {headers['Range']}")
             return self._receive(answer, first, blocks, start, progress)
 
     def _receive(self, answer, first, blocks, start, progress):
@@ -215,14 +220,14 @@ class _Transfer:
         return True
 
     def _complete_or_restart(self, answer, start):
-        """The server has nothing after what is here: that is all of it, or it was another file."""
+        """The server has nothing beyond what has arrived: the file is complete, or it was another file."""
         if answer.headers.get("Content-Range", "") == f"bytes */{start}":
             return True
         os.remove(self.part)
         return False
 
     def _read_page(self, page):
-        """A web page instead of the file: on Google Drive the warning of large files, whose form leads on; else an error."""
+        """A web page instead of the file: on Google Drive the warning about large files, whose form leads to the file; else an error."""
         text = page.decode(errors="replace")
         form = _Form()
         form.feed(text)
@@ -230,16 +235,16 @@ class _Transfer:
         if not self.drive:
             raise UserError("a web page arrived instead of the file")
         if "quota" in text.lower() or "too many users" in text.lower():
-            raise UserError("Google Drive refuses, the file's download quota is exceeded; try again in a day")
+            raise UserError("Google Drive refuses: the file's download quota is exceeded; try again in a day")
         if not form.fields.get("id") or self.pages > 2:
-            raise UserError("Google Drive sent a page instead of the file (not shared any more, or a log-in is asked for)")
+            raise UserError("Google Drive sent a page instead of the file (no longer shared, or a login is required)")
         self.url = urllib.parse.urljoin(self.url, form.action or self.url)
         self.parameters = form.fields
         return False
 
 
 def _reason(error):
-    """What broke a connection, in a few words: the innermost cause, without the objects it is wrapped in."""
+    """What broke a connection, in a few words: the innermost cause, without the exceptions that wrap it."""
     cause = getattr(next(iter(error.args), None), "reason", error)
     return " ".join(str(cause).split()).rpartition(": ")[2][:200]
 

@@ -12,7 +12,7 @@ FALSE_WORDS = ("false", "no", "off", "0", "f", "n")
 
 
 class UserError(Exception):
-    """A mistake of the user or of the environment: one line saying what, where, what was given, what is accepted."""
+    """A mistake by the user or in the environment: one line that says what, where, what was given, what is accepted."""
 
     exit_code = 1
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, the space for them, and what can be read of damaged ones."""
+"""Files that are either complete or absent, the space for them, and what can be read from damaged ones."""
 
 import contextlib
 import json
@@ -8,28 +8,28 @@ import tempfile
 
 from dnnlib.errors import UserError
 
-PARTIAL = ".partial"  # how the temporary files' names end; they begin with a dot
+PARTIAL = ".partial"  # suffix of the temporary files, whose names begin with a dot
 
 
 @contextlib.contextmanager
 def atomic_output(path, mode="wb"):
-    """Open a temporary file beside `path`; flush it to disk and rename it to `path` when the block ends well.
+    """Open a temporary file beside `path`; flush it to disk and rename it to `path` when the block succeeds.
 
     Args:
-        path: final file name; its folder is created when missing.
+        path: final file name; its folder is created if missing.
         mode: "wb" or "w" (UTF-8).
 
     Yields:
-        The open file, whose `name` is the temporary one's path. When the block raises, it is removed and `path` is left as it was.
+        The open file, whose `name` is the path of the temporary file. If the block raises, it is removed and `path` stays as it was.
 
     Raises:
-        OSError: it cannot be written; where the system says why, the error names `path`.
+        OSError: it cannot be written; if the system gives a reason, the error names `path`.
     """
     try:
         with _replacing(path, mode) as file:
             yield file
     except OSError as error:
-        own = error.filename is None or str(error.filename).endswith(PARTIAL)  # others are of files that the block has opened
+        own = error.filename is None or str(error.filename).endswith(PARTIAL)  # others are about files that the block has opened
         if own and error.errno is not None:
             error.filename = path
         raise
@@ -66,15 +66,16 @@ def check_space(folder, needed, what):
         folder = os.path.dirname(folder)
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise UserError(f"{folder}: {what} needs about {_bytes(needed)}, {_bytes(free)} are free")
+        raise UserError(f"{folder}: {what} needs about {size_text(needed)}, only {size_text(free)} are free")
 
 
-def _bytes(number):
+def size_text(number):
+    """A number of bytes in words: "1.5 GB"."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
 
 
 def read_object(path):
-    """The JSON object in a file; {} when it is missing or damaged."""
+    """The JSON object in a file; {} if it is missing or damaged."""
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)
@@ -84,9 +85,9 @@ def read_object(path):
 
 
 def read_lines(path, keys):
-    """The JSON objects of a file, one a line, that have all of these keys; none of a missing file.
+    """The JSON objects in a file, one per line, that have all of these keys; none if the file is missing.
 
-    Other lines are passed over: a killed process may have left the last one incomplete.
+    Other lines are skipped: a killed process may have left the last one incomplete.
     """
     if not os.path.isfile(path):
         return []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import subprocess
+import sys
 from typing import NamedTuple
 
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CUdevice_attribute
@@ -16,7 +19,7 @@ class Gpu(NamedTuple):
 
 
 def driver():
-    """The driver's library, or None where there is none."""
+    """The driver's library, or None if there is none."""
     try:
         return ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -24,7 +27,7 @@ def driver():
 
 
 def driver_release():
-    """The newest CUDA release that the driver supports, (12, 4) for 12.4, or None where there is no driver or it does not start."""
+    """The newest CUDA release that the driver supports, (12, 4) for 12.4, or None if there is no driver or it does not start."""
     library, version = driver(), ctypes.c_int()
     if library is None or library.cuInit(0) or library.cuDriverGetVersion(ctypes.byref(version)):
         return None
@@ -32,18 +35,31 @@ def driver_release():
 
 
 def visible_gpus():
-    """The GPUs that the driver shows to this process, CUDA_VISIBLE_DEVICES considered: list of Gpu, empty without a driver."""
+    """The GPUs that this process may use, subject to CUDA_VISIBLE_DEVICES: list of Gpu, empty without a driver."""
     library = driver()
     return [_describe(library, device) for device in _devices(library)]
 
 
-def memory_used_gb():
-    """Memory in use on the fullest GPU that this process computes on, by whatever process, in GB (2^30 bytes).
+def machine_gpus():
+    """Number of GPUs in this machine, whatever CUDA_VISIBLE_DEVICES says.
 
-    TensorFlow keeps what it has once taken, so in a process that has the GPU to itself this is the peak.
+    A child process asks the driver: the first call in a process fixes for good which GPUs it sees.
+    """
+    if driver() is None:
+        return 0
+    ask = "from dnnlib import gpus; print(len(gpus.visible_gpus()))"
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return int(subprocess.run([sys.executable, "-c", ask], cwd=root, env=environment, stdout=subprocess.PIPE).stdout or 0)
+
+
+def memory_used_gb():
+    """Memory in use, by any process, on the fullest GPU that this process computes on, in GB (2^30 bytes).
+
+    TensorFlow does not release memory, so for a process that has the GPU to itself this is the peak.
 
     Returns:
-        float, or None where this process computes on no GPU.
+        float, or None if this process computes on no GPU.
     """
     library = driver()
     used = [_memory_used(library, device) for device in _devices(library) if _is_active(library, device)]
@@ -70,13 +86,13 @@ def _describe(library, device):
 
 
 def _is_active(library, device):
-    """Whether this process has a context on the GPU; asking for its memory would make one."""
+    """Whether this process has a context on the GPU; querying the memory would create one."""
     flags, active = ctypes.c_uint(), ctypes.c_int()
     return not library.cuDevicePrimaryCtxGetState(device, ctypes.byref(flags), ctypes.byref(active)) and bool(active.value)
 
 
 def _memory_used(library, device):
-    """Bytes in use on a GPU; 0 where the driver does not say."""
+    """Bytes in use on a GPU; 0 if the driver does not tell."""
     context, free, total = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
     if library.cuDevicePrimaryCtxRetain(ctypes.byref(context), device):
         return 0

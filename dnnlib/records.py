@@ -1,8 +1,8 @@
 """TFRecord files and the tf.train.Example records in them, without importing TensorFlow.
 
 A TFRecord file is a sequence of: length (uint64), masked crc32c of the length, data, masked crc32c of the data, all little-endian.
-A process that only prepares data should not pay for TensorFlow's import (seconds, half a gigabyte), and TensorFlow's public readers know
-no offsets; so the framing is done here, the checksums by google-crc32c and the messages by protobuf.
+A process that only prepares data should not have to import TensorFlow (seconds, half a gigabyte), and TensorFlow's public readers do not
+support offsets; so the framing is done here, the checksums by google-crc32c and the messages by protobuf.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HEADER_SIZE, FOOTER_SIZE = 12, 4
 
 
 def masked_crc(data):
-    """The checksum of a TFRecord: crc32c, rotated and shifted, so that records within records do not defeat it."""
+    """The checksum of a TFRecord: crc32c, rotated and offset, so that it also works for records within records."""
     crc = google_crc32c.value(bytes(data))
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
@@ -31,7 +31,7 @@ class RecordWriter:
     Attributes:
         positions: list of (offset, data length) of the records so far.
         size: bytes so far.
-        digest: crc32c over the records' own checksums, which stands for the contents of the file.
+        digest: crc32c of the records' own checksums, which identifies the contents of the file.
     """
 
     def __init__(self, file):
@@ -49,13 +49,13 @@ class RecordWriter:
 
 
 def scan(path):
-    """Find the records of a TFRecord file by their lengths; the data are not read.
+    """Find the records of a TFRecord file by their lengths, without reading the data.
 
     Returns:
-        (positions, digest) as RecordWriter has them.
+        (positions, digest) as in RecordWriter.
 
     Raises:
-        UserError: a length is damaged or the file ends within a record.
+        UserError: a length is damaged or the file ends inside a record.
     """
     positions, digest, offset = [], 0, 0
     with open(path, "rb") as file:
@@ -65,7 +65,7 @@ def scan(path):
             length = _checked_length(around, path, offset)
             end = offset + HEADER_SIZE + length + FOOTER_SIZE
             if end > size:
-                raise UserError(f"{path}: cut off within the record at offset {offset} ({size} bytes, the record ends at {end})")
+                raise UserError(f"{path}: truncated inside the record at offset {offset} ({size} bytes, the record ends at {end})")
             positions.append((offset, length))
             around = os.pread(file.fileno(), FOOTER_SIZE + HEADER_SIZE, end - FOOTER_SIZE)
             digest = google_crc32c.extend(digest, around[:FOOTER_SIZE])
@@ -75,7 +75,7 @@ def scan(path):
 
 def _checked_length(header, path, offset):
     if len(header) < HEADER_SIZE:
-        raise UserError(f"{path}: cut off within the record at offset {offset}")
+        raise UserError(f"{path}: truncated inside the record at offset {offset}")
     length, crc = struct.unpack("<QI", header)
     if masked_crc(header[:8]) != crc:
         raise UserError(f"{path}: corrupt record at offset {offset} (checksum of its length)")
@@ -88,13 +88,13 @@ def read(file, offset, length):
     Args:
         file: file open for reading bytes, unbuffered or not.
         offset: where the record begins.
-        length: of its data, in bytes.
+        length: length of its data in bytes.
 
     Returns:
         The data (bytes).
 
     Raises:
-        UserError: naming file and offset, when a checksum does not fit.
+        UserError: a checksum does not match; the message has file and offset.
     """
     whole = os.pread(file.fileno(), HEADER_SIZE + length + FOOTER_SIZE, offset)
     if _checked_length(whole[:HEADER_SIZE], file.name, offset) != length or len(whole) != HEADER_SIZE + length + FOOTER_SIZE:
@@ -106,7 +106,7 @@ def read(file, offset, length):
 
 
 def encode_example(features):
-    """Serialize a dict name -> bytes or list of integers as a tf.train.Example, names in order."""
+    """Serialize a dict name -> bytes or list of integers as a tf.train.Example, sorted by name."""
     example = _example_class()()
     for name in sorted(features):
         entry = example.features.feature.add(key=name)
@@ -118,14 +118,14 @@ def encode_example(features):
 
 
 def decode_example(data):
-    """Parse a tf.train.Example: dict name -> bytes (the first value) or list of integers; other kinds are left out.
+    """Parse a tf.train.Example: dict name -> bytes (the first value) or list of integers; other kinds are ignored.
 
     Raises:
-        ValueError: it is no tf.train.Example.
+        ValueError: it is not a tf.train.Example.
     """
     try:
         example = _example_class().FromString(data)
-    except Exception as error:     # protobuf's DecodeError has a different base from release to release
+    except Exception as error:     # the base class of protobuf's DecodeError depends on the release
         raise ValueError("not a tf.train.Example") from error
     features = {}
     for entry in example.features.feature:
@@ -138,7 +138,7 @@ def decode_example(data):
 
 @functools.lru_cache(maxsize=None)
 def _example_class():
-    """The message class, on the wire the same as tf.train.Example: a map is a repeated entry, a oneof the fields that are there."""
+    """A message class with the wire format of tf.train.Example: a map is a repeated entry, a oneof the fields that are present."""
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="dnnlib/records.proto", package="dnnlib.records", syntax="proto3")
     for name, fields in (

@@ -1,10 +1,10 @@
-"""Small containers, and the words of a command."""
+"""A small container, and the text of a command line."""
 
 import shlex
 
 
 class EasyDict(dict):
-    """A dict whose keys are attributes too. Snapshots name this class for plain keyword dictionaries."""
+    """A dict whose keys are also attributes. Snapshots name this class for plain keyword dictionaries."""
 
     def __getattr__(self, name):
         try:
@@ -17,5 +17,5 @@ class EasyDict(dict):
 
 
 def python_line(words):
-    """Python's command line with these words (the program first) as one line that a shell takes."""
+    """A Python command line made of these words (the program first), quoted for a shell."""
     return " ".join(shlex.quote(word) for word in ["python", *words])

@@ -316,7 +316,7 @@ def _evaluate_one(metric, context):
     start = time.time()
     values, problem = {}, None
     try:
-        with tflib.memory_errors(f"less than --eval-batch-gpu {context.options.batch_size}"):
+        with tflib.memory_errors(f"lower --eval-batch-gpu (now {context.options.batch_size})"):
             values = metric.run(context)
     except EvaluationStopped:
         raise

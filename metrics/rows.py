@@ -73,7 +73,7 @@ class Rows:
 
 def _allocate(file, size, folder):
     """Reserve a file's space on the disk: writing to a memory map of a file on a full disk would kill the process (SIGBUS)."""
-    if not hasattr(os, "posix_fallocate"):  # Windows, macOS
+    if not hasattr(os, "posix_fallocate"):  # macOS
         return
     try:
         os.posix_fallocate(file.fileno(), 0, size)

@@ -1,5 +1,5 @@
-"""Builds the compiled ops (ops/cuda) on this machine and keeps the libraries: one for every combination of sources, compilers,
-flags, TensorFlow and compute capabilities. Interrupted or failed builds leave only their log."""
+"""Builds the compiled ops (ops/cuda) on this machine and caches the libraries: one for each combination of sources, compilers, flags,
+TensorFlow and compute capabilities. Interrupted or failed builds leave only their log."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from ops.toolchain import BuildError
 SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cuda")
 KERNELS = ("bias_act.cu", "upfirdn2d.cu")
 REGISTRATION = "tensorflow_ops.cc"
-HOST_FLAGS = ("-O3", "-march=native", "-U__AVX512FP16__",  # which the Eigen of TensorFlow 2 cannot be compiled with
+HOST_FLAGS = ("-O3", "-march=native", "-U__AVX512FP16__",  # with it, TensorFlow 2's Eigen does not compile
               "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-DNDEBUG", "-Wno-deprecated-declarations")
 NVCC_FLAGS = ("-O3", "-std=c++14", "-Xcompiler", "-fPIC")
-COMPILER_VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "CPATH", "CPLUS_INCLUDE_PATH")  # flags by another way
-LOCK_TIMEOUT = 900.0  # seconds to wait for another process that builds the same library
+COMPILER_VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "CPATH", "CPLUS_INCLUDE_PATH")  # they add flags too
+LOCK_TIMEOUT = 900.0  # seconds to wait for another process that is building the same library
 BUILD_TIMEOUT = 1800.0  # seconds for one build
 
 
 class Plan(NamedTuple):
-    """One library: what it is compiled from and with, and where it lies."""
+    """One library: what it is compiled from and with, and where it is stored."""
 
     path: str                      # of the library in the cache
     host: toolchain.HostCompiler
@@ -55,11 +55,11 @@ def plan(on_gpu):
     """Find the compilers and name the library.
 
     Args:
-        on_gpu: whether TensorFlow uses a GPU. The library has GPU kernels then, or where GANFORMER_CUDA_ARCH asks for them, for
+        on_gpu: whether TensorFlow uses a GPU. If so, or if GANFORMER_CUDA_ARCH asks for them, the library has GPU kernels for
             `toolchain.wanted_capabilities()`.
 
     Raises:
-        BuildError: a compiler is missing or unfit.
+        BuildError: a compiler is missing or unsuitable.
     """
     if not sys.platform.startswith("linux"):
         raise BuildError(f"compiled ops are built on Linux only, this is {sys.platform}")
@@ -90,7 +90,7 @@ def _sources():
 
 
 def _processor():
-    """What -march=native depends on: a cache shared by unlike machines must not serve one the other's instructions."""
+    """What -march=native depends on: a cache shared by different machines must not give one the instructions of the other."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             return sorted({line for line in file if line.startswith(("flags", "Features"))})
@@ -99,7 +99,7 @@ def _processor():
 
 
 def build(what):
-    """The library of a Plan, compiled if it is not in the cache. Processes that ask at once build once.
+    """The library of a Plan, compiled if it is not in the cache. Concurrent processes build it only once.
 
     Returns:
         Its path.
@@ -111,18 +111,18 @@ def build(what):
         return what.path
     try:
         os.makedirs(os.path.dirname(what.path), exist_ok=True)
-        with ended_by_exceptions(), _lock(what.path + ".lock"):
+        with ended_by_exceptions(), locks.held(what.path + ".lock", _wait):
             if not os.path.exists(what.path):
                 _build_locked(what)
     except OSError as error:
         raise BuildError(f"cannot write the cache {os.path.dirname(what.path)}: {error.strerror or error} "
-                         "(GANFORMER_CACHE chooses another)") from None
+                         "(set GANFORMER_CACHE to choose another)") from None
     return what.path
 
 
 def _build_locked(what):
-    """Compile in a folder of its own beside the library, then rename; the folder goes away whatever happens, if this process is killed
-    with the next build of this library."""
+    """Compile in a temporary folder beside the library, then rename; the folder is always removed, after a SIGKILL by the next build of
+    this library."""
     prefix = os.path.basename(what.path) + ".building_"
     for left in glob.glob(os.path.join(glob.escape(os.path.dirname(what.path)), prefix + "*")):
         shutil.rmtree(left, ignore_errors=True)
@@ -141,7 +141,7 @@ def _objects(what, folder):
 
 
 def _compile_commands(what, folder):
-    """Commands that make the objects in a folder, to be run in SOURCES."""
+    """Commands that make the object files in a folder, to be run in SOURCES."""
     commands = []
     for name, target in _objects(what, folder).items():
         if name == REGISTRATION:
@@ -161,11 +161,11 @@ def _link_command(what, folder):
 
 
 def _run_together(commands, folder, log):
-    """Run commands at the same time, their output into the log, their temporary files in a folder; on any failure or interruption stop
-    them all.
+    """Run commands in parallel, with their output in the log and their temporary files in a folder; on any failure or interruption stop
+    all of them.
 
     Raises:
-        BuildError: one does not start, failed or took too long.
+        BuildError: one of them did not start, failed or took too long.
     """
     deadline = time.monotonic() + BUILD_TIMEOUT
     running = []
@@ -173,7 +173,7 @@ def _run_together(commands, folder, log):
         for command in commands:
             log.write("$ " + " ".join(command) + "\n")
             log.flush()
-            with postponed():  # a compiler that has started is one that will be stopped
+            with postponed():  # every compiler that is started will also be stopped
                 running.append(_start(command, folder, log))
         for command, process in zip(commands, running):
             if process.wait(timeout=max(deadline - time.monotonic(), 0.1)) != 0:
@@ -201,28 +201,6 @@ def _stop(process):
         process.wait()
 
 
-@contextlib.contextmanager
-def _lock(path):
-    """Hold the lock file `path`, and remove it at the end.
-
-    Raises:
-        BuildError: another process kept it longer than LOCK_TIMEOUT.
-    """
-    file = _take_lock(path)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            os.remove(path)
-        file.close()
-
-
-def _take_lock(path):
-    deadline = time.monotonic() + LOCK_TIMEOUT
-    while True:
-        try:
-            return locks.take(path)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise BuildError(f"{path} is held by {locks.owner(path)} for more than {LOCK_TIMEOUT:.0f} s") from None
-            time.sleep(0.2)
+def _wait(path, owner, waited):
+    if waited > LOCK_TIMEOUT:
+        raise BuildError(f"{path} is held by {owner} for more than {LOCK_TIMEOUT:.0f} s")

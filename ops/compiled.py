@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from ops import implementation
 
 DTYPES = (tf.float32, tf.float16, tf.bfloat16)
-ACTIVATIONS = ("linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish")  # numbers of activation.h
+ACTIVATIONS = ("linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish")  # in the order of activation.h
 PIECEWISE_LINEAR = ("linear", "relu", "lrelu")
 MAX_TAPS = 32
 
@@ -26,8 +26,8 @@ def channels_last(x, axis):
 
 
 def can_bias_act(x, act, alpha, last, impl):
-    """Whether bias_act takes this and pays: TensorFlow's own smooth functions are faster than ours on the CPU. Derivatives of lrelu are
-    taken at its output, which shows the input's sign only where alpha is not negative."""
+    """Whether bias_act supports this and is worth it: TensorFlow's own smooth functions are faster on the CPU. Derivatives of lrelu are
+    evaluated at its output, which has the sign of the input only if alpha is not negative."""
     if x.dtype not in DTYPES or last is None or alpha < 0:
         return False
     return act in PIECEWISE_LINEAR or implementation.on_gpu() or impl == "cuda"
@@ -40,11 +40,11 @@ def bias_act(library, x, b, act, alpha, gain, clamp, last, scale=None, residual=
         library: module of tf.load_op_library.
         x: tensor [N, ..., C] (last) or [N, C, ...], a dtype of DTYPES.
         b: tensor [C] or None.
-        act, alpha, gain, clamp: as in fused_bias_act, resolved; clamp None for none.
+        act, alpha, gain, clamp: as in fused_bias_act, with defaults resolved; clamp may be None.
         last: layout of x.
-        scale: tensor [N, C] or None; like the two below, None where act is not of PIECEWISE_LINEAR.
+        scale: tensor [N, C] or None; like the two below, None unless act is in PIECEWISE_LINEAR.
         residual: tensor like x, or None.
-        noise: tensor [1 or N, ...] of P values a sample, or None.
+        noise: tensor [1 or N, ...] of P values per sample, or None.
 
     Returns:
         Tensor like x, differentiable up to order 8.
@@ -56,15 +56,15 @@ def bias_act(library, x, b, act, alpha, gain, clamp, last, scale=None, residual=
 
 
 def _derivative(op, factor, bias, ref, order):
-    """The op again, factor · gain · act^(order) at ref, with another op's attributes."""
+    """The op itself with the attributes of another one: factor · gain · act^(order) at ref."""
     none = tf.zeros([0], factor.dtype)
     attributes = {name: op.get_attr(name) for name in ("act", "alpha", "gain", "clamp", "channels_last")}
     return implementation.library("cuda").ganformer_bias_act(factor, none, none, none, bias, ref, order=order, **attributes)
 
 
 def _first_derivative(op, dy, smooth):
-    """dy times the derivative by the activation's input. What it is taken at stays in memory until the backward pass:
-    the output where that suffices, since the next layer keeps it anyway, and nothing for a linear activation."""
+    """dy times the derivative with respect to the activation's input. The point of evaluation stays in memory until the backward pass:
+    the output where it suffices, since the next layer keeps it anyway; nothing for a linear activation."""
     none = tf.zeros([0], dy.dtype)
     if smooth:
         return _derivative(op, dy, op.inputs[4], op.inputs[0], 1)
@@ -74,12 +74,12 @@ def _first_derivative(op, dy, smooth):
 
 
 def _has(tensor):
-    """Whether an input is given: what is absent has the shape [0]."""
+    """Whether an input is given: an absent one has shape [0]."""
     return tensor.shape.ndims != 1 or tensor.shape.num_elements() != 0
 
 
 def _noise_gradient(du, noise, channel):
-    """Sum over the channels, and over the samples where the noise has one row for all; its rows may be known only when it runs."""
+    """Sum over the channels, and over the samples if the noise has one row for all; the number of rows may be known only at run time."""
     rows = noise.shape.as_list()[0]
     if rows is not None:
         return _sum(du, [0, channel] if rows == 1 else [channel], noise)
@@ -89,8 +89,8 @@ def _noise_gradient(du, noise, channel):
 
 
 def _sum(x, axes, like):
-    """Sum in float32, in the shape and dtype of `like`: float16 would lose the small terms of a sum over a batch of pixels. (Where the
-    whole exceeds float16 it is infinite, which the loss scaling sees.)"""
+    """Sum in float32, in the shape and dtype of `like`: float16 would lose the small terms of a sum over a batch of pixels. (A sum
+    beyond float16 becomes infinite, which loss scaling detects.)"""
     total = tf.reduce_sum(tf.cast(x, tf.float32), axis=axes)
     return tf.cast(tf.reshape(total, tf.shape(like)), like.dtype)
 
@@ -118,16 +118,16 @@ def _bias_act_gradient(op, dy):
 
 
 def can_upfirdn(x, f):
-    """Whether the kernels take this: their gradient needs the picture's size when the graph is built."""
+    """Whether the kernels support this: their gradient needs a static image size."""
     return x.dtype in DTYPES and None not in x.shape.as_list()[1:] and max(f.shape) <= MAX_TAPS
 
 
 def upfirdn_2d(library, x, f, separated, up, down, pad, last):
-    """upfirdn_2d's arguments, resolved: up, down (vertical, horizontal), pad ((top, bottom), (left, right)).
+    """upfirdn_2d with resolved arguments: up, down (vertical, horizontal), pad ((top, bottom), (left, right)).
 
     Args:
         library: module of tf.load_op_library.
-        x: tensor [N, H, W, C] (last) or [N, C, H, W] of known H, W, C.
+        x: tensor [N, H, W, C] (last) or [N, C, H, W] of static H, W, C.
         f: array [fh, fw].
         separated: (rows, columns) with f = outer(rows, columns), or None.
 
@@ -141,7 +141,7 @@ def upfirdn_2d(library, x, f, separated, up, down, pad, last):
 
 @tf.RegisterGradient("GanformerUpfirdn2d")
 def _upfirdn_gradient(op, dy):
-    """Itself with up and down swapped and the filter turned (docs/cuda.md, "upfirdn2d")."""
+    """The same op with up and down swapped and the filter flipped (docs/cuda.md, "upfirdn2d")."""
     x, fy, fx = op.inputs
     up, down, pad, last = (op.get_attr(name) for name in ("up", "down", "pad", "channels_last"))
     axis = 1 if last else 2

@@ -1,5 +1,5 @@
-"""`python -m ops.doctor`: what was found for the compiled ops (TensorFlow, CUDA, driver, GPUs, compilers, cache), what will be used, and
-what to do about what is missing. `--build` compiles the library now."""
+"""`python -m ops.doctor`: reports what was found for the compiled ops (TensorFlow, CUDA, driver, GPUs, compilers, cache), what will be
+used, and what to do about what is missing. `--build` compiles the library now."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dnnlib import UserError, gpus, run_main, tflib
 from ops import builder, implementation, toolchain
 from ops.toolchain import BuildError
 
-WIDTH = 22  # columns of the names
+WIDTH = 22  # of the column of names
 
 
 def main(argv):
     """Print the findings; exit code 0 if `--ops auto` will use what the hardware allows."""
     parser = argparse.ArgumentParser(prog="python -m ops.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", action="store_true", help="compile the library now, with GPU kernels where TensorFlow sees a GPU")
+    parser.add_argument("--build", action="store_true", help="compile the library now, with GPU kernels if TensorFlow sees a GPU")
     options = parser.parse_args(argv)
     on_gpu = tensorflow_sees_gpu()
     for name, value in findings(on_gpu):
@@ -37,16 +37,16 @@ def main(argv):
 
 
 def tensorflow_sees_gpu():
-    """Whether TensorFlow's session has a GPU, of those CUDA_VISIBLE_DEVICES allows."""
+    """Whether TensorFlow's session has a GPU, among those that CUDA_VISIBLE_DEVICES allows."""
     return tflib.devices()[0].startswith("/gpu")
 
 
 def findings(on_gpu):
-    """(name, text) of everything found, missing things included."""
+    """List of (name, text) of everything found, including what is missing."""
     visible = gpus.visible_gpus()
     found = [
         ("Python", platform.python_version()),
-        ("TensorFlow", f"{tf.version.VERSION}, {'made' if tf.test.is_built_with_cuda() else 'not made'} for CUDA{_built_for()}"),
+        ("TensorFlow", f"{tf.version.VERSION}, {'built' if tf.test.is_built_with_cuda() else 'not built'} for CUDA{_built_for()}"),
         ("TensorFlow's devices", "GPU" if on_gpu else "CPU only"),
         ("driver", driver_version()),
         ("GPUs", ", ".join(f"{gpu.name} (compute capability {gpu.capability / 10})" for gpu in visible) or "none"),
@@ -61,7 +61,7 @@ def findings(on_gpu):
 
 
 def _built_for():
-    """The CUDA release TensorFlow was made with, where it says so (2.x)."""
+    """The CUDA release that TensorFlow was built with, if it tells (2.x)."""
     if not hasattr(tf.sysconfig, "get_build_info"):
         return ""
     release = tf.sysconfig.get_build_info().get("cuda_version")
@@ -69,7 +69,7 @@ def _built_for():
 
 
 def attempt(look):
-    """What `look` returns, or why it could not."""
+    """What `look` returns, or the reason why it failed."""
     try:
         return look()
     except BuildError as error:
@@ -77,9 +77,9 @@ def attempt(look):
 
 
 def nvcc_state(nvcc):
-    """Path and release, and the compute capabilities that it makes code for."""
+    """Path, release and supported compute capabilities."""
     codes = ", ".join(str(capability / 10) for capability in nvcc.capabilities)
-    return f"{nvcc.path}: CUDA {nvcc.release[0]}.{nvcc.release[1]}, makes code for {codes}"
+    return f"{nvcc.path}: CUDA {nvcc.release[0]}.{nvcc.release[1]}, supports {codes}"
 
 
 def driver_version():
@@ -93,14 +93,14 @@ def driver_version():
 
 
 def cache_state():
-    """The cache's folder, whether it can be written, and how many libraries it holds."""
+    """The cache folder, whether it is writable, and how many libraries it holds."""
     folder = builder.cache_folder()
     libraries = [name for name in os.listdir(folder) if name.endswith(".so")] if os.path.isdir(folder) else []
     return f"{folder} ({'writable' if writable(folder) else 'not writable'}, {len(libraries)} libraries)"
 
 
 def writable(folder):
-    """Whether files can be made in a folder, which need not exist yet."""
+    """Whether files can be created in a folder, which need not exist yet."""
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
@@ -110,7 +110,7 @@ def unseen_gpu(on_gpu):
     """The problem of a GPU that TensorFlow does not use, or None."""
     if on_gpu or not gpus.visible_gpus():
         return None
-    return ("there is a GPU and TensorFlow does not see it: install a TensorFlow with CUDA (pip install tensorflow[and-cuda], or "
+    return ("there is a GPU, but TensorFlow does not see it: install a TensorFlow with CUDA (pip install tensorflow[and-cuda], or "
             "tensorflow-gpu 1.15) whose CUDA release the driver supports")
 
 
@@ -120,14 +120,14 @@ def left_out(what):
 
 
 def unwritable_cache(what):
-    """The problem of a library that has nowhere to go, or None."""
+    """The problem of a library that cannot be stored, or None."""
     if what is None or os.path.exists(what.path) or writable(os.path.dirname(what.path)):
         return None
-    return f"cannot write the cache {os.path.dirname(what.path)} (GANFORMER_CACHE chooses another)"
+    return f"cannot write the cache {os.path.dirname(what.path)} (set GANFORMER_CACHE to choose another)"
 
 
 def built():
-    """Build and load the library; the sentence about it."""
+    """Build and load the library. Returns the sentence about it."""
     try:
         return implementation.activate("cuda")
     except BuildError as error:

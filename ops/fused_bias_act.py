@@ -40,11 +40,11 @@ def fused_bias_act(x, b=None, act="linear", gain=None, clamp=None, axis=-1, alph
         x: tensor of any shape.
         b: tensor [x.shape[axis]], or None.
         act: a key of ACTIVATIONS.
-        gain: factor after the activation; None for the activation's own.
+        gain: factor after the activation; None for the default of the activation.
         clamp: limit of the absolute value of the result, or None.
         axis: the channel axis.
         alpha: slope of lrelu for negative values; None for 0.2.
-        impl: "cuda" for the compiled op, "ref" for TensorFlow's own, None for the process's choice (ops.set_implementation).
+        impl: "cuda" for the compiled op, "ref" for TensorFlow's own ops, None for the choice made by ops.set_implementation.
 
     Returns:
         Tensor like x, differentiable to any order (compiled: an activation that is not piecewise linear to order 8).

@@ -16,11 +16,11 @@ CHOICES = ("auto", "cuda", "ref")
 
 
 class _State:
-    """The process's choice: TensorFlow registers ops once per process, so there is one library at most."""
+    """The choice of this process: TensorFlow registers ops once per process, so there is at most one library."""
 
     library = None      # the module of tf.load_op_library
     path = None
-    active = False      # ops use the library unless told otherwise
+    active = False      # ops use the library by default
     on_gpu = False
 
 
@@ -28,20 +28,20 @@ _state = _State()
 
 
 def set_implementation(choice):
-    """Choose the implementation of fused_bias_act, scaled_bias_act and upfirdn_2d for what is built from now on (`--ops`).
+    """Choose the implementation of fused_bias_act, scaled_bias_act and upfirdn_2d for everything built from now on (`--ops`).
 
     Call it after tflib.init_tf, which decides whether there is a GPU.
 
     Args:
-        choice: "ref" for the reference twins; "cuda" for the compiled library, built now if need be, with GPU kernels where TensorFlow
-            uses a GPU (on the CPU its CPU kernels); "auto" for the library where it pays: built on a GPU, on the CPU used where
-            it has been built before. docs/cuda.md has the policy.
+        choice: "ref" for the reference twins; "cuda" for the compiled library, built now if necessary, with GPU kernels if TensorFlow
+            uses a GPU (else CPU kernels only); "auto" for the library where it is worth it: on a GPU it is built, on the CPU it is
+            used if it has been built before. docs/cuda.md explains the policy.
 
     Returns:
-        A line for the run's log: what will be used.
+        A line for the log of the run: what will be used.
 
     Raises:
-        UserError: choice unknown, or "cuda" and the library cannot be built or loaded, or fails `check` on the GPU.
+        UserError: unknown choice, or "cuda" and the library cannot be built or loaded or fails `check` on the GPU.
     """
     try:
         return activate(choice)
@@ -77,7 +77,7 @@ def description():
 
 
 def _load(with_gpu, may_build):
-    """Load the library, once, and try its GPU kernels on all GPUs. Returns whether there is one."""
+    """Load the library once, and test its GPU kernels on all GPUs. Returns whether there is a library."""
     if _state.library is not None:
         return True
     try:
@@ -94,7 +94,7 @@ def _load(with_gpu, may_build):
     try:
         loaded = tf.load_op_library(path)
     except (tf.errors.OpError, OSError) as error:
-        raise toolchain.BuildError(f"TensorFlow cannot load {path} (delete it to build it anew): {error}", what.log) from None
+        raise toolchain.BuildError(f"TensorFlow cannot load {path} (delete it to rebuild it): {error}", what.log) from None
     for device in tflib.devices() if with_gpu else ():
         check(loaded, device, what.log)
     _state.library, _state.path = loaded, path
@@ -102,7 +102,7 @@ def _load(with_gpu, may_build):
 
 
 def check(loaded, device, log=None):
-    """Compute a small bias_act and upfirdn2d on a device and compare with NumPy: a library that loads need not run there.
+    """Compute a small bias_act and upfirdn2d on a device and compare with NumPy: a library that loads does not necessarily run there.
 
     Args:
         loaded: module of tf.load_op_library.
@@ -110,14 +110,14 @@ def check(loaded, device, log=None):
         log: path of the compilers' output, for the error.
 
     Raises:
-        BuildError: an op fails or its numbers are wrong.
+        BuildError: an op fails or its results are wrong.
     """
     random = np.random.RandomState(0)
     x, bias, taps = random.randn(2, 3, 5, 4), random.randn(4), np.array([1.0, 3.0, 2.0, 0.5])
     try:
         computed = _compute_small_ops(loaded, device, x, bias, taps)
-    except (tf.errors.OpError, ValueError, TypeError) as error:  # of a session, of the graph's construction
-        reason = re.split(r"\nNode: .*\n", str(error))[-1].partition("\n")[0]  # TensorFlow 2 begins with the Python stack
+    except (tf.errors.OpError, ValueError, TypeError) as error:  # from the session, from building the graph
+        reason = re.split(r"\nNode: .*\n", str(error))[-1].partition("\n")[0]  # in TensorFlow 2 the Python stack comes first
         raise toolchain.BuildError(f"compiled ops fail on {device}: {reason}", log) from None
     u, spread = x + bias, np.zeros((2, 6, 10, 4))
     spread[:, ::2, ::2] = x
@@ -130,13 +130,13 @@ def check(loaded, device, log=None):
 
 
 def _compute_small_ops(loaded, device, x, bias, taps):
-    """The ops of `check` in a graph and a session of their own: dict name -> array."""
+    """The ops of `check` in their own graph and session: dict name -> array."""
     from ops import compiled  # which imports this module
 
     config = tf.ConfigProto(allow_soft_placement=False)  # a missing GPU kernel is an error
     config.gpu_options.allow_growth = True  # as in tflib's sessions
     with tf.Graph().as_default(), tf.Session(config=config) as session:
-        fed = tf.placeholder(tf.float32, x.shape)  # not a constant: TensorFlow replaces ops of constants by what its CPU kernels give
+        fed = tf.placeholder(tf.float32, x.shape)  # not a constant: TensorFlow evaluates ops on constants with CPU kernels
         with tf.device(device):
             bias_act = compiled.bias_act(loaded, fed, tf.constant(bias, tf.float32), "lrelu", 0.2, 1.5, 2.0, True)
             upfirdn2d = compiled.upfirdn_2d(loaded, fed, np.outer(taps, taps), (taps, taps), (2, 2), (1, 1), ((2, 1), (2, 1)), True)
@@ -147,10 +147,10 @@ def library(impl):
     """The loaded library if a call with this `impl` argument is to use it, else None.
 
     Args:
-        impl: None for the process's choice, "ref" or "cuda".
+        impl: None for the choice of this process, "ref" or "cuda".
 
     Raises:
-        ValueError: impl unknown, or "cuda" before set_implementation("cuda") succeeded.
+        ValueError: unknown impl, or "cuda" before a successful set_implementation("cuda").
     """
     if impl not in (None, "ref", "cuda"):
         raise ValueError(f"impl: got {impl!r}, expected None, 'ref' or 'cuda'")

@@ -9,9 +9,9 @@ from ops.resample import conv_2d, upsample_conv_2d
 
 
 def modulated_conv_2d(x, w, s, demodulate=True, up=False, taps=None, fused=False):
-    """Convolve each sample with its own scaled weights w·s, normalised per output channel if asked.
+    """Convolve each sample with its own scaled weights w·s, normalised per output channel if requested.
 
-    The last multiplication is left to the caller: scale_channels does it, or scaled_bias_act in passing.
+    The last multiplication is left to the caller: scale_channels does it, or scaled_bias_act together with its other work.
 
     Args:
         x: tensor [N, H, W, I].
@@ -23,10 +23,10 @@ def modulated_conv_2d(x, w, s, demodulate=True, up=False, taps=None, fused=False
         fused: one grouped convolution with per-sample weights instead of scaling before and after (equal in value; GPUs only).
 
     Returns:
-        (tensor [N, H, W, O], or twice the size; [N, O] that it is still to be multiplied by, or None).
+        (tensor [N, H, W, O], or of twice the size; factor [N, O] by which it must still be multiplied, or None).
     """
     if demodulate and x.dtype == tf.float16:
-        s = s / (tf.reduce_max(tf.abs(s), axis=1, keepdims=True) + 1e-8)  # [N, I], demodulation takes the size out again
+        s = s / (tf.reduce_max(tf.abs(s), axis=1, keepdims=True) + 1e-8)  # [N, I], demodulation cancels the magnitude
     scale = _demodulation(w, s) if demodulate else None  # [N, O]
     if fused and not up:
         return _grouped(x, w, s, scale), None

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 from ops.upfirdn_2d import upfirdn_2d
 
 FACTOR = 2
-_types = [None]  # of the convolutions being built, innermost last
+_types = [None]  # for the convolutions being built, innermost context last
 
 
 def resample_filter(taps, gain=1.0):
@@ -21,7 +21,7 @@ def resample_filter(taps, gain=1.0):
 
     Args:
         taps: list of numbers (outer product with itself), a 2-D list, or None for the box of the factor.
-        gain: factor on the filter, whose sum is one otherwise.
+        gain: factor applied to the filter, which otherwise sums to one.
 
     Returns:
         float32 array [taps, taps].
@@ -48,7 +48,7 @@ def downsample_2d(x, taps=None):
 
 @contextlib.contextmanager
 def convolve_in(dtype):
-    """Context in which convolutions are built that multiply in another type than that of their features; None for the same."""
+    """Context in which convolutions are built that compute in `dtype` instead of the type of their features; None for the latter."""
     _types.append(dtype)
     try:
         yield
@@ -57,7 +57,7 @@ def convolve_in(dtype):
 
 
 def _convolve(function, x, w, *arguments):
-    """`function` (features, weights, ...) in the type of the context; the result has the features' type again."""
+    """`function` (features, weights, ...) in the type of the context; the result has the type of the features."""
     dtype = _types[-1] or x.dtype
     return tf.cast(function(tf.cast(x, dtype), tf.cast(w, dtype), *arguments), x.dtype)
 
@@ -76,7 +76,7 @@ def upsample_conv_2d(x, w, taps=None):
     p = (f.shape[0] - FACTOR) - (size - 1)
     n, h, w_in = tf.shape(x)[0], x.shape.as_list()[1], x.shape.as_list()[2]
     out = [FACTOR * (length - 1) + size for length in (h, w_in)]
-    kernel = tf.transpose(w[::-1, ::-1], [0, 1, 3, 2])  # [k, k, O, I], turned: the stored kernel cross-correlates
+    kernel = tf.transpose(w[::-1, ::-1], [0, 1, 3, 2])  # [k, k, O, I], flipped: the stored kernel cross-correlates
     shape = tf.stack([n] + out + [w.shape.as_list()[3]])
     y = _convolve(tf.nn.conv2d_transpose, x, kernel, shape, [1, FACTOR, FACTOR, 1], "VALID")
     y.set_shape([None] + out + [w.shape.as_list()[3]])

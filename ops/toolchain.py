@@ -1,4 +1,4 @@
-"""What this machine can compile with and for: host compiler, nvcc, CUDA folders, compute capabilities, TensorFlow's flags."""
+"""What this machine can compile with, and for: host compiler, nvcc, CUDA folders, compute capabilities, TensorFlow's flags."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import tensorflow.compat.v1 as tf
 
 from dnnlib import gpus
 
-# Compute capabilities of nvcc releases too old to list them: release -> the ones they added, until one lists itself.
+# Compute capabilities of nvcc releases that are too old to list them: first release -> capabilities, valid up to the next entry.
 OLD_NVCC = {
     (10, 0): [30, 32, 35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75],
     (11, 0): [35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75, 80],
     (11, 1): [35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86],
 }
-CUDA_FOLDER = "/usr/local/cuda"  # where NVIDIA's installers put a toolkit; those of several releases: CUDA_FOLDER-x.y
-QUERY_TIMEOUT = 60  # seconds that a compiler may take to state its version
+CUDA_FOLDER = "/usr/local/cuda"  # default place of NVIDIA's installers; for several releases: CUDA_FOLDER-x.y
+QUERY_TIMEOUT = 60  # seconds a compiler may take to print its version
 
 
 class BuildError(Exception):
@@ -44,7 +44,7 @@ class Nvcc(NamedTuple):
     path: str
     version: str               # release line
     release: tuple[int, int]
-    capabilities: list[int]    # that it makes code for, ascending: 75 for 7.5
+    capabilities: list[int]    # supported ones, ascending: 75 for 7.5
     include: str               # folder of cuda_runtime.h
 
 
@@ -52,7 +52,7 @@ def query(command):
     """Output of a short command (stdout and stderr joined).
 
     Raises:
-        BuildError: it is missing, fails, hangs or says nothing.
+        BuildError: it is missing, fails, hangs or prints nothing.
     """
     try:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace", timeout=QUERY_TIMEOUT)
@@ -61,7 +61,7 @@ def query(command):
     if done.returncode != 0:
         raise BuildError(f"{' '.join(command)} failed: {done.stdout.strip()[-300:]}")
     if not done.stdout.strip():
-        raise BuildError(f"{' '.join(command)}: no answer")
+        raise BuildError(f"{' '.join(command)}: no output")
     return done.stdout
 
 
@@ -75,15 +75,15 @@ def find_host_compiler():
     path = shutil.which(name)
     if path is None:
         raise BuildError(f"no C++ compiler: {name} not found (install g++, or set CXX)")
-    path = os.path.abspath(path)  # it runs in another folder
+    path = os.path.abspath(path)  # it is run in another folder
     return HostCompiler(path, query([path, "--version"]).strip().splitlines()[0])
 
 
 def find_nvcc(host, wanted):
     """The CUDA compiler: the first of CUDA_HOME, CUDA_PATH, PATH, /usr/local/cuda and /usr/local/cuda-x.y that works, that the driver
-    supports, and that makes code for the oldest GPU; where none goes back so far, the one that goes back farthest.
+    supports, and that supports the oldest GPU; if there is none, the one that supports the oldest GPUs.
 
-    Without a visible GPU the library is meant for another driver, so that any will do.
+    Without a visible GPU the library is meant for another machine, whose driver may be any.
 
     Args:
         host: HostCompiler for nvcc to work with.
@@ -118,7 +118,7 @@ def _driver_error(driver, too_new):
     found = ", ".join(f"CUDA {release} ({path})" for release, path in too_new.items())
     supported = "CUDA {}.{}".format(*driver)
     return BuildError(f"the driver supports {supported}, too old for what was found: {found}; install a newer driver, or the toolkit of "
-                      f"{supported} (CUDA_HOME chooses it)")
+                      f"{supported} (select it with CUDA_HOME)")
 
 
 def _nvcc_paths():
@@ -131,7 +131,7 @@ def _nvcc_paths():
 
 
 def _describe_nvcc(path, host):
-    """Nvcc of a path. Raises BuildError where it does not work."""
+    """The Nvcc at a path. Raises BuildError if it does not work."""
     version, release = _nvcc_release(path)
     return Nvcc(path, version, release, _nvcc_capabilities(path, release), _cuda_include(path, host))
 
@@ -141,12 +141,12 @@ def _nvcc_release(path):
     text = query([path, "--version"])
     match = re.search(r"release (\d+)\.(\d+)", text)
     if match is None:
-        raise BuildError(f"{path} --version names no release: {text.strip()[-200:]}")
+        raise BuildError(f"{path} --version does not name a release: {text.strip()[-200:]}")
     return text.strip().splitlines()[-1], (int(match.group(1)), int(match.group(2)))
 
 
 def oldest_driver(release):
-    """The oldest driver, by the CUDA release that it supports, which runs the runtime library of a toolkit: from CUDA 11 on any of the
+    """The oldest driver, given by the CUDA release that it supports, for the runtime library of a toolkit: from CUDA 11 on, any of the
     same major release ("minor version compatibility", NVIDIA's CUDA Compatibility guide)."""
     return release if release < (11, 0) else (release[0], 0)
 
@@ -165,7 +165,7 @@ def _nvcc_capabilities(path, release):
 
 
 def _cuda_include(path, host):
-    """The folder that nvcc itself searches; the toolkit may lie elsewhere than nvcc (wrappers, distributions)."""
+    """The folder that nvcc itself searches; the toolkit may be elsewhere than nvcc (wrappers, distributions)."""
     said = query([path, "--dryrun", "-ccbin", host.path, "-x", "cu", "-c", os.devnull, "-o", os.devnull])
     folders = re.findall(r"-I([^\"\s]+)", said)
     folders.append(os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(path))), "include"))
@@ -179,31 +179,31 @@ def wanted_capabilities():
     """Compute capabilities to build for, ascending: GANFORMER_CUDA_ARCH ("7.5,9.0"), else those of the visible GPUs.
 
     Raises:
-        BuildError: the variable cannot be read.
+        BuildError: the variable is invalid.
     """
     text = os.environ.get("GANFORMER_CUDA_ARCH", "").strip()
     if not text:
         return sorted({gpu.capability for gpu in gpus.visible_gpus()})
     parts = re.split(r"[,;\s]+", text)
     if not all(re.fullmatch(r"\d+\.\d", part) for part in parts):
-        raise BuildError(f"GANFORMER_CUDA_ARCH={text}: give compute capabilities like 7.5,9.0")
+        raise BuildError(f"GANFORMER_CUDA_ARCH={text}: accepted are compute capabilities such as 7.5,9.0")
     return sorted({int(part.replace(".", "")) for part in parts})
 
 
 def unsupported(nvcc, wanted):
-    """The sentence about wanted capabilities that this nvcc makes no code for, or None."""
+    """The sentence about wanted capabilities that this nvcc does not support, or None."""
     old = [str(capability / 10) for capability in wanted if capability < nvcc.capabilities[0]]
     if not old:
         return None
-    return (f"CUDA {nvcc.release[0]}.{nvcc.release[1]} makes no code for compute capability {', '.join(old)} "
+    return (f"CUDA {nvcc.release[0]}.{nvcc.release[1]} does not support compute capability {', '.join(old)} "
             f"(supported: {nvcc.capabilities[0] / 10} and newer); install an older CUDA")
 
 
 def code_flags(nvcc, wanted):
-    """nvcc's -gencode flags for the wanted capabilities: machine code for each, PTX of the highest for GPUs to come.
+    """nvcc's -gencode flags for the wanted capabilities: machine code for each, PTX of the highest for future GPUs.
 
-    A GPU of a generation that this nvcc does not know gets PTX that its driver compiles; one between two known ones, code of its own
-    generation; one that is too old (`unsupported`), nothing.
+    A GPU of a generation that this nvcc does not know gets PTX, which its driver compiles; one between two known capabilities gets code of
+    its own generation; one that is too old (`unsupported`) gets nothing.
 
     Raises:
         BuildError: every GPU is older than what this nvcc supports.
@@ -229,7 +229,7 @@ class TensorFlowFlags(NamedTuple):
 
 
 def tensorflow_flags():
-    """Include folder, ABI, C++ standard and libraries. TensorFlow 1.x states no standard: its headers need C++14, its symbols forbid 17."""
+    """Include folder, ABI, C++ standard and libraries. TensorFlow 1.x names no standard: its headers need C++14, its symbols exclude 17."""
     first = int(tf.version.VERSION.split(".")[0])
     flags = [flag.replace("-I", "-isystem", 1) if flag.startswith("-I") else flag for flag in tf.sysconfig.get_compile_flags()]
     if not any("-std=" in flag for flag in flags):
@@ -239,6 +239,6 @@ def tensorflow_flags():
 
 
 def _status_of_2(version):
-    """Status::OK() was replaced by OkStatus() in TensorFlow 2.9; absl's is there from 2.13 on."""
+    """Status::OK() was replaced by OkStatus() in TensorFlow 2.9; absl's exists from 2.13 on."""
     minor = int(version.split(".")[1])
     return "::tensorflow::Status::OK()" if minor < 9 else "::tensorflow::OkStatus()" if minor < 13 else "::absl::OkStatus()"

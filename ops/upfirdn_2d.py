@@ -1,4 +1,4 @@
-"""Upsample, pad, filter and downsample pictures: the resampling primitive of StyleGAN2 (Karras et al. 2020, section 3).
+"""Upsample, pad, filter and downsample images: the resampling primitive of StyleGAN2 (Karras et al. 2020, section 3).
 
 Letters: N batch, H W height and width, C channels.
 """
@@ -20,7 +20,7 @@ def upfirdn_2d(x, f, up=1, down=1, pad=(0, 0), data_format="NHWC", impl=None):
         up, down: int, or (vertical, horizontal).
         pad: (before, after) for both axes, or ((top, bottom), (left, right)), counted after zero insertion.
         data_format: layout of x.
-        impl: "cuda" for the compiled op, "ref" for TensorFlow's own, None for the process's choice (ops.set_implementation).
+        impl: "cuda" for the compiled op, "ref" for TensorFlow's own ops, None for the choice made by ops.set_implementation.
 
     Returns:
         Tensor with height (H·up + top + bottom − fh) // down + 1, likewise the width. Differentiable to any order.
@@ -75,7 +75,7 @@ def _filter_down(x, f, down, pad):
     """Pad, then a strided depthwise cross-correlation with the flipped filter."""
     kernel = _depthwise_kernel(f[::-1, ::-1], x)
     same = [_same_pads(size, len_f, d) for size, len_f, d in zip(x.shape.as_list()[1:3], f.shape, down)]
-    equal = down[0] == down[1]  # depthwise convolutions take equal strides only
+    equal = down[0] == down[1]  # depthwise convolutions support equal strides only
     stride = [1, down[0], down[1], 1] if equal else [1, 1, 1, 1]
     if equal and list(pad) == same:
         return tf.nn.depthwise_conv2d(x, kernel, stride, "SAME")
@@ -84,7 +84,7 @@ def _filter_down(x, f, down, pad):
 
 
 def _same_pads(size, len_f, stride):
-    """Pads that TensorFlow's SAME rule gives; None where the size is unknown."""
+    """Padding by TensorFlow's SAME rule; None if the size is unknown."""
     if size is None:
         return None
     total = max((-(-size // stride) - 1) * stride + len_f - size, 0)
@@ -92,7 +92,7 @@ def _same_pads(size, len_f, stride):
 
 
 def _filter_up(x, f, up, pad):
-    """Zero insertion and convolution as one transposed depthwise convolution, then crop or pad to the size asked for."""
+    """Zero insertion and convolution as one transposed depthwise convolution, then crop or pad to the requested size."""
     n, h, w, c = _sizes(x)
     kernel = _depthwise_kernel(f, x)
     crop = [(len_f - 1 - before, len_f - up - after) for len_f, (before, after) in zip(f.shape, pad)]
@@ -123,7 +123,7 @@ def _pad_or_crop(x, pad):
 
 
 def _sizes(x):
-    """Sizes of the axes: ints where known, scalar tensors elsewhere."""
+    """Sizes of the axes: ints where static, else scalar tensors."""
     known = x.shape.as_list()
     if None in known:
         dynamic = tf.shape(x)

@@ -103,5 +103,5 @@ HOSTILE = {  # name -> (what stands in the file three times, what the message sa
     "extension": (b"\x82\x01", "unregistered extension code 1"),
     "persistent": (plain("x") + b"Q", "persistent"),
     "lines": (plain("os\nx") + plain("\x1b[2J") + b"\x93", r"os\nx.\x1b[2J"),
-    "lines_in_names": (network(b")", name=plain("a\nb")), "is no name"),
+    "lines_in_names": (network(b")", name=plain("a\nb")), "is not a valid name"),
 }

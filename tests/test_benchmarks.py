@@ -12,7 +12,8 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import cuda_kernels, ops, ops_cases, ops_gpu
+from benchmarks import cuda_kernels, data, ops, ops_cases, ops_gpu, step
+from benchmarks import metrics as benchmarks_metrics
 from dnnlib import UserError, gpus, run_main
 from tests import cuda_grid, cuda_harness
 from tests.conftest import ROOT, on_one_stack
@@ -31,6 +32,13 @@ def test_feature_passes_of_the_metrics():
     assert done.returncode == 0, done.stdout
     for title in ("a dataset", "a folder of PNG files"):
         assert re.search(rf"features of {title} .*: \d+\.\d+ images/s of \d+\.\d+ of the bare network", done.stdout), done.stdout
+
+
+@pytest.mark.parametrize("main, flag", [(data.main, "--part"), (benchmarks_metrics.main, "--part"), (step.main, "--cases")])
+def test_an_unknown_part_is_refused(main, flag, capsys):
+    """Nothing would be measured, and exit code 0."""
+    assert run_main(main, [flag, "scnes"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {flag}: got scnes, accepted: ")
 
 
 @pytest.fixture

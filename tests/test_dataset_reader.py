@@ -189,7 +189,7 @@ def test_damaged_lengths_and_truncated_files_are_found_by_the_scan(old):
         content = file.read()
     with open(path, "wb") as file:
         file.write(content[:-30])
-    with pytest.raises(UserError, match=r"tfrecords3of3: cut off within the record at offset \d+"):
+    with pytest.raises(UserError, match=r"tfrecords3of3: truncated inside the record at offset \d+"):
         Dataset(old[0])
     with open(path, "wb") as file:
         file.write(content[:2] + b"\x07" + content[3:])

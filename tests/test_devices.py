@@ -21,8 +21,28 @@ def test_gpus_count_among_the_visible_ones(monkeypatch, shown, gpus, expected):
 
 def test_a_hidden_gpu(monkeypatch):
     monkeypatch.setattr(setup, "_shown_gpus", "3,4")
-    with pytest.raises(UserError, match="--gpus 0,2: CUDA_VISIBLE_DEVICES=3,4 shows 2, accepted: 0 to 1"):
+    with pytest.raises(UserError, match="--gpus 0,2: CUDA_VISIBLE_DEVICES=3,4 has 2, accepted: 0 to 1"):
         setup._cuda_devices("0,2")
+
+
+@pytest.mark.parametrize("gpus, there, seen, message", [
+    ("4", 4, 0, "this machine has 4 GPUs, accepted: 0 to 3"), ("1", 1, 0, "this machine has 1 GPU, accepted: 0 to 0"),
+    ("0,7,1", 4, 1, "this machine has 4 GPUs, accepted: 0 to 3"), ("0,1", 4, 1, "2 GPUs requested, TensorFlow sees 1"),
+    ("3", 4, 0, None), ("4", 0, 0, None), ("0,1", 2, 2, None), ("cpu", 4, 0, None),
+])  # fmt: skip
+def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(monkeypatch, gpus, there, seen, message):
+    """Unless there is none at all, or TensorFlow cannot use them."""
+    names = [f"/gpu:{number}" for number in range(seen)] or ["/cpu:0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # for its old value at the end
+    monkeypatch.setattr(setup, "_shown_gpus", None)
+    monkeypatch.setattr(setup, "machine_gpus", lambda: there)
+    monkeypatch.setattr(setup, "devices", lambda: names)
+    if message is None:
+        assert tflib.init_tf(gpus) == names
+        return
+    with pytest.raises(UserError) as raised:
+        tflib.init_tf(gpus)
+    assert str(raised.value) == f"--gpus {gpus}: {message}"
 
 
 def exact_products():

@@ -10,7 +10,7 @@ import urllib.parse
 import numpy as np
 import pytest
 
-from dnnlib import UserError, download
+from dnnlib import UserError, download, locks
 
 CONTENT = np.random.RandomState(0).bytes(300000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
@@ -162,19 +162,42 @@ def test_an_interrupted_download_goes_on_where_it_ended(server, tmp_path):
     (tmp_path / "file.part").write_bytes(CONTENT[:123456])
     download.download(f"{server.url}/good", str(tmp_path / "file"), md5=MD5)
     assert _read(tmp_path / "file") == CONTENT and server.seen == [("/good", "bytes=123456-")]
+    (tmp_path / "file").rename(tmp_path / "earlier")
     (tmp_path / "file.part").write_bytes(CONTENT)
     download.download(f"{server.url}/good", str(tmp_path / "file"), md5=MD5)
     assert len(server.seen) == 2
+    (tmp_path / "file").rename(tmp_path / "earlier")
     (tmp_path / "file.part").write_bytes(CONTENT + b"of another file")
     download.download(f"{server.url}/good", str(tmp_path / "file"), md5=MD5)
     assert _read(tmp_path / "file") == CONTENT
 
 
+def test_two_downloads_of_one_file_do_not_mix(server, tmp_path, capsys):
+    """The second one waits for the first, and takes what it has downloaded, or goes on where it ended."""
+    path = tmp_path / "file"
+    for first_succeeds in (True, False):
+        other = locks.take(f"{path}.part.lock")
+        waiting = threading.Thread(target=download.download, args=(f"{server.url}/good", str(path), len(CONTENT), MD5))
+        waiting.start()
+        (tmp_path / "file.part").write_bytes(CONTENT[:1000])
+        while waiting.is_alive() and "held by process" not in capsys.readouterr().err:
+            time.sleep(0.01)
+        if first_succeeds:
+            (tmp_path / "file.part").unlink()
+            path.write_bytes(b"complete")
+        other.close()
+        waiting.join()
+        if first_succeeds:
+            assert _read(path) == b"complete" and server.seen == []
+            path.unlink()
+    assert _read(path) == CONTENT and server.seen == [("/good", "bytes=1000-")] and os.listdir(str(tmp_path)) == ["file"]
+
+
 @pytest.mark.parametrize(
     "way, expected, message",
     [
-        ("missing", {}, "the server answers 404"),
-        ("dead", {}, "5 attempts brought no more than 0 bytes"),
+        ("missing", {}, "the server answered 404"),
+        ("dead", {}, "5 attempts received no more than 0 bytes"),
         ("page", {}, "a web page arrived instead of the file"),
         ("good", {"size": 7}, "the server has a file of 300000 bytes, expected 7"),
         ("good", {"md5": "0" * 32}, f"md5 {MD5}, expected 0000"),
@@ -191,20 +214,20 @@ def test_what_goes_wrong_is_said_with_the_place_for_the_file(server, tmp_path, w
 
 def test_a_wrong_range_is_refused(server, tmp_path):
     (tmp_path / "file.part").write_bytes(CONTENT[:1000])
-    with pytest.raises(UserError, match="sends the range bytes 7-299999/300000, asked for bytes=1000-"):
+    with pytest.raises(UserError, match="sent the range bytes 7-299999/300000, requested bytes=1000-"):
         download.download(f"{server.url}/wrong", str(tmp_path / "file"))
 
 
 def test_a_server_that_stops_sending_is_given_up(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", (1, 0.1))
     monkeypatch.setattr(download, "ATTEMPTS", 2)
-    with pytest.raises(UserError, match="2 attempts brought no more than"):
+    with pytest.raises(UserError, match="2 attempts received no more than"):
         download.download(f"{server.url}/slow", str(tmp_path / "file"))
 
 
 def test_no_server_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(download, "ATTEMPTS", 1)
-    with pytest.raises(UserError, match=r"1 attempts brought no more than 0 bytes \(\[Errno \d+\] Connection refused\); the file may"):
+    with pytest.raises(UserError, match=r"1 attempts received no more than 0 bytes \(\[Errno \d+\] Connection refused\); you may place"):
         download.download("http://127.0.0.1:9/file", str(tmp_path / "file"))
 
 
@@ -233,7 +256,7 @@ def test_the_cache(server, tmp_path, monkeypatch):
     assert _read(path + ".sha256").decode().split()[0] == hashlib.sha256(CONTENT).hexdigest()
     assert _read(download.fetch("gdrive:clevr-snapshot.pkl")) == CONTENT
     assert "id=" + download.PUBLISHED["clevr-snapshot.pkl"] in server.seen[1][0]
-    with pytest.raises(UserError, match="gdrive:nothing: no published snapshot; accepted: .*clevr-snapshot.pkl"):
+    with pytest.raises(UserError, match="gdrive:nothing: not a published snapshot; accepted: .*clevr-snapshot.pkl"):
         download.fetch("gdrive:nothing")
 
 

@@ -171,7 +171,7 @@ def test_too_little_space_is_said_of_the_folder_that_is_there(tmp_path, monkeypa
     check_space(str(tmp_path / "new" / "below"), 2.5e6, "the file")
     with pytest.raises(UserError) as caught:
         check_space(str(tmp_path / "new" / "below"), 3e9, "the file")
-    assert str(caught.value) == f"{tmp_path}: the file needs about 3.0 GB, 2.5 MB are free"
+    assert str(caught.value) == f"{tmp_path}: the file needs about 3.0 GB, only 2.5 MB are free"
 
 
 @pytest.mark.parametrize("content, found", [
@@ -203,3 +203,8 @@ def test_a_lock_file_that_its_owner_removes_while_it_is_taken_is_no_lock(tmp_pat
     monkeypatch.setattr(fcntl, "flock", flock_of_a_removed_file)
     with locks.take(path), pytest.raises(BlockingIOError):
         locks.take(path)
+
+
+def test_windows_is_refused_in_one_line():
+    done = subprocess.run([sys.executable, "-c", "import os; os.name = 'nt'; import dnnlib"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: this program needs Linux; on Windows, run it under WSL\n")

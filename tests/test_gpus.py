@@ -11,11 +11,14 @@ from tests.conftest import ROOT
 
 DRIVER = r"""
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 extern "C" {
 static size_t current;
 static int contexts;
-int cuInit(unsigned) { return 0; }
+static int questions;
+int asked() { return questions; }
+int cuInit(unsigned) { const char* shown = getenv("CUDA_VISIBLE_DEVICES"); ++questions; return shown && *shown == '4' ? 100 : 0; }
 int cuDriverGetVersion(int* version) { *version = 13000; return 0; }
 int cuDeviceGetCount(int* count) { *count = 2; return 0; }
 int cuDeviceGet(int* device, int index) { *device = 7 + index; return 0; }
@@ -80,3 +83,15 @@ def test_without_a_driver():
     described, line, names = run(dict(os.environ), TICK.replace("ACTIVE", "False"))
     assert described == "[]" or "Gpu(" in described
     assert "+" not in line.split("memory")[1] and "gpu_memory" not in names
+
+
+def test_all_gpus_of_the_machine_are_counted_without_a_question_to_the_driver_in_this_process(machine):
+    """A first question would settle which of them the process sees."""
+    code = """
+import ctypes, os
+os.environ["CUDA_VISIBLE_DEVICES"] = "4"
+from dnnlib import gpus
+print(gpus.machine_gpus(), ctypes.CDLL("libcuda.so.1").asked())
+"""
+    assert run(machine(0), code) == ["2 0"]
+    assert run(dict(os.environ), "from dnnlib import gpus; gpus.driver = lambda: None; print(gpus.machine_gpus())") == ["0"]

@@ -498,7 +498,7 @@ def test_out_of_memory_names_the_flag(options, monkeypatch):
 
     monkeypatch.setattr(precision_recall, "manifold_radii2", exhausted)
     (pr,) = metrics.evaluate("pr", BlobGenerator(), _dataset(), dataclasses.replace(options, batch_size=4))
-    assert pr.error == "out of memory, try less than --eval-batch-gpu 4 (OOM when allocating)"
+    assert pr.error == "out of memory, lower --eval-batch-gpu (now 4) (OOM when allocating)"
 
 
 def test_failures_stay_apart(options, monkeypatch, capsys, tmp_path):

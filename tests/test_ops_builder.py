@@ -139,7 +139,7 @@ def test_missing_compiler_is_named(machine, monkeypatch):
         builder.plan(on_gpu=True)
 
 
-@pytest.mark.parametrize("answer, words", [("", ": no answer"), ("printf 'caf\\351 12'", "caf\ufffd 12")])
+@pytest.mark.parametrize("answer, words", [("", ": no output"), ("printf 'caf\\351 12'", "caf\ufffd 12")])
 def test_odd_answers_of_a_compiler(answer, words, machine):
     install(machine, "g++", answer)
     assert words in doctor.attempt(lambda: str(builder.plan(on_gpu=False).host))
@@ -343,14 +343,14 @@ def test_names_of_the_ok_status():
 
 def test_gpus_and_requests_that_cannot_be_served(monkeypatch):
     nvcc = toolchain.Nvcc("nvcc", "", (13, 0), [75, 80], "")
-    with pytest.raises(BuildError, match="no code for compute capability 6.0, 6.1 .*7.5 and newer"):
+    with pytest.raises(BuildError, match="does not support compute capability 6.0, 6.1 .*7.5 and newer"):
         toolchain.code_flags(nvcc, [60, 61])
     assert toolchain.unsupported(nvcc, [75, 120]) is None
     nvcc = nvcc._replace(capabilities=[75, 101, 120])  # PTX of 12.0 does not run on 11.0
     flags = ["101,code=sm_101", "120,code=sm_120", "101,code=compute_101", "120,code=compute_120"]
     assert toolchain.code_flags(nvcc, [110, 120]) == ["-gencode=arch=compute_" + code for code in flags]
     monkeypatch.setenv("GANFORMER_CUDA_ARCH", "7.5;sm_80")
-    with pytest.raises(BuildError, match="give compute capabilities like"):
+    with pytest.raises(BuildError, match="accepted are compute capabilities such as"):
         toolchain.wanted_capabilities()
     monkeypatch.setenv("GANFORMER_CUDA_ARCH", "9.0, 7.5")
     assert toolchain.wanted_capabilities() == [75, 90]
@@ -412,7 +412,7 @@ def test_doctor_names_what_is_missing_and_what_will_be_used(machine, monkeypatch
         monkeypatch.setattr(gpus, "visible_gpus", lambda: [gpus.Gpu("T4", 75)])
         assert doctor.main([]) == 1
         text = capsys.readouterr().out
-    assert "T4 (compute capability 7.5)" in text and "problem: there is a GPU and TensorFlow does not see it" in text
+    assert "T4 (compute capability 7.5)" in text and "problem: there is a GPU, but TensorFlow does not see it" in text
 
 
 @pytest.mark.parametrize("folder", ["relative", "~/kept", "/dev/null"])
@@ -423,7 +423,7 @@ def test_doctor_and_odd_caches(folder, machine, monkeypatch, capsys):
     monkeypatch.chdir(machine)
     code, text = doctor.main([]), capsys.readouterr().out
     if folder == "/dev/null":
-        assert code == 1 and "problem: cannot write the cache /dev/null/ops (GANFORMER_CACHE chooses another)" in text
+        assert code == 1 and "problem: cannot write the cache /dev/null/ops (set GANFORMER_CACHE to choose another)" in text
     else:
         assert code == 0 and f"{machine}/{folder.replace('~/', '')}/ops (writable, 0 libraries)" in text
 
@@ -432,7 +432,7 @@ def test_doctor_plans_what_a_run_builds(machine, monkeypatch, capsys):
     install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
     monkeypatch.setenv("GANFORMER_CUDA_ARCH", "garbage")
     assert doctor.main([]) == 1
-    assert "problem: compiled ops cannot be built: GANFORMER_CUDA_ARCH=garbage: give compute" in capsys.readouterr().out
+    assert "problem: compiled ops cannot be built: GANFORMER_CUDA_ARCH=garbage: accepted are compute" in capsys.readouterr().out
 
 
 def test_which_calls_use_the_library(machine):

@@ -132,7 +132,7 @@ def test_a_toolkit_for_the_gpu_is_taken(machine, set_driver, monkeypatch, capsys
         assert what.nvcc.path == path and len([code for code in what.codes if ",code=sm_" in code]) == codes
     assert doctor.main([]) == 1
     text = capsys.readouterr().out
-    assert "problem: CUDA 12.4 makes no code for compute capability 3.5 (supported: 5.0 and newer); install an older CUDA\n" in text
+    assert "problem: CUDA 12.4 does not support compute capability 3.5 (supported: 5.0 and newer); install an older CUDA\n" in text
     assert "--ops auto uses: the compiled ops, to be built at the first start" in text
 
 
@@ -141,7 +141,7 @@ def test_a_driver_too_old_for_every_toolkit(machine, set_driver, capsys):
     install_cuda(machine, "cuda-13.1", "13.1")
     set_driver(12040)
     line = (f"the driver supports CUDA 12.4, too old for what was found: CUDA 13.0 ({machine}/bin/nvcc), "
-            f"CUDA 13.1 ({machine}/cuda-13.1/bin/nvcc); install a newer driver, or the toolkit of CUDA 12.4 (CUDA_HOME chooses it)")
+            f"CUDA 13.1 ({machine}/cuda-13.1/bin/nvcc); install a newer driver, or the toolkit of CUDA 12.4 (select it with CUDA_HOME)")
     assert doctor.main([]) == 1
     assert f"\nproblem: compiled ops cannot be built: {line}\n" in capsys.readouterr().out
     assert "reference" in ops.set_implementation("auto")

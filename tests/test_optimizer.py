@@ -92,9 +92,9 @@ def test_clipping_to_the_global_norm(session):
     optimizer = Optimizer("G_opt", variables, clip_norm=2.0, **SIZED)
     feed = tf.placeholder(tf.float32, [])
     _, finish = optimizer.build([linear_loss(variables, feed, feed)], ["/cpu:0"])
-    for gradient in (10.0, 0.1):
+    for gradient in (10.0, 0.1, 0.0):
         tflib.run(finish, {feed: gradient})
-    clipped = [10.0 * 2.0 / (10.0 * np.sqrt(7)), 0.1]
+    clipped = [10.0 * 2.0 / (10.0 * np.sqrt(7)), 0.1, 0.0]
     np.testing.assert_allclose(tflib.run(variables["a"]), adam_reference(clipped, **SIZED), rtol=1e-5)
 
 

@@ -1,22 +1,25 @@
 """The catalog end to end: small files in place of the published ones, from a local server or put there by hand; archives."""
 
+import errno
 import functools
 import hashlib
 import http.server
 import io
 import os
 import pickle
+import re
 import shutil
 import stat
 import tarfile
 import threading
+import time
 import zipfile
 
 import numpy as np
 import pytest
 
-from dataset_tool import archives, catalog
-from dnnlib import UserError, download
+from dataset_tool import archives, catalog, cli
+from dnnlib import UserError, download, locks
 from tests.dataset_helpers import error_line, image_bytes, noise, prepare, write_old_dataset
 from tests.test_prepare_formats import write_cifar
 from training.dataset import Dataset
@@ -85,8 +88,8 @@ def test_a_dataset_that_is_there_is_not_downloaded_again(tmp_path, capsys, publi
     write_old_dataset(tmp_path / "data" / "ffhq", "other", noise(4, 16).transpose(0, 3, 1, 2))
     code, out, err = prepare(capsys, "--data-dir", tmp_path / "data", "--ffhq")
     assert code == 0, err
-    assert f"{tmp_path / 'data' / 'ffhq'}: there already, 4 images of 16 x 16 pixels, 3 channels, ratio not stored" in out
-    assert "is not downloaded again" in out
+    assert f"{tmp_path / 'data' / 'ffhq'}: already there, 4 images of 16 x 16 pixels, 3 channels, ratio not stored" in out
+    assert "  using the existing dataset; its source files are gone and are not downloaded again\n" in out
 
 
 def test_the_catalog_is_that_of_the_specification():
@@ -100,12 +103,24 @@ def test_the_catalog_is_that_of_the_specification():
     }
 
 
-def test_ffhq_records_are_read_and_written_as_png(tmp_path, capsys, publish):
+@pytest.mark.parametrize("links", [True, False])
+def test_ffhq_records_are_read_and_written_as_png(tmp_path, capsys, monkeypatch, publish, links):
+    """On exFAT too, which has no links: what is kept is then twice as large."""
     pictures = noise(2, 256).transpose(0, 3, 1, 2)
     write_old_dataset(tmp_path / "made", "ffhq", pictures)
-    mirror = publish("ffhq", (tmp_path / "made" / "ffhq-r08.tfrecords1of1").read_bytes(), 2)
-    code, _, err = prepare(capsys, "--data-dir", tmp_path / "data", "--ffhq", "--mirror", mirror)
+    content = (tmp_path / "made" / "ffhq-r08.tfrecords1of1").read_bytes()
+    mirror = publish("ffhq", content, 2)
+
+    def refuse(*paths):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    for name in ("link",) if links else ("link", "symlink"):
+        monkeypatch.setattr(os, name, refuse)
+    code, out, err = prepare(capsys, "--data-dir", tmp_path / "data", "--ffhq", "--mirror", mirror)
     assert code == 0, err
+    path = tmp_path / "data" / "downloads" / "ffhq-r08.tfrecords1of1"
+    size = next(line for line in out.splitlines() if line.startswith(f"  kept: {path}* ("))
+    assert float(re.search(r"\((\d\.\d) MB\)", size).group(1)) == pytest.approx(len(content) * (2 - links) / 1e6, abs=0.06)
     np.testing.assert_array_equal(Dataset(str(tmp_path / "data" / "ffhq")).read(range(2)), pictures)
 
 
@@ -115,7 +130,7 @@ def test_a_dataset_that_cannot_be_had_does_not_keep_the_others(tmp_path, capsys,
     code, out, err = prepare(capsys, *arguments)
     why, end = [line for line in err.splitlines() if line.startswith("error: ")]
     assert code == 1 and why.startswith("error: --ffhq: ") and "unreachable" in why
-    assert end == "error: --ffhq: not prepared, the reasons stand above; the same command tries again"
+    assert end == "error: --ffhq: not prepared, for the reasons above; run the same command to try again"
     assert f"{tmp_path / 'scenes'}: 3 images" in out and Dataset(str(tmp_path / "scenes")).count == 3
     assert prepare(capsys, *arguments)[0] == 1  # what is there already changes nothing
 
@@ -150,6 +165,9 @@ def test_clevr_originals_and_a_count_that_differs(tmp_path, capsys, publish):
     assert code == 0, err
     assert "clevr: 3 images, 4 were expected" in out and "cropped: 3 images" in out
     assert not Dataset(str(tmp_path / "data" / "clevr")).read([0])[:, :, :2].any()
+    archive = tmp_path / "data" / "downloads" / "CLEVR_v1.0.zip"
+    options = cli.options_for("clevr", data_dir=str(tmp_path / "data"), originals=True)
+    assert catalog.CATALOG["clevr"].kept(options) == (f"{archive}*", archive.stat().st_size + sum(map(len, members.values())))
 
 
 def test_bedrooms_lmdb_with_max_images(tmp_path, capsys, publish):
@@ -205,7 +223,7 @@ def test_a_damaged_file_put_by_hand_and_a_failed_download(tmp_path, capsys, publ
     code, _, err = prepare(capsys, "--data-dir", tmp_path / "data", "--cifar10", "--mirror", mirror)
     assert code == 1 and f"by hand at {path}" in error_line(err)
     code, _, err = prepare(capsys, "--data-dir", tmp_path / "data", "--cifar10", "--mirror", f"{mirror}/nowhere")
-    assert code == 1 and "the server answers 404" in error_line(err)
+    assert code == 1 and "the server answered 404" in error_line(err)
 
 
 def test_the_pickles_of_cifar10_cannot_run_anything(tmp_path, capsys, publish):
@@ -233,7 +251,7 @@ def test_too_little_space_for_a_download(tmp_path, capsys, publish):
 @pytest.mark.parametrize("name", ["../out.txt", "/tmp/out.txt", "a/../../out.txt", "C:/out.txt", "a\\..\\..\\out.txt"])
 def test_members_that_would_leave_the_folder(tmp_path, name):
     (tmp_path / "a.zip").write_bytes(_zip({"good.txt": b"1", name: b"2"}))
-    with pytest.raises(UserError, match="outside of the folder; nothing was unpacked"):
+    with pytest.raises(UserError, match="outside the folder; nothing was unpacked"):
         archives.unpack(str(tmp_path / "a.zip"), str(tmp_path / "to"))
     assert not (tmp_path / "to").exists() and not (tmp_path / "out.txt").exists()
 
@@ -244,12 +262,25 @@ def test_unpacking_needs_space_and_starts_again(tmp_path, monkeypatch):
     (tmp_path / "to.unpacking" / "left.txt").write_text("of a killed one")
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1900000})())
-        with pytest.raises(UserError, match=r"unpacking a.zip needs about 2.0 MB, 1.9 MB are free"):
+        with pytest.raises(UserError, match=r"unpacking a.zip needs about 2.0 MB, only 1.9 MB are free"):
             archives.unpack(str(tmp_path / "a.zip"), str(tmp_path / "to"))
     (tmp_path / "to.unpacking").mkdir(exist_ok=True)
     archives.unpack(str(tmp_path / "a.zip"), str(tmp_path / "to"))
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["to"]
     assert [path.name for path in (tmp_path / "to").rglob("*.txt")] == ["a.txt"] and os.listdir(str(tmp_path / "to" / "in" / "empty")) == []
+
+
+def test_two_preparations_do_not_unpack_at_once(tmp_path, capsys):
+    (tmp_path / "a.zip").write_bytes(_zip({"in.txt": b"1"}))
+    other = locks.take(str(tmp_path / "to.lock"))
+    waiting = threading.Thread(target=archives.unpack, args=(str(tmp_path / "a.zip"), str(tmp_path / "to")))
+    waiting.start()
+    while waiting.is_alive() and "held by process" not in capsys.readouterr().err:
+        time.sleep(0.01)
+    (tmp_path / "to").mkdir()
+    other.close()
+    waiting.join()
+    assert os.listdir(str(tmp_path / "to")) == [] and not (tmp_path / "to.lock").exists()
 
 
 def test_links_lies_about_sizes_and_damage(tmp_path):

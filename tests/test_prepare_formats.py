@@ -111,7 +111,7 @@ def test_an_array_that_might_be_gray_pictures_is_one_and_it_is_said(tmp_path, ca
     np.testing.assert_array_equal(_dataset(tmp_path).read(range(2)), pictures[:2])
     np.save(str(tmp_path / "in" / "c.npy"), pictures[2, :2])
     code, out, _ = prepare(capsys, *arguments, "doubtful")
-    assert code == 0 and out.count("c.npy of shape [2, 16, 16]") == out.count("1 arrays are taken as one picture of several channels") == 1
+    assert code == 0 and out.count("c.npy of shape [2, 16, 16]") == out.count("1 arrays are taken as one image of several channels") == 1
 
 
 def test_hdf5(tmp_path, capsys):
@@ -126,12 +126,12 @@ def test_hdf5(tmp_path, capsys):
     np.testing.assert_array_equal(_dataset(tmp_path).labels, np.eye(3)[np.arange(6) % 3])
     with h5py.File(str(tmp_path / "in.h5"), "a") as file:
         file["other"] = _nchw(pictures)[:, ::-1]
-    assert "2 four-dimensional arrays, name one with --key" in error_line(prepare(capsys, *arguments, "--task", "two")[2])
+    assert "2 four-dimensional arrays, choose one with --key" in error_line(prepare(capsys, *arguments, "--task", "two")[2])
     assert "--key boxes" in error_line(prepare(capsys, *arguments, "--task", "two", "--key", "boxes")[2])
     assert prepare(capsys, *arguments, "--task", "two", "--key", "other")[0] == 0
     np.testing.assert_array_equal(_dataset(tmp_path, "two").read(range(6)), _nchw(pictures[..., ::-1]))
     code, _, err = prepare(capsys, *arguments, "--task", "two", "--key", "group/pictures")
-    assert code == 1 and "two: there already, from other input" in error_line(err)
+    assert code == 1 and "two: already exists, made from other input" in error_line(err)
 
 
 def test_hdf5_labels_are_those_beside_the_pictures(tmp_path, capsys):
@@ -142,7 +142,7 @@ def test_hdf5_labels_are_those_beside_the_pictures(tmp_path, capsys):
         file["loose/images"] = noise(6)
     arguments = ["--data-dir", tmp_path, "--images-dir", tmp_path / "in.h5", "--format", "hdf5", "--task"]
     code, out, _ = prepare(capsys, *arguments, "own", "--key", "train/images")
-    assert code == 0 and "the labels are the array train/labels" in out
+    assert code == 0 and "the labels are taken from the array train/labels" in out
     np.testing.assert_array_equal(_dataset(tmp_path).labels, np.eye(3)[np.arange(6) % 3])
     code, _, err = prepare(capsys, *arguments, "loose", "--key", "loose/images")
     assert code == 1 and "test/labels, train/labels may be the labels of loose/images; --labels none" in error_line(err)
@@ -151,7 +151,7 @@ def test_hdf5_labels_are_those_beside_the_pictures(tmp_path, capsys):
     with h5py.File(str(tmp_path / "short.h5"), "w") as file:
         file["images"], file["labels"] = noise(6), np.arange(5)
     code, out, _ = prepare(capsys, *arguments, "short", "--images-dir", tmp_path / "short.h5")
-    assert code == 0 and "the array labels [5] is not used as labels: images holds 6 pictures" in out and "labels: none" in out
+    assert code == 0 and "the array labels [5] is not used as labels: images holds 6 images" in out and "labels: none" in out
 
 
 @pytest.mark.parametrize("kind", ["texts", "fixed texts", "column", "shape", "nan"])
@@ -188,7 +188,7 @@ def test_folders_that_are_links_are_entered_but_not_twice(tmp_path, capsys):
     code, out, err = prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 16)
     assert code == 0, err
     for path in (("real", "loop"), ("linked", "back")):
-        assert f"left out {tmp_path.joinpath('in', *path)}: it is a link to a folder above it" in out
+        assert f"left out {tmp_path.joinpath('in', *path)}: it links to a folder above it" in out
     np.testing.assert_array_equal(_dataset(tmp_path).read(range(3)), _nchw(pictures))
 
 
@@ -200,7 +200,7 @@ def test_links_to_what_is_read_anyway_and_to_hidden_folders(tmp_path, capsys):
     (tmp_path / "in" / "stored").symlink_to(".store")
     code, out, err = prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 16)
     assert code == 0, err
-    assert f"left out {tmp_path / 'in' / 'ph' / 'latest'}: it is a link to a folder that is read anyway" in out
+    assert f"left out {tmp_path / 'in' / 'ph' / 'latest'}: it links to a folder that is read anyway" in out
     np.testing.assert_array_equal(_dataset(tmp_path).read(range(_dataset(tmp_path).count)), _nchw(pictures))
 
 
@@ -264,7 +264,7 @@ def test_damaged_databases_are_one_line(tmp_path, capsys):
     content = (tmp_path / "whole" / "data.mdb").read_bytes()[:3 * 4096]
     kind = 2 * 4096 + 10     # of the page after the two of the header, that of the key
     for name, damaged, message in (
-        ("cut", content[:-4096], f"cut off, {tmp_path / 'cut' / 'data.mdb'} has 8,192 of 12,288 bytes"),
+        ("cut", content[:-4096], f"truncated, {tmp_path / 'cut' / 'data.mdb'} has 8,192 of 12,288 bytes"),
         ("wrong", content[:kind] + b"\4" + content[kind + 1:], "the database is damaged (mdb_"),
     ):
         (tmp_path / name).mkdir()
@@ -316,7 +316,7 @@ def test_tfds(tmp_path, capsys, monkeypatch):
     assert code == 1 and "--task large: TensorFlow Datasets cannot load it (Dataset large not found." in error_line(err)
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     code, _, err = prepare(capsys, "--data-dir", tmp_path, "--task", "small", "--format", "tfds")
-    assert code == 1 and "needs the package tensorflow-datasets" in error_line(err)
+    assert code == 1 and "requires the package tensorflow-datasets" in error_line(err)
 
 
 def write_cifar(folder, per_batch=3):
@@ -339,7 +339,7 @@ def test_batches_of_other_classes_and_types_are_refused(tmp_path):
         path = str(tmp_path / f"data_batch_{number}")
         with open(path, "wb") as file:
             pickle.dump({b"data": np.zeros([1, 3072], kind), b"labels": [label]}, file, protocol=2)
-        with pytest.raises(UserError, match=r"no CIFAR-10 batch \(data uint8 \[n, 3072\], labels of 0 to 9\)"):
+        with pytest.raises(UserError, match=r"not a CIFAR-10 batch \(data uint8 \[n, 3072\], labels of 0 to 9\)"):
             source_arrays.read_cifar_batch(path)
 
 

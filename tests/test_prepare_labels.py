@@ -39,10 +39,10 @@ def test_folder_names(run):
 
 def test_a_dataset_with_other_labels_is_another_one(run, tmp_path):
     spec = _write(tmp_path, "labels.csv", "file,kind\n1,red\n2,blue\n1b,red\n2b,blue\n")
-    assert run(spec)[0].count == 4 and "there already" in run(spec)[1]
+    assert run(spec)[0].count == 4 and "already there" in run(spec)[1]
     _write(tmp_path, "labels.csv", "file,kind\n1,blue\n2,red\n1b,red\n2b,blue\n")
     code, message = run(spec)
-    assert code == 1 and "there already, from other input or with other options" in message
+    assert code == 1 and "already exists, made from other input or with other options" in message
 
 
 def test_without_labels_it_is_said(run):
@@ -58,6 +58,10 @@ def test_without_labels_it_is_said(run):
         ("file,tags\n1,a;b\n2,b\n1b,a|c\n2b,\n", ["a", "b", "c"], [[1, 1, 0], [0, 1, 0], [1, 0, 1], [0, 0, 0]], "multi-hot"),
         ("file,x,y\n1,0.5,2\n2,1,1\n1b,0,-3\n2b,1e2,0\n", ["x", "y"], [[0.5, 2], [1, 1], [0, -3], [100, 0]], "continuous"),
         ("file,p,q\n1,1,0\n2,1,1\n1b,0,0\n2b,0,1\n", ["p", "q"], [[1, 0], [1, 1], [0, 0], [0, 1]], "multi-hot"),
+        ("x.PPM,3,4\n1,1,0\n2,1,1\n1b,0,0\n2b,0,1\n", ["0", "1"], [[1, 0], [1, 1], [0, 0], [0, 1]], "multi-hot"),
+        ("9,3,4\n8,3,4\n1,1,0\n2,1,1\n1b,0,0\n2b,0,1\n", ["0", "1"], [[1, 0], [1, 1], [0, 0], [0, 1]], "multi-hot"),
+        ("file , kind\n\n1.png, red\n 1.png,red\n./cat//2.png,blue \n1b.png,red\n2b.png,red\n", ["blue", "red"], [1, 0, 1, 1], "one-hot"),
+        ("1,0\n2,1\n2.jpg,2\n1b,0\n2b,2\n", ["0", "1", "2"], [0, 1, 0, 2], "one-hot"),
         ("gone,7,7\n1,0.5,2\n2,1,1\n1b,0,3\n2b,5,0\n", ["0", "1"], [[0.5, 2], [1, 1], [0, 3], [5, 0]], "continuous"),
         ("1,1_0\n2,1_1\n1b,1_0\n2b,2_0\n", ["1_0", "1_1", "2_0"], [0, 1, 0, 2], "one-hot"),
         ("./cat/1.jpg,0\nin/cat/2.png,1\n1b.jpg,2\ndog/2b,0\n", ["0", "1", "2"], [0, 1, 2, 0], "one-hot"),
@@ -86,6 +90,8 @@ def test_csv(run, tmp_path, text, names, values, kind):
         ({"1": ["a"], "2": ["a", "b"], "1b": [], "2b": ["b"]}, ["a", "b"], [[1, 0], [1, 1], [0, 0], [0, 1]]),
         ({"labels": [["1", [0.5, 1]], ["2", [2, 3]], ["1b", [4, 5]], ["2b", [6, 7]]], "label_names": ["u", "v"]}, ["u", "v"],
          [[0.5, 1], [2, 3], [4, 5], [6, 7]]),
+        ({"labels": [["1", [0.5, 1]], ["2", [2, 3]], ["1b", [4, 5]], ["2b", [6, 7]]], "label_names": ["u"]}, ["0", "1"],
+         [[0.5, 1], [2, 3], [4, 5], [6, 7]]),
     ],
 )
 def test_json(run, tmp_path, content, names, values):
@@ -94,7 +100,10 @@ def test_json(run, tmp_path, content, names, values):
     np.testing.assert_array_equal(dataset.labels, np.float32(values))
 
 
-@pytest.mark.parametrize("values, names", [([2, 0, 1, 1], ["0", "1", "2"]), (["red", "blue", "green", "green"], ["blue", "green", "red"])])
+@pytest.mark.parametrize("values, names", [
+    ([2, 0, 1, 1], ["0", "1", "2"]), (["red", "blue", "green", "green"], ["blue", "green", "red"]),
+    ([b"c", b"a", b"b", b"b"], ["a", "b", "c"]),
+])  # fmt: skip
 def test_npy(run, tmp_path, values, names):
     np.save(str(tmp_path / "labels.npy"), np.array(values))
     dataset, _ = run(str(tmp_path / "labels.npy"))
@@ -105,21 +114,23 @@ def test_npy(run, tmp_path, values, names):
 @pytest.mark.parametrize(
     "name, content, message",
     [
-        ("a.csv", "1,0\n2,1\n1b,2\n", "no label for 1 of 4 pictures, first dog/2b.png; the table has 1, 2, 1b"),
-        ("a.csv", "file,a,b\n1,0,1\n2,1\n", "line of 2 has 2 columns, the others 3"),
+        ("a.csv", "1,0\n2,1\n1b,2\n", "no label for 1 of 4 images, first dog/2b.png; the table has 1, 2, 1b"),
+        ("a.csv", "file,a,b\n1,0,1\n2,1\n", "the line of 2 has 2 columns, the others have 3"),
         ("a.csv", "cat/1.png,0\ncat/2.png,0\ndog/1b.png,1\ncat/2b.png,0\n",
-         "no label for 1 of 4 pictures, first dog/2b.png; the table has cat/2b.png"),
-        ("a.json", "{}", "no label for 4 of 4 pictures, first cat/1.png; the table has no row"),
+         "no label for 1 of 4 images, first dog/2b.png; the table has cat/2b.png"),
+        ("a.json", "{}", "no label for 4 of 4 images, first cat/1.png; the table has no row"),
         ("a.csv", "1,0\n2,1\n1b,2\n2b,3\n1,1\n", "two different labels for 1"),
         ("a.csv", "1,\n2,\n1b,\n2b,\n", "every label is empty"),
-        ("a.json", '{"1": null, "2": "b", "1b": "a", "2b": "a"}', "label null; accepted: texts and numbers"),
+        ("a.json", '{"1": null, "2": "b", "1b": "a", "2b": "a"}', "label null; accepted: strings and numbers"),
         ("a.json", '{"1": [], "2": [], "1b": [], "2b": []}', "every label is empty"),
+        ("a.json", '{"u": 0, "v": 0, "w": 0, "x": 0}', "no label for 4 of 4 images, first cat/1.png; the table has u, v, w, ..."),
+        ("a.json", '{"1": [0, 1], "2": [1], "1b": [0, 1], "2b": [0, 1]}', "labels differ in length"),
         ("a.csv", "", "lines of a file name and one or more labels"),
-        ("a.csv", "1;0\n2;1\n1b;2\n2b;3\n", "between commas"),
+        ("a.csv", "1;0\n2;1\n1b;2\n2b;3\n", "separated by commas"),
         ("a.csv", "1,nan\n2,1\n1b,2\n2b,4\n", "not finite"),
         ("a.csv", "1,-1\n2,1\n1b,2\n2b,4\n", "class numbers -1 to 4"),
         ("a.csv", "1,0\n2,1\n1b,200000\n2b,4\n", "class numbers 0 to 200000; accepted: 0 to 100000"),
-        ("a.csv", "1.jpg,0\n1.webp,1\n2,1\n1b,2\n2b,4\n", "no label for 1 of 4 pictures, first cat/1.png; the table has 1.jpg, 1.webp"),
+        ("a.csv", "1.jpg,0\n1.webp,1\n2,1\n1b,2\n2b,4\n", "no label for 1 of 4 images, first cat/1.png; the table has 1.jpg, 1.webp"),
         ("a.json", "{", "Expecting property name"),
         ("a.json", "[1, 2]", 'accepted: {"file": label'),
         ("a.json", "[" * 100000, "recursion"),
@@ -144,14 +155,14 @@ def test_a_name_is_not_enough_where_pictures_share_it(tmp_path, capsys):
     arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8, "--labels"]
     table = _write(tmp_path, "a.csv", "cat/0.png,0\ncat/1.png,0\ncat/2.png,0\ndog/0.png,1\n")
     code, _, err = prepare(capsys, *arguments, table)
-    assert code == 1 and "no label for 2 of 6 pictures, first dog/1.png" in error_line(err)
+    assert code == 1 and "no label for 2 of 6 images, first dog/1.png" in error_line(err)
     for name in ("1.png", "1"):
         table = _write(tmp_path, "b.csv", f"cat/0.png,0\n{name},0\ncat/2.png,0\ndog/0.png,1\ndog/2.png,1\n")
         code, _, err = prepare(capsys, *arguments, table)
         assert code == 1 and f"{name} may be cat/1.png or dog/1.png" in error_line(err)
     table = _write(tmp_path, "b.csv", "cat/0.png,0\ncat/2.png,0\ndog/0.png,1\ndog/2.png,1\nx/1.png,1\n")
     code, _, err = prepare(capsys, *arguments, table)
-    assert code == 1 and "no label for 2 of 6 pictures, first cat/1.png" in error_line(err)
+    assert code == 1 and "no label for 2 of 6 images, first cat/1.png" in error_line(err)
     table = _write(tmp_path, "c.csv", "0.png,0\n1.png,0\n2.png,0\ndog/0.png,1\ndog/1.png,1\ndog/2.png,1\n")
     assert prepare(capsys, *arguments, table)[0] == 0
     assert Dataset(str(tmp_path / "own")).labels.argmax(1).tolist() == [0, 0, 0, 1, 1, 1]
@@ -171,7 +182,7 @@ def test_a_name_is_not_enough_where_pictures_share_it(tmp_path, capsys):
 def test_a_row_of_another_folder_is_of_another_picture(run, tmp_path, rows, missing, there):
     """Nor is a row taken where two end in the picture's path."""
     code, line = run(_write(tmp_path, "a.csv", "".join(f"{row},0\n" for row in rows)))
-    assert code == 1 and line.endswith(f"no label for 1 of 4 pictures, first {missing}; the table has {there}")
+    assert code == 1 and line.endswith(f"no label for 1 of 4 images, first {missing}; the table has {there}")
 
 
 def test_rows_of_another_place(tmp_path, capsys):
@@ -193,6 +204,12 @@ def test_an_array_of_labels_needs_no_names(tmp_path):
 
     attached = labels.attach(Source("pictures", None, entries, 2, ""), str(tmp_path / "labels.npy"))
     np.testing.assert_array_equal(attached.values, [[0, 1], [1, 0]])
+
+
+@pytest.mark.parametrize("values", [[1j, 0], [["a", "b"], ["c", "d"]], [1, 0, 1], [[[1]], [[0]]]])
+def test_an_array_of_another_kind_or_shape_is_refused(values):
+    with pytest.raises(ValueError, match="for 2 images; accepted: numbers"):
+        labels.from_array(values, 2)
 
 
 def test_folders_and_source_need_something_to_take_labels_from(run, tmp_path):

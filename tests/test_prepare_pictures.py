@@ -14,7 +14,7 @@ from training.picture_files import PictureError, open_picture
 
 
 def _stored(image, resolution=8, channels=3, ratio=1.0):
-    return pictures.to_pixels(image, pictures.Form(resolution, channels, ratio))
+    return pictures.to_pixels(image, pictures.ImageFormat(resolution, channels, ratio))
 
 
 def test_a_picture_of_the_right_form_is_left_alone():
@@ -104,10 +104,10 @@ def test_exif_rotation_is_applied_and_reported(tmp_path):
 
 def test_a_mask_is_cropped_resized_and_padded_like_its_picture():
     mask = np.repeat(np.arange(8, dtype=np.uint8)[:, None], 8, axis=1)
-    fitted = pictures.to_mask(mask, pictures.Form(16, ratio=0.5))
+    fitted = pictures.to_mask(mask, pictures.ImageFormat(16, ratio=0.5))
     assert fitted.dtype == np.uint8 and not fitted[:4].any() and not fitted[12:].any()
     np.testing.assert_array_equal(fitted[4:12], np.repeat(np.repeat([2, 3, 4, 5], 2)[:, None], 16, axis=1))
-    assert set(pictures.to_mask(mask * 20, pictures.Form(4)).flat) <= set(range(0, 160, 20))     # no numbers between those of objects
+    assert set(pictures.to_mask(mask * 20, pictures.ImageFormat(4)).flat) <= set(range(0, 160, 20))  # no numbers between those of objects
 
 
 @pytest.mark.parametrize("format", ["PNG", "GIF", "WEBP"])
@@ -214,16 +214,16 @@ def test_more_than_one_percent_of_bad_files_stops_unless_allowed(tmp_path, capsy
     (tmp_path / "in" / "0007.png").write_bytes(b"")
     arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8, "--labels", "none"]
     code, _, err = prepare(capsys, *arguments)
-    assert code == 1 and "1 of 20 pictures cannot be used, first 0007.png (not an image)" in error_line(err)
+    assert code == 1 and "1 of 20 images are unusable, first 0007.png (not an image)" in error_line(err)
     assert not (tmp_path / "own").exists()
     code, _, err = prepare(capsys, *arguments)  # its shards are finished, but not allowed
-    assert code == 1 and "1 of 20 pictures cannot be used" in error_line(err)
+    assert code == 1 and "1 of 20 images are unusable" in error_line(err)
     code, out, _ = prepare(capsys, *arguments, "--allow-skips")
     assert code == 0 and Dataset(str(tmp_path / "own")).count == 19
     for number in range(20):
         (tmp_path / "in" / f"{number:04d}.png").write_bytes(b"")
     code, _, err = prepare(capsys, *arguments[:3], "none", *arguments[4:], "--allow-skips")
-    assert code == 1 and "none of 20 pictures can be used" in error_line(err)
+    assert code == 1 and "none of 20 images can be used" in error_line(err)
 
 
 def test_every_unusable_picture_is_listed_before_the_error(tmp_path, capsys):
@@ -232,7 +232,7 @@ def test_every_unusable_picture_is_listed_before_the_error(tmp_path, capsys):
         (tmp_path / "in" / name).write_bytes(b"")
     arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8, "--shards-num", 4]
     code, _, err = prepare(capsys, *arguments)
-    assert code == 1 and "2 of 20 pictures cannot be used, first 0002.png" in error_line(err)
+    assert code == 1 and "2 of 20 images are unusable, first 0002.png" in error_line(err)
     lines = (tmp_path / "own.partial" / "skipped.txt").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == ["0002.png", "0017.png"]
     assert not list(tmp_path.glob(".*"))

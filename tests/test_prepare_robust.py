@@ -1,5 +1,7 @@
 """The writing: workers, interruptions, what is there already; mistakes on the command line."""
 
+import errno
+import fcntl
 import functools
 import json
 import os
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 
 from dataset_tool import cli, sources, writer
-from dataset_tool.pictures import Form
+from dataset_tool.pictures import ImageFormat
 from dataset_tool.writer import ranges_of
 from tests.conftest import ROOT, on_one_stack
 from tests.dataset_helpers import error_line, folder_bytes, noise, prepare, prepare_process, smooth_picture, write_pngs
@@ -39,12 +41,13 @@ def test_a_second_run_finds_the_dataset_and_other_options_are_refused(tmp_path, 
         code, out, _ = prepare(capsys, *arguments)
         monkeypatch.chdir(tmp_path)
         arguments[arguments.index("--images-dir") + 1] = "in/"
-        assert code == 0 and "there already" in out
+        assert code == 0 and "already there" in out
         monkeypatch.setattr(writer, "Plan", functools.partial(writer.Plan, versions=("1", "another Pillow")))
     for change in (["--encoding", "raw"], ["--max-images", 3], ["--labels", "folders"]):
         code, _, err = prepare(capsys, *arguments, *change)
         assert code == 1
-        assert change[0] == "--labels" or f"{tmp_path / 'own'}: there already, from other input or with other options" in error_line(err)
+        message = f"{tmp_path / 'own'}: already exists, made from other input or with other options"
+        assert change[0] == "--labels" or message in error_line(err)
     changed = tmp_path / "in" / "0002.png"
     facts = changed.stat()
     os.utime(str(changed), ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))     # raw pictures of another kind have the same size
@@ -94,7 +97,7 @@ def test_a_partial_folder_of_another_preparation_is_not_continued(tmp_path, caps
     (partial / "plan.json").write_text('{"key": "another"}')
     (partial / "scenes-r05.tfrecords1of1.done").write_text("{}")
     code, out, _ = prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 3, "--resolution", 32)
-    assert code == 0 and "left by another preparation, starting again" in out
+    assert code == 0 and "left by a different preparation, starting over" in out
     assert not partial.exists() and Dataset(str(tmp_path / "scenes")).count == 3
 
 
@@ -168,6 +171,16 @@ def test_two_preparations_of_one_dataset_do_not_mix(tmp_path):
     assert second.returncode == 1 and f"{owner} is preparing this dataset" in error_line(second.stderr)
 
 
+def test_a_file_system_without_locks_does_not_keep_a_dataset_from_being_prepared(tmp_path, capsys, monkeypatch):
+    def flock(file, operation):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    code, _, err = prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 16)
+    assert code == 0 and err.startswith(f"warning: {tmp_path / '.scenes.lock'}: this file system has no locks (Function not implemented)")
+    assert os.listdir(str(tmp_path)) == ["scenes"]
+
+
 def test_memory_stays_flat(tmp_path):
     """Twenty times the pictures, the same memory but for the entries."""
     program = "import sys; from dataset_tool.cli import main; main(sys.argv[1:]); print(open('/proc/self/status').read())"
@@ -185,7 +198,7 @@ def test_memory_stays_flat(tmp_path):
     "arguments, message",
     [
         ([], "nothing to prepare; accepted: --ffhq, --bedrooms, --cityscapes, --clevr, --cifar10, --scenes, --task NAME"),
-        (["--task", "own"], "--images-dir, the place of the pictures, is needed"),
+        (["--task", "own"], "--task own: --images-dir is required"),
         (["--task", "a/b", "--images-dir", "x"], "--task a/b: accepted: a name"),
         (["--scenes", "--images-dir", "x"], "--images-dir"),
         (["--ffhq", "--masks"], "--masks: only with --scenes"),
@@ -199,9 +212,9 @@ def test_memory_stays_flat(tmp_path):
         (["--scenes", "--masks", "maybe"], "--masks: got 'maybe', expected True or False"),
         (["--scenes", "False"], "nothing to prepare"),
         (["--ffhq", "--masks", "True"], "--masks: only with --scenes"),
-        (["--scenes", "--max-images", "4", "--shards-num", "5"], "--shards-num 5: accepted: 1 to the number of pictures, 4"),
+        (["--scenes", "--max-images", "4", "--shards-num", "5"], "--shards-num 5: accepted: 1 to the number of images, 4"),
         (["--scenes", "--encoding", "jpeg", "--channels", "4"], "--encoding jpeg"),
-        (["--scenes", "--format", "jpg"], "--format: only with pictures of your own (--task)"),
+        (["--scenes", "--format", "jpg"], "--format: only with your own images (--task)"),
         (["--task", "own", "--images-dir", "x", "--key", "a"], "--key: only with --format hdf5 or tfds"),
         (["--task", "own", "--images-dir", "x", "--seed", "3"], "--seed: only with --scenes"),
         (["--task", "own", "--images-dir", "x", "--mirror", "http://x"], "--mirror: only with a dataset of the catalog"),
@@ -221,9 +234,9 @@ def test_more_pictures_than_there_are(tmp_path, capsys):
     write_pngs(tmp_path / "in", noise(2, 8))
     arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8, "--max-images"]
     _, out, _ = prepare(capsys, *arguments, 3)
-    assert out.startswith("--max-images 3: there are only 2\n") and Dataset(str(tmp_path / "own")).count == 2
+    assert out.startswith("--max-images 3: only 2 images are available\n") and Dataset(str(tmp_path / "own")).count == 2
     code, out, _ = prepare(capsys, *arguments, 2)
-    assert code == 0 and "there are only" not in out and "there already" in out
+    assert code == 0 and "available" not in out and "already there" in out
 
 
 def test_shards_and_workers(monkeypatch):
@@ -285,7 +298,7 @@ def test_the_options_need_no_tensorflow():
 def test_too_little_space_is_seen_before_starting(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
     code, _, err = prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 10)
-    assert code == 1 and "dataset scenes needs about 0.1 MB, 0.0 MB are free" in error_line(err)
+    assert code == 1 and "dataset scenes needs about 0.1 MB, only 0.0 MB are free" in error_line(err)
     assert not (tmp_path / "scenes.partial").exists()
 
 
@@ -297,7 +310,7 @@ def test_the_space_asked_for_is_enough_and_not_much_more(tmp_path, capsys, encod
     form = ["--resolution", 128, "--ratio", ratio, "--encoding", encoding]
     assert prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", *form)[0] == 0
     taken = os.path.getsize(str(tmp_path / "own" / "own-r07.tfrecords1of1"))
-    assert taken <= writer.free_space_needed(Form(128, 3, ratio, encoding), 4) <= 2 * taken
+    assert taken <= writer.free_space_needed(ImageFormat(128, 3, ratio, encoding), 4) <= 2 * taken
 
 
 def test_what_is_written_already_needs_no_space(tmp_path, capsys, monkeypatch):
@@ -320,7 +333,7 @@ def test_names_that_are_no_utf_8_and_links_to_nowhere_are_listed(tmp_path, capsy
     arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8, "--labels", "folders"]
     code, out, err = prepare(capsys, *arguments, "--allow-skips")
     assert code == 0, err
-    assert "labels: [4, 2] one-hot (a\\udcff, b)" in out and "a\\udcff/loop: it is a link" in out
+    assert "labels: [4, 2] one-hot (a\\udcff, b)" in out and "a\\udcff/loop: it links to" in out
     expected = "a\\udcff/bad\\udcfe.png\tnot an image\na\\udcff/link.png\tnot found\n"
     assert (tmp_path / "own" / "skipped.txt").read_text() == expected
     assert expected.splitlines()[0].replace("\t", ": ") in prepare(capsys, "--check", tmp_path / "in")[1]

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import copy
+import errno
+import fcntl
 import functools
 import io
 import itertools
@@ -98,10 +100,42 @@ def test_a_lock_on_a_full_disk_has_an_owner_without_a_name(tmp_path):
     assert locks.owner(path) == "another process"
 
 
-def test_there_are_no_locks_on_windows(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    with pytest.raises(OSError, match="^no lock files on Windows$"):
-        locks.take(str(tmp_path / "run.lock"))
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys, number):
+    """Lustre without -o flock, some NFS."""
+    path = str(tmp_path / "run.lock")
+
+    def flock(file, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locks.held(path), locks.take(path):
+        assert capsys.readouterr().err.splitlines()[0] == (
+            f"warning: {path}: this file system has no locks ({os.strerror(number)}); do not start the same work twice")
+    assert os.listdir(str(tmp_path)) == []
+    number = errno.EIO
+    with pytest.raises(OSError, match="Input/output error"):
+        locks.take(path)
+
+
+def test_a_lock_is_waited_for(tmp_path, monkeypatch, capsys):
+    path, waits = str(tmp_path / "run.lock"), []
+    monkeypatch.setattr(locks, "_INTERVAL", 0.01)
+    other = locks.take(path)
+
+    def busy(name, owner, waited):
+        waits.append(waited)
+        if waited > 0.03:
+            raise UserError(f"{name} {owner}")
+
+    with pytest.raises(UserError, match=f"^{path} process {os.getpid()} on "), locks.held(path, busy):
+        pass
+    assert waits[0] == 0 and waits == sorted(waits) and len(waits) > 2
+    threading.Timer(0.1, other.close).start()
+    with locks.held(path):
+        assert os.path.exists(path)
+    assert capsys.readouterr().err == f"{path}: held by process {os.getpid()} on {os.uname().nodename}, waiting for it to finish\n"
+    assert not os.path.exists(path)
 
 
 def test_numbered_files(tmp_path):

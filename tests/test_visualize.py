@@ -104,12 +104,14 @@ def test_out_of_memory_names_the_flag(picture_models, tmp_path, monkeypatch, cap
     vis = ["--vis", "--pretrained-pkl", picture_models["ganformer"], "--batch-gpu", "2", *place]
     pictures = ["--model", picture_models["ganformer"], "--batch-size", "3", "--output-dir", tmp_path / "images"]
     one = [*pictures, "--project", tmp_path / "one.png"]
-    cases = ((run_network.main, vis, "less than --eval-batch-gpu 2"), (generate.main, pictures, "less than --batch-size 3"),
-             (generate.main, one, "--gpus cpu"))  # fmt: skip
+    cases = ((run_network.main, vis, "lower --eval-batch-gpu (now 2)"), (generate.main, pictures, "lower --batch-size (now 3)"),
+             (generate.main, one, "use a machine with more memory"), (generate.main, one, "try --gpus cpu"))  # fmt: skip
     for main, words, advice in cases:
+        if advice == "try --gpus cpu":
+            monkeypatch.setattr(generation, "open_devices", lambda gpus: ["/gpu:0"])
         assert run_main(main, ["--gpus", "cpu", *map(str, words)]) == 1
         out, err = capsys.readouterr()
-        assert one_error_line(err) == f"error: out of memory, try {advice} (OOM when allocating)"
+        assert one_error_line(err) == f"error: out of memory, {advice} (OOM when allocating)"
         assert ("dataset blobs: its labels are not used" in out) == (main == run_network.main)
     assert datasets[0].labels.shape == (4, 0)  # as the network was trained
 
@@ -123,9 +125,9 @@ def test_out_of_memory_in_the_pictures_of_a_training_names_the_flag(tmp_path, mo
 
     monkeypatch.setattr(kinds, "run", exhausted)
     monkeypatch.setattr(sampling.Sampler, "ws", exhausted)
-    with pytest.raises(UserError, match="out of memory, try less than --eval-batch-gpu 2"):
+    with pytest.raises(UserError, match="out of memory, lower --eval-batch-gpu [(]now 2[)]"):
         showcase.run(Gs, dataset, command_line.Options(eval_batch_gpu=2), str(tmp_path), shown=0)
-    with pytest.raises(UserError, match="out of memory, try less than --eval-batch-gpu 2"):
+    with pytest.raises(UserError, match="out of memory, lower --eval-batch-gpu [(]now 2[)]"):
         samples.SampleGrid(str(tmp_path), dataset, Gs, 0, 0.7, True).write(Gs, 0, batch_size=2)
 
 

@@ -1,4 +1,4 @@
-"""TensorFlow layer of the framework. Importing it switches TensorFlow 2 to graph mode, once, before anything else is built."""
+"""TensorFlow layer of the framework. Importing it switches TensorFlow 2 to graph mode, once, before anything is built."""
 
 from dnnlib.tflib.setup import (  # isort: skip (the switch comes first)
     allow_tf32,

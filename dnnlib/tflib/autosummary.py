@@ -12,7 +12,7 @@ class Autosummary:
 
     Args:
         folder: folder of the event files, or None to write none.
-        begun: step that this session begins with: TensorBoard drops what an earlier one, which was killed, has written for later ones.
+        begun: first step of this session: TensorBoard drops what an earlier session, since killed, has written for later steps.
     """
 
     def __init__(self, folder=None, begun=0):
@@ -20,7 +20,7 @@ class Autosummary:
         self._counts = {}
         self._writer = None
         if folder is not None:
-            with tf.Graph().as_default():  # a writer of its own must not store our graph
+            with tf.Graph().as_default():  # the writer must not store our graph
                 self._writer = tf.summary.FileWriter(folder)
             self._writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), int(begun) + 1)
 
@@ -35,10 +35,10 @@ class Autosummary:
 
         Args:
             step: number on TensorBoard's axis (images shown).
-            extra: dict of further numbers to write as they are.
+            extra: dict of further numbers, written unchanged.
 
         Returns:
-            dict name -> mean over the interval, of what was added in it, and `extra`.
+            dict name -> mean over the interval, plus `extra`.
         """
         means = {name: self._sums[name] / self._counts[name] for name in self._sums}
         means.update(extra)
@@ -51,7 +51,7 @@ class Autosummary:
         self._write([tf.Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()], step)
 
     def image(self, name, image, step):
-        """Write a picture, uint8 [C, H, W]."""
+        """Write an image, uint8 [C, H, W]."""
         buffer = io.BytesIO()
         pixels = np.ascontiguousarray(image.transpose(1, 2, 0))
         PIL.Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, format="PNG")

@@ -1,4 +1,4 @@
-"""Arrays and bytes that workers tell each other, outside the training graph proper."""
+"""Arrays and bytes that workers exchange outside the training graph."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import tensorflow.compat.v1 as tf
 
 from dnnlib.tflib import setup
 
-CHUNK = 2**22  # int64 values in one sum at most: 32 MB
+CHUNK = 2**22  # maximum number of int64 values in one sum: 32 MB
 
 
 def gather(values):
-    """Integers of every worker.
+    """Collect integers from every worker.
 
     Args:
         values: int64-compatible array [n], the same n in all workers.
@@ -26,7 +26,7 @@ def gather(values):
 
 
 def broadcast(payload):
-    """Bytes of worker 0, in all workers.
+    """Send bytes of worker 0 to all workers.
 
     Args:
         payload: bytes in worker 0; ignored in the others.

@@ -16,19 +16,19 @@ from dnnlib.tflib.setup import get_session
 
 
 class Network:
-    """Variables of one network and the functions that use them. It knows nothing of losses.
+    """Variables of one network and the functions that use them. It knows nothing about losses.
 
-    The variables live in a variable scope of their own; `get_output_for` builds further copies of the computation on the same
-    variables, `run` evaluates it on NumPy arrays.
+    The variables have their own variable scope; `get_output_for` builds further copies of the computation on the same variables, `run`
+    evaluates it on NumPy arrays.
 
     Args:
-        name: scope name wished for ("G"); made unique within the graph.
+        name: preferred scope name ("G"); made unique within the graph.
         config: the typed configuration of a registered architecture.
-        seed: int, initial values are a function of it and of the variables' names.
+        seed: int; the initial values are a function of it and of the variable names.
 
     Attributes:
         variables, trainables: dict local name -> tf.Variable.
-        input_shapes: list of shapes without the batch axis, one an input.
+        input_shapes: list of shapes without the batch axis, one per input.
     """
 
     def __init__(self, name, config, seed=0):
@@ -55,10 +55,10 @@ class Network:
         return lambda *inputs, **options: self._build(part, inputs, options)
 
     def get_output_for(self, *inputs, **options):
-        """Build the network once more on its variables.
+        """Build the network again on its variables.
 
         Args:
-            inputs: tensors, as the architecture lists them.
+            inputs: tensors in the order of the architecture.
             options: keyword arguments of the architecture's build function; an unknown one raises TypeError.
 
         Returns:
@@ -70,15 +70,15 @@ class Network:
         """Evaluate the network on NumPy arrays.
 
         Args:
-            inputs: arrays [n, ...], as the architecture lists them. Inputs of width 0 (labels of an unconditional network) may be left out.
-            batch_size: images at a time, on each device. It does not change the result: a network that compares the images of a batch
-                with each other (a discriminator with minibatch standard deviation) takes them all in one batch, whatever is given here.
-            seeds: int array [n] for random numbers inside the network (noise); drawn afresh when None.
-            devices: device strings that share the images; (None,) for where TensorFlow puts the network.
+            inputs: arrays [n, ...] in the order of the architecture. Inputs of width 0 (labels of an unconditional network) may be omitted.
+            batch_size: images at a time on each device. It does not change the result: a network that compares the images of a batch
+                with each other (a discriminator with minibatch standard deviation) takes all of them in one batch, whatever is given here.
+            seeds: int array [n] for the random numbers inside the network (noise); drawn at random if None.
+            devices: device strings that share the images; (None,) leaves the placement to TensorFlow.
             options: options of the architecture, and `return_<output>=True` for outputs besides the first.
 
         Returns:
-            A namedtuple with a field an output: array [n, ...], or None if it was not asked for.
+            A namedtuple with one field per output: array [n, ...], or None if it was not requested.
 
         Raises:
             UserError: n images cannot be divided into the groups that such a network compares.
@@ -86,7 +86,7 @@ class Network:
         return self._run(self.arch.whole, inputs, batch_size, seeds, devices, options)
 
     def run_part(self, part, *inputs, batch_size=8, seeds=None, devices=(None,), **options):
-        """As `run`, for one part of the network."""
+        """Like `run`, for a part of the network."""
         return self._run(self.arch.parts[part], inputs, batch_size, seeds, devices, options)
 
     def get_values(self):
@@ -98,13 +98,13 @@ class Network:
         variables.assign({self.variables[name]: value for name, value in values.items()})
 
     def clone(self, name):
-        """Another network of the same architecture, config and present values."""
+        """Another network with the same architecture, config and current values."""
         twin = Network(name, self.config)
         twin.copy_from(self)
         return twin
 
     def copy_from(self, source):
-        """Take over the values of another network's variables of the same names."""
+        """Copy the values of another network's variables of the same names."""
         self.set_values(source.get_values())
 
     def moving_average_op(self, source, beta):
@@ -122,7 +122,7 @@ class Network:
         return tf.group(*steps)
 
     def after_update_op(self):
-        """Operation to run once after each update of the trainable variables (state of the weights' normalisation), or None."""
+        """Operation to run once after each update of the trainable variables (state of the weight normalisation), or None."""
         return tf.group(*self.arch.after_update(self.variables)) if self.arch.after_update else None
 
     def parameter_count(self):
@@ -130,7 +130,7 @@ class Network:
         return tuple(sum(v.shape.num_elements() for v in group.values()) for group in (self.trainables, self.variables))
 
     def layer_table(self):
-        """Lines of text: one a layer (variable scope) with its output shape, its weight's shape and its number of trainable values."""
+        """Lines of text, one per layer (variable scope): output shape, weight shape and number of trainable values."""
         layers = {}
         for name, variable in self.trainables.items():
             layers.setdefault(name.rpartition("/")[0], []).append(variable)
@@ -184,7 +184,7 @@ class Network:
             return part.build(self.config, *inputs, **options)
 
     def _call(self, part, options, reuse=True, device=None):
-        """Placeholders and outputs of one way to call a part, built at first use. Float options are fed, the rest is built in."""
+        """Placeholders and outputs of one way to call a part, built at first use. Float options are fed, the others built in."""
         numbers = tuple(sorted(name for name, value in options.items() if isinstance(value, float)))
         fixed = {name: value for name, value in options.items() if name not in numbers}
         key = (part.outputs, part.build, numbers, tuple(sorted(fixed.items())), device)

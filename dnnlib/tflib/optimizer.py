@@ -23,12 +23,12 @@ class Optimizer:
         variables: dict name -> tf.Variable to train.
         learning_rate, beta1, beta2, epsilon: Adam's constants.
         clip_norm: global norm that the gradients are scaled down to, or None.
-        rounds: number of rounds whose gradients are averaged for one update.
-        loss_scaling: multiply losses by a factor and divide the gradients by it, so that they do not vanish in float16. The factor is
+        rounds: number of rounds whose gradients are averaged for an update.
+        loss_scaling: multiply losses by a factor and divide the gradients by it, so that they do not underflow in float16. The factor is
             halved at a non-finite gradient and doubled every LOSS_SCALE_UPDATES updates (Micikevicius et al. 2018, section 3.2).
 
     Attributes:
-        state: dict name -> tf.Variable: what a resumed training needs besides the variables themselves, between two updates.
+        state: dict name -> tf.Variable: what resuming a training between two updates needs besides the variables themselves.
     """
 
     def __init__(self, name, variables, learning_rate, beta1, beta2, epsilon, clip_norm=None, rounds=1, loss_scaling=False):
@@ -47,9 +47,9 @@ class Optimizer:
             self._v = [self._variable(f"v/{key}", v.shape.as_list()) for key, v in variables.items()]
             self._updates = self._variable("updates", [], tf.int64)
             self._skipped = self._variable("skipped", [], tf.int64)
-            self._loss_scale = self._variable("loss_scale", [])  # also where it is not used: a run may change its precision
+            self._loss_scale = self._variable("loss_scale", [])  # even if unused: a run may change its precision
             self._sums = None
-            if rounds > 1:  # zero between two updates, so no part of the state
+            if rounds > 1:  # zero between two updates, so not part of the state
                 self._sums = [_zeros(f"sum/{key}", v.shape.as_list()) for key, v in variables.items()]
         self._applied_sums = None
         start = {v: np.zeros(v.shape.as_list()) for v in [*self.state.values(), *(self._sums or [])]}
@@ -60,15 +60,15 @@ class Optimizer:
         return self.state[name]
 
     def build(self, losses, devices):
-        """Build what one loss needs.
+        """Build the operations for one loss.
 
         Args:
-            losses: list of scalar tensors, one a device; their mean is minimized.
-            devices: list of device strings, the losses were built on them.
+            losses: list of scalar tensors, one per device; their mean is minimized.
+            devices: list of device strings on which the losses were built.
 
         Returns:
-            (round_op, finish_op): run `round_op` once a round, then `finish_op`, which applies the averaged gradients and evaluates to
-            (gradient norm, squared norms by variable [V], whether the update was applied, updates skipped in all, loss scale). With one
+            (round_op, finish_op): run `round_op` once per round, then `finish_op`, which applies the averaged gradients and evaluates to
+            (gradient norm, squared norms by variable [V], whether the update was applied, updates skipped so far, loss scale). With one
             round, `round_op` is None.
         """
         gradients = self._gradients(losses, devices)
@@ -79,7 +79,7 @@ class Optimizer:
             return accumulate, self._apply_sums(devices[0])
 
     def _gradients(self, losses, devices):
-        """Gradients averaged over the devices; zero where a loss does not depend on a variable."""
+        """Gradients averaged over the devices; zero if a loss does not depend on a variable."""
         wanted = list(self.variables.values())
         scale = self._loss_scale.read_value() if self.loss_scaling else 1.0
         by_device = []

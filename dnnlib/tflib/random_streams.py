@@ -1,7 +1,7 @@
-"""Random numbers as pure functions of (seed, stream name, step): the basis of exact continuation.
+"""Random numbers as pure functions of (seed, stream name, step): the basis of exact resumption.
 
-Every draw names its stream; the name and the seed are hashed to one half of a stateless seed pair, the step (or the image's own seed)
-is the other half. No draw depends on how many others came before it.
+Every draw names its stream; the name and the seed are hashed to one half of a stateless seed pair, the step (or the seed of the image)
+is the other half. No draw depends on how many others precede it.
 """
 
 import zlib
@@ -25,7 +25,7 @@ class RandomStreams:
 
     Args:
         seed: int, the run's seed.
-        step: int or int64 scalar tensor; another step gives other numbers.
+        step: int or int64 scalar tensor; different steps give different numbers.
     """
 
     def __init__(self, seed, step=0, path=""):
@@ -34,7 +34,7 @@ class RandomStreams:
         self.path = path
 
     def child(self, name):
-        """Streams below a name of their own."""
+        """Streams in a sub-namespace."""
         return RandomStreams(self.seed, self.step, f"{self.path}{name}/")
 
     def _draw(self, sample, name, shape):
@@ -51,7 +51,7 @@ class RandomStreams:
 
 
 class PerImageStreams:
-    """Streams in which row i depends on seeds[i] alone: the same picture at any batch size. For sampling, not for training.
+    """Streams in which row i depends on seeds[i] alone: the same image at any batch size. For sampling, not for training.
 
     Args:
         seeds: int64 tensor [N].
@@ -62,7 +62,7 @@ class PerImageStreams:
         self.path = path
 
     def child(self, name):
-        """Streams below a name of their own."""
+        """Streams in a sub-namespace."""
         return PerImageStreams(self.seeds, f"{self.path}{name}/")
 
     def _draw(self, sample, name, shape):

@@ -1,6 +1,6 @@
-"""The table of network architectures: what a Network is built from, found by its configuration.
+"""The table of network architectures, looked up by the class of their configuration.
 
-The framework knows no architecture itself. The package named in DEFINITIONS registers them; it is imported at first use, so that a
+The framework itself has no architectures. The package named in DEFINITIONS registers them; it is imported at first use, so that a
 snapshot can be opened with `from dnnlib.tflib import load_snapshot` alone.
 """
 
@@ -17,14 +17,14 @@ DEFINITIONS = "training.networks"
 
 @dataclass(frozen=True)
 class Part:
-    """A network, or a part of one that can be called by itself.
+    """A network, or a part of one that can be called on its own.
 
     Attributes:
         build: function (config, *inputs, **options) -> EasyDict of tensors; creates or reuses variables of the current scope.
         inputs: function config -> list of (name, shape without the batch axis).
-        outputs: names of everything `build` can return to a caller of Network.run, in order.
+        outputs: names of all outputs that `build` can return to a caller of Network.run, in order.
         group: function config -> size of the groups of samples that are compared with each other (minibatch standard deviation), so
-            that a sample's result depends on the whole batch; None where it does not.
+            that the result for a sample depends on the whole batch; None if it does not.
     """
 
     build: Callable
@@ -38,14 +38,14 @@ class Architecture:
     """One registered network type.
 
     Attributes:
-        name: what it is called in snapshot files and messages ("Generator").
-        config_class: dataclass of its arguments.
+        name: its name in snapshot files and messages ("Generator").
+        config_class: dataclass of its configuration.
         whole: the network as a Part.
         parts: further Parts by name ("mapping", "synthesis"), built in the same variable scope.
         components: sub-networks in snapshot files: name -> variable prefix ("mapping" -> "G_mapping").
         parsers: build function names found in snapshot files -> function keyword arguments -> (config, notes).
-        to_kwargs: function (config, component name or None) -> keyword arguments to store in a snapshot file; all of the
-            configuration unless told otherwise.
+        to_kwargs: function (config, component name or None) -> keyword arguments to store in a snapshot file; by
+            default all of the configuration.
         after_update: function (dict local name -> tf.Variable) -> operations to run once after each update of the trainable variables.
     """
 
@@ -59,7 +59,7 @@ class Architecture:
     after_update: Callable | None = None
 
 
-_architectures = {}  # by the class of their configuration
+_architectures = {}  # by configuration class
 
 
 def register(architecture):
@@ -91,4 +91,4 @@ def find_parser(build_func_name):
         if build_func_name in architecture.parsers:
             return architecture, architecture.parsers[build_func_name]
     known = sorted(name for architecture in _architectures.values() for name in architecture.parsers)
-    raise UserError(f"snapshot: network type {build_func_name!r} is not known, accepted: {', '.join(known)}")
+    raise UserError(f"snapshot: network type {build_func_name!r} is unknown, accepted: {', '.join(known)}")

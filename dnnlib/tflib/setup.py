@@ -1,11 +1,11 @@
-"""TensorFlow's switches, devices and sessions: the one place with global state."""
+"""TensorFlow's settings, devices and sessions: the only place with global state."""
 
 import contextlib
 import os
 import warnings
 
 from dnnlib.errors import UserError
-from dnnlib.gpus import driver
+from dnnlib.gpus import driver, machine_gpus
 
 warnings.filterwarnings("ignore", category=FutureWarning, module="tensor")  # TensorFlow 1.15 under NumPy 1.18
 
@@ -24,18 +24,18 @@ _tf32 = False
 
 
 def init_tf(gpus="0", cpu_replicas=1, together=None):
-    """Choose the devices and open the session. Call it once, before the first graph is built.
+    """Choose the devices and open the session. Call this once, before the first graph is built.
 
     Args:
         gpus: comma list of GPU numbers ("0,1"), or "cpu" for none.
-        cpu_replicas: number of virtual CPU devices where no GPU is used (for testing replication).
-        together: Workers that this process trains with; alone when None.
+        cpu_replicas: number of virtual CPU devices if no GPU is used (for testing replication).
+        together: Workers that this process trains with, or None to train alone.
 
     Returns:
-        The device strings that training replicates over.
+        The device strings over which training is replicated.
 
     Raises:
-        UserError: a GPU was asked for that is not there, while others are, or that CUDA_VISIBLE_DEVICES hides.
+        UserError: a requested GPU does not exist although others do, or CUDA_VISIBLE_DEVICES hides it.
     """
     global _cpu_replicas, _workers
     os.environ["CUDA_VISIBLE_DEVICES"] = _cuda_devices(gpus)
@@ -44,21 +44,31 @@ def init_tf(gpus="0", cpu_replicas=1, together=None):
         _workers = together
         _workers.start(_session_config(optimize=True))
     names = devices()
-    asked = len(gpus.split(","))
-    if gpus != "cpu" and names[0].startswith("/gpu") and len(names) < asked:
-        raise UserError(f"--gpus {gpus}: {asked} GPUs asked for, TensorFlow sees {len(names)}")
+    if gpus != "cpu":
+        _check_gpus(gpus, seen=sum(name.startswith("/gpu") for name in names))
     return names
 
 
+def _check_gpus(gpus, seen):
+    asked = gpus.split(",")
+    if seen == len(asked):
+        return
+    there = machine_gpus() if _shown_gpus is None else 0
+    if there and max(map(int, asked)) >= there:  # CUDA ignores this number and all that follow
+        raise UserError(f"--gpus {gpus}: this machine has {there} GPU{'s' * (there > 1)}, accepted: 0 to {there - 1}")
+    if seen:
+        raise UserError(f"--gpus {gpus}: {len(asked)} GPUs requested, TensorFlow sees {seen}")
+
+
 def _cuda_devices(gpus):
-    """CUDA_VISIBLE_DEVICES for a choice of GPUs: their numbers count among those that the environment shows this process."""
+    """CUDA_VISIBLE_DEVICES for a choice of GPUs, which are numbered among those that the environment makes visible."""
     if gpus == "cpu" or _shown_gpus == "":
         return ""
     if _shown_gpus is None:
         return gpus
     shown = _shown_gpus.split(",")
     if max(int(number) for number in gpus.split(",")) >= len(shown):
-        raise UserError(f"--gpus {gpus}: CUDA_VISIBLE_DEVICES={_shown_gpus} shows {len(shown)}, accepted: 0 to {len(shown) - 1}")
+        raise UserError(f"--gpus {gpus}: CUDA_VISIBLE_DEVICES={_shown_gpus} has {len(shown)}, accepted: 0 to {len(shown) - 1}")
     return ",".join(shown[int(number)] for number in gpus.split(","))
 
 
@@ -73,9 +83,9 @@ def _session_config(optimize):
 
 
 def _prepares_what_runs():
-    """Whether sessions place the part of the graph that a run needs, as it is, and do not rewrite the whole graph for every new fetch.
+    """Whether sessions place just the part of the graph that a run needs, instead of rewriting the whole graph for every new fetch.
 
-    Rewriting is a third of the start-up. On CPUs the graph then trains 2 to 12 % slower in TensorFlow 2, but 8 to 18 % faster in 1.15.
+    Rewriting takes a third of the start-up time. Without it, CPUs train 2 to 12 % slower in TensorFlow 2, but 8 to 18 % faster in 1.15.
     """
     without_gpu = os.environ.get("CUDA_VISIBLE_DEVICES") == "" or driver() is None
     return without_gpu and not tf.__version__.startswith("1.")
@@ -90,7 +100,7 @@ def _session_of(graph, optimize=True):
 
 
 def get_session():
-    """The default session, or the one that belongs to the default graph (opened at first use)."""
+    """The default session, or that of the default graph (opened at first use)."""
     session = tf.get_default_session()
     if session is not None and session.graph is tf.get_default_graph():
         return session
@@ -108,10 +118,10 @@ def close_session():
 
 @contextlib.contextmanager
 def session_scope(optimize=True):
-    """A fresh graph and session for the block: what happens inside leaves nothing behind.
+    """Context with a new graph and session, which end with it.
 
     Args:
-        optimize: let TensorFlow rewrite graphs before they run; it pays from some dozens of runs on.
+        optimize: let TensorFlow rewrite graphs before they run; this pays off after a few dozen runs.
     """
     with tf.Graph().as_default() as graph:
         try:
@@ -122,34 +132,34 @@ def session_scope(optimize=True):
 
 @contextlib.contextmanager
 def memory_errors(advice):
-    """A block in which TensorFlow's running out of memory is a UserError.
+    """Context that turns TensorFlow's out-of-memory error into a UserError.
 
     Args:
-        advice: what the user may try.
+        advice: what to do about it, in the imperative.
     """
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
         lines = str(error).splitlines()
-        reason = next((line for line in lines if "OOM" in line), lines[0])  # TensorFlow 2 begins with where, not with what
-        raise UserError(f"out of memory, try {advice} ({reason.strip()})") from None
+        reason = next((line for line in lines if "OOM" in line), lines[0])  # TensorFlow 2 begins with the place, not with the reason
+        raise UserError(f"out of memory, {advice} ({reason.strip()})") from None
 
 
 def half_type():
-    """The 16-bit type for mixed precision: float16 on GPUs, bfloat16 on CPUs where convolutions know it (TensorFlow 2)."""
+    """The 16-bit type for mixed precision: float16 on GPUs, bfloat16 on CPUs whose convolutions support it (TensorFlow 2)."""
     on_cpu = devices()[0].startswith("/cpu")
     return tf.bfloat16 if on_cpu and not tf.__version__.startswith("1.") else tf.float16
 
 
 def allow_tf32(allowed):
-    """Say whether GPUs from Ampere on may round the factors of float32 products to 10 bits of fraction (TF32); before any session.
+    """Set whether GPUs from Ampere on may round the factors of float32 products to 10 bits of fraction (TF32); before any session.
 
-    TensorFlow 2 lets them, and so do NVIDIA's builds of 1.15. Here float32 is float32, as on every other device, unless it is asked for.
+    TensorFlow 2 allows it by default, and so do NVIDIA's builds of 1.15. Here float32 is float32, as on every other device, unless allowed.
     """
     global _tf32
     _tf32 = allowed
     if tf.__version__.startswith("1."):
-        os.environ["NVIDIA_TF32_OVERRIDE"] = "1" if allowed else "0"  # CUDA's libraries read it; 1 leaves the choice to TensorFlow
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "1" if allowed else "0"  # read by CUDA's libraries; 1 leaves the choice to TensorFlow
     else:
         tf.config.experimental.enable_tensor_float_32_execution(allowed)
 
@@ -168,7 +178,7 @@ def workers():
 
 
 def leave_workers():
-    """Work alone from here on, in local sessions: the training with others is over."""
+    """Work alone from now on, in local sessions: the joint training is over."""
     global _workers
     close_session()
     _workers = Workers()
@@ -180,7 +190,7 @@ def run(fetches, feed_dict=None):
 
 
 def devices():
-    """Device strings to replicate over: the visible GPUs, else the CPU devices."""
+    """Device strings for replication: the visible GPUs, else the CPU devices."""
     listed = get_session().list_devices()
     gpus = sum(device.device_type == "GPU" and f"/task:{_workers.rank}/" in device.name for device in listed)
     if gpus:

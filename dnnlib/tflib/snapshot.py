@@ -1,6 +1,7 @@
 """Network snapshots: the pickled triple (G, D, Gs).
 
-Files keep the form of the public release (class dnnlib.tflib.network.Network with a state dictionary). snapshot_reader reads them as data.
+Files have the format of the public release (class dnnlib.tflib.network.Network with a state dictionary); snapshot_reader reads them as
+data.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ def build_network(record, name):
     """Create a Network from a NetworkRecord and set its variables.
 
     Raises:
-        UserError: an argument is of another type, or variables are missing, unexpected or of another shape; the message lists them all.
+        UserError: an argument has the wrong type, or variables are missing, unexpected or of the wrong shape; the message lists them all.
     """
     what = f"snapshot {record.path}, network {record.name}"
     _, parse = registry.find_parser(record.build_func_name)
@@ -47,7 +48,7 @@ def check_variables(network, shapes, what):
     Args:
         network: Network.
         shapes: dict local name -> list of ints.
-        what: the source's name for the message.
+        what: name of the source for the message.
 
     Raises:
         UserError: they differ; every difference is listed.
@@ -83,13 +84,13 @@ def local_path(source):
 
 
 def _reduce_array(array):
-    """Pickle an array through names that every NumPy version knows."""
+    """Pickle an array using only names that exist in every NumPy version."""
     array = np.ascontiguousarray(array) if array.ndim else array
     return np.ndarray, (array.shape, array.dtype, array.tobytes())
 
 
 def _record(name, build_func_name, static_kwargs, values, components):
-    """A pickle-ready object: a Network that was never built and holds only its state."""
+    """An object to pickle: a Network that was never built and has only its state."""
     record = Network.__new__(Network)
     record.__dict__.update(
         version=FORMAT_VERSION,

@@ -1,6 +1,6 @@
-"""The files of network snapshots, read as data.
+"""Reads network snapshot files as data.
 
-Reading builds plain data only: names outside the table below are refused, and nothing named or contained in the file is imported or
+Reading creates plain data only: names outside the table below are rejected, and nothing named or contained in the file is imported or
 executed.
 """
 
@@ -37,8 +37,8 @@ class NetworkRecord:
     values: dict
 
 
-# What the names in a file stand for while it is read. A file decides what is called with what, in any order, and sets attributes of
-# whatever has no __setstate__ (pickle's BUILD): these only keep what they are given, NumPy sees it when all of it is checked.
+# What the names in a file stand for while it is read. A file decides what is called with which arguments, in any order, and can set the
+# attributes of anything without __setstate__ (pickle's BUILD). So these classes only store what they are given; NumPy gets it once checked.
 
 
 class _Network:
@@ -56,14 +56,14 @@ class _Dict(dict):
     def __init__(self, pairs=()):
         super().__init__(pairs)
         if pairs:
-            pairs.clear()  # moved: many dicts made from one list would fill the memory
+            pairs.clear()  # moved, not copied: many dicts made from one list would fill the memory
 
     def __setstate__(self, state):
         raise pickle.UnpicklingError("it sets attributes of a dict")
 
 
 class _NumberType:
-    """A NumPy type: one of plain numbers, then its byte order."""
+    """A NumPy type: a plain number type, then its byte order."""
 
     def __init__(self, name, align=False, copy=False):
         if name not in NUMBER_TYPES:
@@ -78,7 +78,7 @@ class _NumberType:
 
 
 class _Array:
-    """An array: its shape, number type and bytes (text of as many characters in files of Python 2 or protocol 2)."""
+    """An array: its shape, number type and bytes (a string with a character per byte in files of Python 2 or protocol 2)."""
 
     def __init__(self, shape=(0,), number_type=None, data=b"", order="C"):
         self.shape, self.number_type, self.data, self.order = shape, number_type, data, order
@@ -99,7 +99,7 @@ class _Array:
 
 
 class _Function:
-    """A function: it can be called, and not changed."""
+    """A function that can be called but not changed."""
 
     __slots__ = ("_call",)
 
@@ -114,7 +114,7 @@ class _Function:
 
 
 def _latin1(text, encoding):
-    """The text itself, whose characters are the bytes of an array."""
+    """The string itself, whose characters are the bytes of an array."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"codec {encoding!r} is not allowed")
     return text
@@ -150,8 +150,8 @@ class _Reader(pickle.Unpickler):
 
 
 def _check_sizes(data):
-    """Raise where a file asks for more memory than its size explains: Python's reader allocates what it is told, before it reads on."""
-    for code, argument, _ in pickletools.genops(data):  # which itself raises where a string is said to be longer than the file
+    """Raise if a file asks for more memory than its size justifies: Python's reader allocates what it is told before reading on."""
+    for code, argument, _ in pickletools.genops(data):  # which itself raises if a string claims to be longer than the file
         if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(data):
             raise pickle.UnpicklingError(f"it numbers its objects up to {argument}")
 
@@ -167,12 +167,12 @@ def _state(network):
     names = [state["name"], state["build_func_name"], *state["static_kwargs"], *dict(state["variables"])]
     for name in names:
         if not (isinstance(name, str) and name.isprintable()):
-            raise pickle.UnpicklingError(f"{name!r} is no name")
+            raise pickle.UnpicklingError(f"{name!r} is not a valid name")
     return state
 
 
 def _arrays(named, limit):
-    """Dict name -> array from pairs (name, _Array). More bytes than the file has are refused: it may repeat one array without end."""
+    """Dict name -> array from pairs (name, _Array). More bytes than the file has are rejected: it may repeat one array endlessly."""
     arrays = {}
     for name, value in named:
         if not isinstance(value, _Array):
@@ -195,7 +195,7 @@ def _network_variables(state):
 
 
 def _with_numbers(value):
-    """An argument with the NumPy numbers of a list or tuple as such."""
+    """An argument, with the NumPy numbers in a list or tuple converted."""
     if not isinstance(value, (list, tuple)):
         return value
     return type(value)(one.array() if isinstance(one, _Array) and one.shape == () else one for one in value)
@@ -226,7 +226,7 @@ def read_records(path):
     with open(path, "rb") as file:
         data = file.read()
     if data[:1] == b"<":
-        raise UserError(f"snapshot {path}: this is a web page, not a snapshot (a download that was refused?)")
+        raise UserError(f"snapshot {path}: this is a web page, not a snapshot (perhaps a refused download)")
     try:
         _check_sizes(data)
         networks = _Reader(io.BytesIO(data), encoding="latin1").load()
@@ -234,5 +234,5 @@ def read_records(path):
             raise pickle.UnpicklingError(f"it holds {type(networks).__name__}, expected the three networks (G, D, Gs)")
         return [_as_record(network, path, len(data)) for network in networks]
     except Exception as error:  # a damaged pickle raises almost anything
-        reason = repr(str(error) or type(error).__name__)[1:-1][:300]  # one line, whatever names the file made up
+        reason = repr(str(error) or type(error).__name__)[1:-1][:300]  # one line, whatever names the file contains
         raise UserError(f"snapshot {path}: cannot be read as a network snapshot: {reason} ({len(data):,} bytes)") from None

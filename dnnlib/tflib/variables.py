@@ -12,7 +12,7 @@ _INITIALIZERS = "tflib_initializers"
 
 
 def get_variable(name, shape, init, trainable=True):
-    """Create a float32 variable in the current variable scope, or find it there when the scope is reused.
+    """Create a float32 variable in the current variable scope, or get the existing one if the scope is reused.
 
     Args:
         name: name within the scope.
@@ -56,8 +56,8 @@ def initialize(variables, seed):
     """Set variables to their initial values.
 
     Args:
-        variables: dict local name -> tf.Variable made by `get_variable`; with a derived one comes its source.
-        seed: int; the local name chooses the stream.
+        variables: dict local name -> tf.Variable made by `get_variable`; the source of a derived one must be included.
+        seed: int; the local name selects the stream.
     """
     initializers = {variable.name: init for variable, init in tf.get_collection(_INITIALIZERS)}
     values = {}
@@ -73,8 +73,8 @@ def initialize(variables, seed):
 
 
 def from_array(values):
-    """A variable with the values of a float32 array, and no part of any network: as a constant it would be a part of the graph, of 2 GB at
-    most."""
+    """A variable with the values of a float32 array that belongs to no network. A constant would be part of the graph, which is limited to
+    2 GB."""
     given = tf.placeholder(tf.float32, np.shape(values))
     variable = tf.Variable(given, trainable=False, collections=[])
     get_session().run(variable.initializer, {given: values})
@@ -82,13 +82,13 @@ def from_array(values):
 
 
 def assign(values):
-    """Set variables: one run, no new graph nodes (each variable's own initializer is fed).
+    """Set variables in one run, without new graph nodes (the initializer of each variable is fed).
 
     Args:
         values: dict tf.Variable -> array of its shape.
 
     Raises:
-        ValueError: an array has another shape than its variable.
+        ValueError: the shape of an array differs from that of its variable.
     """
     feed = {}
     for variable, value in values.items():

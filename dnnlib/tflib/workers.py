@@ -1,6 +1,6 @@
-"""Several processes that train one model: who they are (TF_CONFIG), TensorFlow's runtime between them, and what happens when one dies.
+"""Several processes that train one model: who they are (TF_CONFIG), the TensorFlow runtime that connects them, what happens if one dies.
 
-Every worker builds the same graph and runs the same steps; the only things that pass between them are sums (collective all-reduce).
+Every worker builds the same graph and runs the same steps; the only things they exchange are sums (collective all-reduce).
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from tensorflow.python.ops import collective_ops
 
 from dnnlib.errors import UserError
 
-MEETING_SECONDS = 600.0     # the longest wait for the other workers to start
-LOOK_SECONDS = 5.0          # between two looks at another one
-CONNECT_SECONDS = 10.0      # a look waits for the connection at most this long
+MEETING_SECONDS = 600.0     # maximum wait for the other workers to start
+LOOK_SECONDS = 5.0          # between two probes of another worker
+CONNECT_SECONDS = 10.0      # maximum wait of a probe for the connection
 ANSWER_SECONDS = 100.0      # and for the answer of a process that may only be paused
-MISSED_LOOKS = 3            # in a row, after which a worker counts as gone: at most 45 s, a frozen one 5 minutes
-GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # RFC 9113, 3.4: a client's, with empty SETTINGS
-LEAVING_SECONDS = 2.0       # a worker stays this long after the last sum: the others may still be receiving it
+MISSED_LOOKS = 3            # consecutive ones, after which a worker counts as gone: within 45 s, if frozen 5 minutes
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # RFC 9113, 3.4: client preface with empty SETTINGS
+LEAVING_SECONDS = 2.0       # a worker stays this long after the last sum: others may still be receiving it
 EXAMPLE = '{"cluster": {"worker": ["host0:5000", "host1:5000"]}, "task": {"type": "worker", "index": 0}}'
 
 
 class Workers:
-    """The processes of one training, this one among them.
+    """The processes of one training, including this one.
 
     Args:
-        addresses: "host:port" of every worker; the same list in all of them. One or none: a process that trains alone.
-        rank: which of them this process is, from 0.
+        addresses: "host:port" of every worker; the same list in every worker. One or none: a process that trains alone.
+        rank: index of this process among them.
 
     Attributes:
         count: number of workers.
-        target: what sessions connect to.
+        target: address that sessions connect to.
     """
 
     def __init__(self, addresses=(), rank=0):
@@ -51,10 +51,10 @@ class Workers:
 
     @classmethod
     def from_environment(cls):
-        """The workers that TF_CONFIG names; a process that trains alone when it is not set.
+        """The workers that TF_CONFIG names; a process that trains alone if it is not set.
 
         Raises:
-            UserError: TF_CONFIG cannot be understood.
+            UserError: TF_CONFIG is invalid.
         """
         text = os.environ.get("TF_CONFIG", "")
         if not text:
@@ -84,11 +84,11 @@ class Workers:
         return f"/job:worker/replica:0/task:{self.rank}"
 
     def describe(self, rank):
-        """Name of a worker for people."""
+        """Name of a worker for messages."""
         return f"worker {rank} ({self.addresses[rank]})"
 
     def configure(self, config):
-        """Fill in a session's tf.ConfigProto."""
+        """Complete a session's tf.ConfigProto."""
         if self.count == 1:
             return
         config.experimental.collective_group_leader = "/job:worker/replica:0/task:0"
@@ -102,7 +102,7 @@ class Workers:
             config: tf.ConfigProto of the server.
 
         Raises:
-            UserError: the address cannot be listened on, or another worker does not come.
+            UserError: it cannot listen on its address, or another worker does not start.
         """
         if self.count == 1 or self._server is not None:
             return
@@ -131,17 +131,17 @@ class Workers:
 
     @contextlib.contextmanager
     def watched(self):
-        """Context of everything that exchanges sums: when another worker dies, this process says which one and ends with exit code 1."""
+        """Context of everything that exchanges sums: if another worker dies, this process says which one and ends with exit code 1."""
         if self.count == 1:
             yield
             return
         self._watched.set()
-        for rank in self._others():  # at the same time: several hosts may be silent
+        for rank in self._others():  # in parallel: several hosts may be silent
             threading.Thread(target=self._watch, args=[rank], name=f"watch over worker {rank}", daemon=True).start()
         try:
             yield
         except tf.errors.OpError:
-            time.sleep(MISSED_LOOKS * (LOOK_SECONDS + CONNECT_SECONDS))  # a lost peer, most likely: the watch will name it
+            time.sleep(MISSED_LOOKS * (LOOK_SECONDS + CONNECT_SECONDS))  # probably a lost peer: its watch will name it
             raise
         finally:
             self._watched.clear()
@@ -164,12 +164,12 @@ class Workers:
         os._exit(1)
 
     def sum(self, tensor, device):
-        """Sum of a tensor over all workers, on a device of this one; the tensor itself in a process that trains alone.
+        """Sum of a tensor over all workers, on a device of this one; the tensor itself if this process trains alone.
 
-        Every worker has to build its sums in the same order. The results are the same to the last bit on all of them.
+        Every worker must build its sums in the same order. The results are bit-identical on all workers.
 
         Args:
-            tensor: float32 or int64, of known shape.
+            tensor: float32 or int64, of static shape.
             device: "/cpu:0" or "/gpu:0".
         """
         if self.count == 1:
@@ -181,10 +181,10 @@ class Workers:
             return collective_ops.all_reduce(tf.identity(tensor), self.count, group, self._keys, "Add", "Id", communication_hint=hint)
 
     def mean(self, tensors, device):
-        """Means of float32 tensors over all workers, as one sum.
+        """Means of float32 tensors over all workers, computed as one sum.
 
         Args:
-            tensors: list of tensors of known shapes.
+            tensors: list of tensors of static shape.
             device: see `sum`.
         """
         if self.count == 1 or not tensors:
@@ -204,10 +204,10 @@ def _host_and_port(address):
 
 
 def _absence(address):
-    """Why a worker does not answer, or None when it does.
+    """Why a worker does not answer, or None if it does.
 
-    For a process that is frozen its system still accepts connections. TensorFlow's server, in threads of its own, answers a greeting of
-    HTTP/2 within milliseconds, whatever the rest of the process computes or waits for.
+    The system still accepts connections for a frozen process. TensorFlow's server has its own threads and answers an HTTP/2 preface within
+    milliseconds, whatever the rest of the process computes or waits for.
     """
     silence = "it cannot be reached"
     try:
