@@ -79,7 +79,13 @@ def not_fatal(what):
     try:
         yield
     except Exception as error:
-        print(f"warning: {what}: {type(error).__name__}: {error}".splitlines()[0], flush=True)
+        print(f"warning: {what}: {one_line(error)}", flush=True)
+
+
+def one_line(error):
+    """An exception as one line for the user, with the name of its class unless the message was written for the user."""
+    name = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return f"{name}{error}".splitlines()[0]
 
 
 def silence(stream):

@@ -4,6 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor, wait
 
 from dnnlib import UserError
+from dnnlib.errors import one_line
 from metrics import feature_networks, images, results, weights
 from metrics.metric_base import PROTOCOLS, REGISTRY, parse_names
 from metrics.progress import progress_bar
@@ -321,7 +322,6 @@ def _evaluate_one(metric, context):
     except EvaluationStopped:
         raise
     except Exception as error:  # isolated: a metric must not end a training run
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        problem = f"{kind}{error}".splitlines()[0]
+        problem = one_line(error)
         results.warn(f"metric {metric.name} failed: {problem}")
     return results.Result(metric.name, values, context.settings(metric), time.time() - start, problem)
