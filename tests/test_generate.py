@@ -187,7 +187,7 @@ def test_published_snapshots_have_the_ratio_of_their_dataset(picture_models, tmp
 BAD_LINES = [
     ([], 2, "--model"),
     (["--model", "MISSING"], 1, "MISSING: there is no such file"),
-    (["--model", "gdrive:fhq", "--output-dir", "FILE"], 1, "gdrive:fhq: no published snapshot"),  # before the folder is looked at
+    (["--model", "gdrive:fhq", "--output-dir", "FILE"], 1, "gdrive:fhq: not a published snapshot"),  # before the folder is looked at
     (["--model", "."], 1, "--model .: this is a folder, expected a file"),
     (["--model", "ganformer", "--seeds", "1,x"], 2, "--seeds: got '1,x'"),
     (["--model", "ganformer", "--seeds", "9-2"], 2, "--seeds: got the range 9-2"),
