@@ -7,9 +7,8 @@ import contextlib
 import math
 import sys
 
-from dnnlib import UsageError, run_main, runs
-from training import command_line
-from training.presets import Option
+from dnnlib import UsageError, option_table, run_main, runs
+from dnnlib.option_table import Option
 
 DESCRIPTION = "Generate images with a trained model. A seed gives the same image at any batch size."
 OPTION_GROUPS = (
@@ -43,7 +42,7 @@ OPTION_GROUPS = (
     )),
 )  # fmt: skip
 ROWS = {option.name: option for _, rows in OPTION_GROUPS for option in rows}
-Options = command_line.options_class(ROWS.values(), "Every option of generate.py, resolved.")
+Options = option_table.options_class(ROWS.values(), "Every option of generate.py, resolved.")
 SAMPLING_FLAGS = ("seeds", "images_num", "grid", "attention_maps", "video")
 MAX_SEED = 2**31 - 1
 
@@ -54,7 +53,7 @@ def main(argv):
     Args:
         argv: list of command-line arguments.
     """
-    given = command_line.parse_given(argv, "generate.py", DESCRIPTION, OPTION_GROUPS)
+    given = option_table.parse_given(argv, "generate.py", DESCRIPTION, OPTION_GROUPS)
     options = Options(**given)
     _check(options, given)
     seeds = range(options.images_num) if options.seeds is None else parse_seeds(options.seeds)
@@ -74,15 +73,15 @@ def _check(options, given):
         raise UsageError("--model: a network snapshot is required (a path, a URL or gdrive:NAME)")
     if "seeds" in given and "images_num" in given:
         raise UsageError("--seeds and --images-num: give only one of them")
-    command_line.check_gpus(options.gpus)
+    option_table.check_gpus(options.gpus)
     sampling_flags = [ROWS[name].flag for name in SAMPLING_FLAGS if given.get(name)]
     if options.project is not None:
         if sampling_flags:
             raise UsageError(f"--project and {sampling_flags[0]}: give only one of them")
         if options.noise_mode == "random":
             raise UsageError("--noise-mode random: accepted with --project: const, none")
-        command_line.check_source("--project", options.project)
-    command_line.check_source("--model", options.model)
+        option_table.check_source("--project", options.project)
+    option_table.check_source("--model", options.model)
 
 
 def _perceptual_distance(features_dir):

@@ -9,7 +9,7 @@ import re
 import sys
 
 import metrics
-from dnnlib import UsageError, UserError, log, run_main, runs
+from dnnlib import UsageError, UserError, log, option_table, run_main, runs
 from dnnlib.util import python_line
 from training import command_line, report, run_record
 from training.presets import DATASET_RATIOS, OPTIONS
@@ -98,7 +98,7 @@ def _check_folders(options):
         runs.check_writable(options.result_dir)
     given = options.pretrained_pkl != "None"
     if given:
-        command_line.check_source("--pretrained-pkl", options.pretrained_pkl)
+        option_table.check_source("--pretrained-pkl", options.pretrained_pkl)
     if _needs_snapshot(options) and not (options.train or given):
         run_record.existing_run(options.result_dir, options.expname)
 

@@ -9,11 +9,11 @@ import sys
 from dataset_tool import check, labels, pictures, sources, writer
 from dataset_tool.catalog import CATALOG
 from dataset_tool.formats import FORMATS
-from dnnlib import UsageError, UserError
+from dnnlib import UsageError, UserError, option_table
 from dnnlib.files import size_text
-from training import command_line, images
+from dnnlib.option_table import Option
+from training import images
 from training.manifest import load_labels, open_folder
-from training.presets import Option
 
 SCENES_COUNT, SCENES_RESOLUTION = 10000, 64
 DESCRIPTION = "Prepare datasets: download, convert and check images."
@@ -53,12 +53,12 @@ OPTION_GROUPS = (
         Option("debug", bool, False, "show the traceback of an error"),
     )),
 )  # fmt: skip
-Options = command_line.options_class([option for _, rows in OPTION_GROUPS for option in rows], "Every option of prepare_data.py, resolved.")
+Options = option_table.options_class([option for _, rows in OPTION_GROUPS for option in rows], "Every option of prepare_data.py, resolved.")
 
 
 def main(argv):
     """Prepare what the arguments ask for. Returns the exit code."""
-    options = Options(**command_line.parse_given(argv, "prepare_data.py", DESCRIPTION, OPTION_GROUPS))
+    options = Options(**option_table.parse_given(argv, "prepare_data.py", DESCRIPTION, OPTION_GROUPS))
     if options.check:
         form = pictures.ImageFormat(options.resolution or sources.Source.default_resolution, options.channels, options.ratio or 1.0)
         return check.report(options.check, form)

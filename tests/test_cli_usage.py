@@ -11,7 +11,7 @@ import pytest
 
 import metrics
 import run_network
-from dnnlib import UsageError, UserError
+from dnnlib import UsageError, UserError, option_table
 from dnnlib.tflib.snapshot import read_records
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
 from tests.dataset_helpers import write_old_dataset
@@ -310,7 +310,7 @@ def test_the_table_is_sound():
     names = [option.name for option in presets.OPTIONS]
     assert len(names) == len(set(names))
     for option in presets.OPTIONS:
-        command_line.check_value(option, option.default)
+        option_table.check_value(option, option.default)
         assert option.help[0].islower() or option.help[0].isupper()
         assert not option.help.endswith(".")
     for preset in (presets.GANFORMER_DEFAULT, *presets.GANFORMER_TASKS.values(), *presets.BASELINES.values()):

@@ -177,7 +177,7 @@ def test_no_ratio_beyond_the_rows_that_the_network_computes(resolution, crop_rat
 
 def test_published_snapshots_have_the_ratio_of_their_dataset(picture_models, tmp_path, monkeypatch):
     """They need not store it: the pictures would show the padding."""
-    monkeypatch.setattr(generate.command_line, "check_source", lambda flag, source: None)
+    monkeypatch.setattr(generate.option_table, "check_source", lambda flag, source: None)
     monkeypatch.setattr(generation, "local_path", lambda model: picture_models["kgan"])
     for model, height in (("gdrive:clevr-snapshot.pkl", 6), ("gdrive:ffhq-snapshot-1024.pkl", 8), ("clevr-snapshot.pkl", 8)):
         assert generated("--model", model, "--gpus", "cpu", "--output-dir", tmp_path, "--seeds", 5) == 0

@@ -1,30 +1,15 @@
-"""From a command line to typed options: parsing, presets, and the checks that need only the values themselves."""
+"""From a command line to run_network.py's options: presets, and the checks that need only the values themselves."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import difflib
 import math
-import os
 import re
 
-from dnnlib import UsageError, UserError
-from dnnlib.download import check_remote, is_remote
-from dnnlib.errors import FALSE_WORDS, TRUE_WORDS
+from dnnlib import UsageError, option_table
 from training import schedule
 from training.presets import BASELINES, GANFORMER_DEFAULT, GANFORMER_TASKS, MODEL_VALUES, NEEDS, OPTION_GROUPS, OPTIONS, PRESET_LAYERS
 
-
-def options_class(rows, doc):
-    """A dataclass of options: one field for each row (training.presets.Option), with its default."""
-    fields = [(row.name, row.kind, dataclasses.field(default=row.default)) for row in rows]
-    made = dataclasses.make_dataclass("Options", fields, frozen=True)
-    made.__doc__ = doc
-    return made
-
-
-Options = options_class(OPTIONS, "Every option of run_network.py, resolved; one field for each row of training.presets.OPTIONS.")
+Options = option_table.options_class(OPTIONS, "Every option of run_network.py, resolved.")
 
 _ROWS = {option.name: option for option in OPTIONS}
 DESCRIPTION = (
@@ -33,130 +18,9 @@ DESCRIPTION = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    """argparse that raises UsageError instead of exiting, and has a hint for a misspelt flag."""
-
-    def error(self, message):
-        unknown = re.match(r"unrecognized arguments: (--[^\s=]+)", message)
-        if unknown:
-            near = difflib.get_close_matches(unknown.group(1), self._option_string_actions, n=1)
-            message += f" (did you mean {near[0]}?)" if near else " (--help lists all)"
-        raise UsageError(message)
-
-
-def _parse_bool(text):
-    lowered = text.lower()
-    if lowered not in TRUE_WORDS + FALSE_WORDS:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected True or False")
-    return lowered in TRUE_WORDS
-
-
-def _parse_number(kind):
-    word = {int: "an integer", float: "a number or a fraction"}[kind]
-
-    def parse(text):
-        numerator, slash, denominator = text.partition("/") if kind is float else (text, "", "")
-        try:
-            value = kind(numerator) / kind(denominator) if slash else kind(numerator)
-        except (ValueError, ZeroDivisionError):
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected {word}") from None
-        if not math.isfinite(value):
-            raise argparse.ArgumentTypeError(f"got {text!r}, expected {word}")
-        return value
-
-    return parse
-
-
-def _parse_list(text):
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-_PARSE = {bool: _parse_bool, int: _parse_number(int), float: _parse_number(float), str: str, list: _parse_list}
-_METAVAR = {bool: "BOOL", int: "N", float: "X", str: "TEXT", list: "A,B"}
-
-
-def _help_text(option):
-    parts = [option.help]
-    if option.choices:
-        choices = ", ".join(map(str, option.choices))
-        parts.append(f"of {choices}" if option.kind is list else f"one of {choices}")
-    if option.default is not None:
-        default = ",".join(option.default) if option.kind is list else option.default
-        parts.append(f"default: {default}")
-    return "; ".join(parts).replace("%", "%%")
-
-
-def build_parser(prog, description, groups):
-    """The argparse parser of an option table. Its result contains only the flags that were given.
-
-    Args:
-        prog: name of the program.
-        description: first paragraph of its --help.
-        groups: list of (title, list of training.presets.Option).
-    """
-    parser = _Parser(prog=prog, description=description, argument_default=argparse.SUPPRESS)
-    for title, rows in groups:
-        group = parser.add_argument_group(title)
-        for option in rows:
-            extra = {"nargs": "?", "const": True} if option.kind is bool else {}
-            group.add_argument(option.flag, *option.aliases, dest=option.name, type=_PARSE[option.kind], metavar=_METAVAR[option.kind],
-                               help=_help_text(option), **extra)  # fmt: skip
-    return parser
-
-
-def parse_given(argv, prog="run_network.py", description=DESCRIPTION, groups=OPTION_GROUPS):
-    """Parse a command line by an option table.
-
-    Args:
-        argv: list of strings.
-        prog, description, groups: as in `build_parser`.
-
-    Returns:
-        dict option name -> value, of the flags given explicitly only.
-
-    Raises:
-        UsageError: an unknown flag, or a value that is unreadable or not accepted. (--help prints and exits.)
-    """
-    given = vars(build_parser(prog, description, groups).parse_args(argv))
-    for option in [option for _, rows in groups for option in rows if option.name in given]:
-        check_value(option, given[option.name])
-    return given
-
-
-def check_value(option, value):
-    """Check one value against an option's range and choices.
-
-    Args:
-        option: training.presets.Option.
-        value: the value, None if unset.
-
-    Raises:
-        UsageError: it is not accepted.
-    """
-    if value is None:
-        return
-    for member in value if option.kind is list else (value,):
-        if option.choices and member not in option.choices:
-            raise UsageError(f"{option.flag}: got {member!r}, expected one of {', '.join(map(str, option.choices))}")
-    outside = (option.low is not None and value < option.low) or (option.high is not None and value > option.high)
-    if outside or (option.power_of_two and value & (value - 1)):
-        bounds = f"at least {option.low:g}" if option.high is None else f"from {option.low:g} to {option.high:g}"
-        raise UsageError(f"{option.flag}: got {value}, expected {'a power of two, ' if option.power_of_two else ''}{bounds}")
-
-
-def check_gpus(text):
-    """Check --gpus: raises UsageError unless it is cpu or a comma-separated list of different numbers."""
-    if not re.fullmatch(r"cpu|\d+(,\d+)*", text) or len(set(text.split(","))) < len(text.split(",")):
-        raise UsageError(f"--gpus: got {text!r}, expected different GPU numbers such as 0 or 0,1, or cpu")
-
-
-def check_source(flag, source):
-    """Check a flag's input file: raises UserError if it does not exist, or for a gdrive:NAME that is not published."""
-    if is_remote(source):
-        check_remote(source)
-    elif not os.path.isfile(source):
-        found = "this is a folder, expected a file" if os.path.isdir(source) else "there is no such file"
-        raise UserError(f"{flag} {source}: {found}")
+def parse_given(argv):
+    """The flags of run_network.py that a command line gives: dict option name -> value. Errors as of `dnnlib.option_table.parse_given`."""
+    return option_table.parse_given(argv, "run_network.py", DESCRIPTION, OPTION_GROUPS)
 
 
 def preset_values(given, dataset):
@@ -258,7 +122,7 @@ def _flag_of(need):
 def _check_combinations(options):
     """Check combinations of options, as far as no dataset is needed."""
     o = options
-    check_gpus(o.gpus)
+    option_table.check_gpus(o.gpus)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", o.expname):
         raise UsageError(f"--expname: got {o.expname!r}, expected letters, digits, '.', '_' and '-'")
     if o.latent_size % o.components_num:

@@ -1,32 +1,12 @@
 """The option table of run_network.py, and its presets.
 
-The single source of flags, help texts, defaults, checks and documentation: `training.command_line` makes the argparse parser and the typed
-`Options` from these rows, and prints them as the tables of docs/options.md. A preset is a dict of values for the same names.
+The single source of flags, help texts, defaults, checks and documentation: `dnnlib.option_table` makes the argparse parser and the typed
+`Options` from these rows, and `training.command_line` prints them as the tables of docs/options.md. A preset is a dict of values for the same names.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Option(NamedTuple):
-    """One command-line option. Its flag is the name with dashes (a name that is a Python keyword ends in _)."""
-
-    name: str
-    kind: type                      # bool, int, float, str, or list (comma-separated names)
-    default: object                 # None: depends on the dataset, the device or another option, as the help says
-    help: str
-    choices: tuple = ()             # accepted values, or accepted members of a list
-    low: float | None = None        # smallest accepted value
-    high: float | None = None       # largest accepted value
-    aliases: tuple = ()             # older spellings of the flag
-    power_of_two: bool = False      # whether only powers of two are accepted
-    of_the_call: bool = False       # says what to do now and where: --reload does not take it from the run
-
-    @property
-    def flag(self):
-        return "--" + self.name.rstrip("_").replace("_", "-")
-
+from dnnlib.option_table import Option
 
 METRICS = ("fid", "is", "pr", "kid", "ppl", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend", "swd", "none")
 MODELS = ("StyleGAN2", "ViTGAN")
