@@ -30,7 +30,7 @@ def test_a_picture_of_the_model_is_found_again(picture_models, tmp_path):
         Gs = load_generator(picture_models["ganformer"])
         average = Gs.run_part("mapping", np.random.RandomState(0).standard_normal([64, 4, 6]), truncation_psi=0.7).ws.mean(axis=0)
         start = expected_bytes(Gs.run_part("synthesis", average[np.newaxis]).images, ratio=0.75)[0]
-        assert set(stored) == {f"G_synthesis/noise{index}" for index in range(Gs.config.num_ws - 2)}  # no layer reads the last w
+        assert set(stored) == {f"G_synthesis/noise{index}" for index in range(Gs.config.num_ws - 2)}  # no layer reads the last noise
         Gs.set_values(stored)
         again = expected_bytes(Gs.run_part("synthesis", w[np.newaxis]).images, ratio=0.75)[0]
     assert_same_picture(found, again)
