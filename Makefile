@@ -13,7 +13,7 @@ setup: $(READY)
 
 $(READY): requirements.txt requirements-dev.txt
 	@test $(STACK) != none || { echo "error: $(PYTHON) ($$($(PYTHON) --version 2>&1 | head -n 1)) is not supported; accepted: Python 3.7 (TensorFlow 1.15) or 3.10 to 3.13 (TensorFlow 2): make PYTHON=/path/to/python"; exit 1; }
-	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (some minutes, once)"
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (takes a few minutes, once)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt

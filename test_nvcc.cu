@@ -2,7 +2,7 @@
 //
 //     nvcc test_nvcc.cu -o test_nvcc -run
 //
-// prints one line from the CPU and one from the GPU. If the second is missing, the message says why.
+// prints one line from the CPU and one from the GPU. If the second is missing, an error message says why.
 #include <cuda_runtime.h>
 
 #include <cstdio>

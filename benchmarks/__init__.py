@@ -1,10 +1,10 @@
-"""Speed measurements, each run as python -m benchmarks.NAME."""
+"""Speed measurements; run each as python -m benchmarks.NAME."""
 
 from dnnlib import UsageError
 
 
 def comma_list(flag, text, accepted):
-    """The names in a comma list given for `flag`. Raises UsageError for one that is not accepted."""
+    """The names in a comma-separated list given for `flag`. Raises UsageError if one is not accepted."""
     names = text.split(",")
     for name in names:
         if name not in accepted:

@@ -1,5 +1,5 @@
-"""The kernels without TensorFlow, compiled by nvcc for a GPU and called through ctypes. benchmarks.ops_gpu and the tests use it; it needs
-NumPy alone."""
+"""The kernels without TensorFlow, compiled by nvcc for a GPU and called through ctypes. Used by benchmarks.ops_gpu and the tests; needs
+only NumPy."""
 
 import atexit
 import ctypes
@@ -17,13 +17,13 @@ SOURCES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 KERNELS = ("bias_act.cu", "upfirdn2d.cu")
 ACTIVATIONS = ("linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish")
 TYPES = ("float32", "float16", "bfloat16")
-NVCC_FLAGS = ("-O3", "-std=c++14", "-Xcompiler", "-fPIC")  # as ops/builder.py, which imports TensorFlow
+NVCC_FLAGS = ("-O3", "-std=c++14", "-Xcompiler", "-fPIC")  # as in ops/builder.py, which cannot be imported here: it imports TensorFlow
 
 _pointer, _long, _int, _float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
 
 
 class BiasAct(ctypes.Structure):
-    """GanformerBiasAct of launchers.h."""
+    """GanformerBiasAct in launchers.h."""
 
     _fields_ = [(name, _pointer) for name in ("x", "scale", "residual", "noise", "bias", "ref", "y")] + \
                [(name, _long) for name in ("samples", "channels", "pixels", "noise_samples")] + \
@@ -32,7 +32,7 @@ class BiasAct(ctypes.Structure):
 
 
 class Upfirdn2d(ctypes.Structure):
-    """GanformerUpfirdn2d of launchers.h."""
+    """GanformerUpfirdn2d in launchers.h."""
 
     _fields_ = [(name, _pointer) for name in ("x", "fy", "fx", "y", "workspace")] + \
                [(name, _long) for name in ("samples", "channels", "in_h", "in_w", "out_h", "out_w")] + \
@@ -67,15 +67,15 @@ def encode(values, dtype):
 
 
 def decode(stored, dtype):
-    """The float64 values of an array that `encode` made."""
+    """The inverse of `encode`, as float64."""
     if dtype == "bfloat16":
         stored = (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    with np.errstate(invalid="ignore"):  # signalling NaN among all bit patterns
+    with np.errstate(invalid="ignore"):  # arbitrary bit patterns include signalling NaNs
         return stored.astype(np.float64)
 
 
 class DeviceMemory:
-    """The first GPU's memory through the driver alone. Its copies wait for the kernels and report their errors."""
+    """The first GPU's memory, accessed through the driver alone. Copies wait for the kernels and report their errors."""
 
     def __init__(self):
         self._driver = gpus.driver()
@@ -86,20 +86,20 @@ class DeviceMemory:
         self.call("cuCtxSetCurrent", context)
 
     def call(self, name, *arguments, accepted=(0,)):
-        """A function of the driver; returns its code. RuntimeError for one that is not accepted."""
+        """Call a driver function; returns its code. RuntimeError if the code is not accepted."""
         code = getattr(self._driver, name)(*arguments)
         if code not in accepted:
             raise RuntimeError(f"{name}: CUDA driver error {code}")
         return code
 
     def attribute(self, number):
-        """A CUdevice_attribute."""
+        """The value of a CUdevice_attribute."""
         value = _int()
         self.call("cuDeviceGetAttribute", ctypes.byref(value), number, self._device)
         return value.value
 
     def available(self):
-        """Bytes that are free."""
+        """Free memory in bytes."""
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         self.call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
         return free.value
@@ -125,7 +125,7 @@ class DeviceMemory:
 
 
 def fill(memory, pointer, size, array):
-    """Repeat the bytes of an array over `size` bytes: uploaded once, then copied from what is there."""
+    """Fill `size` bytes by repeating the bytes of an array: uploaded once, then copied within the GPU's memory."""
     done = min(array.nbytes, size)
     memory.upload(pointer, array.view(np.uint8)[:done])
     while done < size:
@@ -135,7 +135,7 @@ def fill(memory, pointer, size, array):
 
 
 class Kernels:
-    """The launchers of a shared library: on structs of pointers, and on NumPy arrays."""
+    """The launchers of a shared library, callable with structs of pointers or with NumPy arrays."""
 
     def __init__(self, path, memory):
         library = ctypes.CDLL(path)
@@ -145,11 +145,11 @@ class Kernels:
         self._memory = memory
 
     def workspace(self, args):
-        """Bytes of workspace that a struct asks for; it depends on whether `fx` is null."""
+        """Bytes of workspace that the call described by a struct needs; depends on whether `fx` is null."""
         return self._library.ganformer_upfirdn2d_workspace(ctypes.byref(args)) if isinstance(args, Upfirdn2d) else 0
 
     def launch(self, args):
-        """Start what a struct describes, on the default stream. RuntimeError for what the launcher refuses."""
+        """Launch the call described by a struct on the default stream. RuntimeError if the launcher refuses it."""
         code = self._launchers[type(args)](ctypes.byref(args), None)
         if code:
             raise RuntimeError(f"launcher returned CUDA error {code}")
@@ -158,7 +158,7 @@ class Kernels:
                  in_place=False, **terms):
         """x [N, pixels, C] or [N, C, pixels] float64; terms: scale [N, C], residual, noise [N or 1, pixels], bias [C], ref.
 
-        in_place: the result takes x's place, as TensorFlow lets it where nothing else needs x.
+        in_place: the result overwrites x, as TensorFlow allows if nothing else needs x.
         """
         sizes = x.shape if channels_last else (x.shape[0], x.shape[2], x.shape[1])
         noise_samples = len(terms["noise"]) if terms.get("noise") is not None else 1
@@ -174,13 +174,13 @@ class Kernels:
         inputs = {"x": encode(x, dtype), "fy": encode(fy, "float32")}
         if fx is not None:
             inputs["fx"] = encode(fx, "float32")
-            args.fx = 1  # the answer depends on whether the filter is separable
+            args.fx = 1  # not null: the size of the workspace depends on whether the filter is separable
         n, h, w, c = args.samples, args.out_h, args.out_w, args.channels
         shape = (n, h, w, c) if channels_last else (n, c, h, w)
         return self._call(args, inputs, shape, dtype, misaligned)
 
     def _call(self, args, inputs, shape, dtype, misaligned, in_place=False):
-        """Results start as NaN, so that what the kernel does not write is seen."""
+        """Upload the inputs, launch, download. Results start as NaN, so that elements the kernel fails to write are noticed."""
         out = np.full(shape, 0x7FC0 if dtype == "bfloat16" else np.nan, np.uint16 if dtype == "bfloat16" else dtype)
         offset = out.itemsize if misaligned else 0
         workspace, blocks = self.workspace(args), []
@@ -212,21 +212,21 @@ class Kernels:
 
 @functools.lru_cache(maxsize=None)
 def build_folder():
-    """The folder of what this process compiles."""
+    """The folder for everything this process compiles."""
     folder = tempfile.mkdtemp(prefix="ganformer_kernels_")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 def compile_library(command, library):
-    """Run a compiler that makes a shared library of that name; returns its path."""
+    """Run a compiler command that builds the shared library of this name; returns its path."""
     path = os.path.join(build_folder(), library)
     subprocess.run(command + ["-o", path], check=True, cwd=SOURCES)
     return path
 
 
 def compile_kernels(compile_one, link, kind):
-    """Every .cu file by the command `compile_one`, at the same time, then the library `kind`.so by the command `link`."""
+    """Compile every .cu file with the command `compile_one`, in parallel, then link `kind`.so with the command `link`."""
     compilers = {}
     for kernel in KERNELS:
         target = os.path.join(build_folder(), f"{kernel}.{kind}.o")
@@ -237,13 +237,13 @@ def compile_kernels(compile_one, link, kind):
 
 @functools.lru_cache(maxsize=None)
 def device_library(capability):
-    """Compile the kernels for GPUs of a compute capability (90 for 9.0) by `cuda_tool("nvcc")`; returns the library's path."""
+    """Compile the kernels for GPUs of a compute capability (90 for 9.0) with `cuda_tool("nvcc")`; returns the library's path."""
     nvcc = cuda_tool("nvcc")
     return compile_kernels([nvcc, *NVCC_FLAGS, f"-arch=sm_{capability}"], [nvcc, "-shared"], f"device_{capability}")
 
 
 def cuda_tool(name):
-    """Path of a program of the CUDA toolkit: of CUDA_HOME, else of PATH, else of /usr/local/cuda; None if there is none."""
+    """Path of a CUDA toolkit program, searched for in CUDA_HOME, PATH and /usr/local/cuda in that order; None if not found."""
     folders = [os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
     if os.environ.get("CUDA_HOME"):
         folders.insert(0, os.path.join(os.environ["CUDA_HOME"], "bin"))

@@ -1,8 +1,8 @@
 """Speed of preparing and reading datasets: python -m benchmarks.data [--part convert,read,scenes] [--count N] [--images-dir DIR]
 
-Each part prints our rate beside the ceiling measured in the same run: Pillow's own decoding, resizing and encoding in one process times the
-number of cores; Pillow's bare PNG decoding in as many threads. Rounds of both alternate. Without --images-dir (a folder of photographs as
-jpg) the pictures are noise with the 1/f spectrum of photographs.
+Each part prints our rate beside a ceiling measured in the same run: Pillow's own decoding, resizing and encoding in one process times the
+number of cores; Pillow's bare PNG decoding in the same number of threads. Rounds of the two alternate. Without --images-dir (a folder of
+jpg photographs), the pictures are noise with the 1/f spectrum of photographs.
 """
 
 import argparse
@@ -30,7 +30,7 @@ CORES = os.cpu_count()
 
 
 def photograph_like(size, seed):
-    """Colour noise with amplitudes 1 / frequency, as the spectra of photographs have: uint8 [size, size, 3]."""
+    """Colour noise with amplitudes proportional to 1 / frequency, like the spectra of photographs: uint8 [size, size, 3]."""
     stream = np.random.RandomState(seed)
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     frequency[0, 0] = 1
@@ -41,7 +41,7 @@ def photograph_like(size, seed):
 
 
 def write_jpgs(folder, count):
-    """Write `count` jpg files of 1024 x 1024 pixels, eight different ones."""
+    """Write `count` jpg files of 1024 x 1024 pixels; only eight of them are different."""
     os.makedirs(folder)
     for number in range(min(8, count)):
         Image.fromarray(photograph_like(SOURCE_SIZE, number)).save(os.path.join(folder, f"{number:05d}.jpg"), quality=92)
@@ -50,7 +50,7 @@ def write_jpgs(folder, count):
 
 
 def pillow_rate(paths):
-    """Images a second that one process decodes, resizes and encodes with Pillow alone."""
+    """Images per second that one process decodes, resizes and encodes with Pillow alone."""
     start = time.perf_counter()
     for path in paths:
         with Image.open(path) as image:
@@ -60,7 +60,7 @@ def pillow_rate(paths):
 
 
 def prepare_rate(folder, images_dir, count):
-    """Images a second of a whole preparation with a process a core; its dataset stays in `folder`/own."""
+    """Images per second of a whole preparation with one process per core; leaves its dataset in `folder`/own."""
     shutil.rmtree(os.path.join(folder, "own"), ignore_errors=True)
     start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
@@ -69,7 +69,7 @@ def prepare_rate(folder, images_dir, count):
 
 
 def benchmark_convert(folder, images_dir, count, rounds):
-    """1024 to 256 conversion of jpg files, and the size of the records."""
+    """Conversion of jpg files from 1024 to 256 pixels, and the size of the records."""
     paths = sources.find_files(images_dir, sources.EXTENSIONS["jpg"])[0][:count]
     ours, ceilings = [], []
     for _ in range(rounds):
@@ -83,7 +83,7 @@ def benchmark_convert(folder, images_dir, count, rounds):
 
 
 def benchmark_read(folder, rounds):
-    """Batches of 256 x 256 PNG records against bare PNG decoding in as many threads."""
+    """Batches of 256 x 256 PNG records against bare PNG decoding in the same number of threads."""
     dataset = Dataset(os.path.join(folder, "own"), num_threads=CORES)
     files = [pictures.encode(pixels.transpose(1, 2, 0), "png") for pixels in dataset.read(range(min(64, dataset.count)))]
     number = 512
@@ -116,17 +116,17 @@ def benchmark_scenes(count):
         start = time.process_time()
         for index in range(number):
             scenes.draw_scene(0, index, resolution)
-        print(f"scenes {resolution} x {resolution}: {number / (time.process_time() - start):.0f} images/s a core (processor time)")
+        print(f"scenes {resolution} x {resolution}: {number / (time.process_time() - start):.0f} images/s per core (processor time)")
 
 
 def main(argv):
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.data", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", default=",".join(PARTS), help=f"comma list of {', '.join(PARTS)}")
+    parser.add_argument("--part", default=",".join(PARTS), help=f"comma-separated list of {', '.join(PARTS)}")
     parser.add_argument("--count", type=int, default=256, help="pictures to convert (%(default)s)")
-    parser.add_argument("--images-dir", help="folder of photographs, jpg")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, the best counts (%(default)s)")
+    parser.add_argument("--images-dir", help="folder of jpg photographs")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the best one counts (%(default)s)")
     options = parser.parse_args(argv)
     parts = comma_list("--part", options.part, PARTS)
     with tempfile.TemporaryDirectory() as folder:

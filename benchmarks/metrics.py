@@ -1,7 +1,7 @@
 """Speed and memory of the metrics: python -m benchmarks.metrics [--part fid,pr,features] [--count N]
 
-Each part prints our rate beside the ceiling measured in the same run: SciPy's matrix root, the machine's float32 matrix product, the bare
-feature network.
+Each part prints our rate beside a reference measured in the same run: SciPy's matrix square root, the machine's float32 matrix product, or
+the bare feature network.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def seconds_of(function):
 
 
 def benchmark_fid(width):
-    """FID's matrix root at D features, full rank, and its error on a rank-deficient pair."""
+    """FID's matrix square root for full-rank covariances of D features, and its error on a rank-deficient pair."""
     import scipy.linalg
 
     from metrics import fid
@@ -52,7 +52,7 @@ def benchmark_fid(width):
 
 
 def benchmark_precision_recall(count, width):
-    """Precision and recall of count × count features against the rate of the float32 matrix product."""
+    """Precision and recall for count × count features against the rate of the float32 matrix product."""
     from metrics import precision_recall
     from training.status import peak_memory_gb
 
@@ -75,15 +75,15 @@ def benchmark_precision_recall(count, width):
 
 
 def vgg16_standin(path, side=32, widths=(4, 4, 6, 6, 8), dense=12, name_type=bytes, seed=0):
-    """Write a narrow VGG-16 in Keras's .h5 layout, random weights.
+    """Write a narrow VGG-16 with random weights in Keras's .h5 layout.
 
     Args:
         path: of the file.
-        side: input height and width, a multiple of 32; the real one has 224.
+        side: input height and width, a multiple of 32; 224 in the real network.
         widths: channels of the five blocks.
         dense: outputs of the fully connected layers.
-        name_type: bytes or str, as older and newer h5py give the names back.
-        seed: of the weights.
+        name_type: bytes or str, as older and newer h5py return the names.
+        seed: for the weights.
 
     Returns:
         List of (layer name, kernel, bias) in order.
@@ -115,8 +115,8 @@ def vgg16_standin(path, side=32, widths=(4, 4, 6, 6, 8), dense=12, name_type=byt
 
 @contextlib.contextmanager
 def feature_pass_folder(count):
-    """A folder with `count` pictures of 256 pixels as a dataset ("own") and as PNG files ("pictures"), and a VGG-16 with the
-    convolutions of full size and random weights ("features")."""
+    """A folder with `count` pictures of 256 pixels as a dataset ("own") and as PNG files ("pictures"), and a VGG-16 with full-size
+    convolutions and random weights ("features")."""
     from benchmarks import data
     from training.dataset import Dataset
 
@@ -133,7 +133,7 @@ def feature_pass_folder(count):
 
 
 def pass_rates(folder, count, number):
-    """Images a second: (bare network, pass over the dataset, pass over the folder), each of `count` images, with a cache of their own."""
+    """Images per second of the bare network, a pass over the dataset and a pass over the folder, `count` images each, with a new cache."""
     from metrics import evaluation, metric_base
     from training.dataset import Dataset
 
@@ -153,9 +153,9 @@ def pass_rates(folder, count, number):
 
 
 def benchmark_features(count):
-    """Images through the evaluation's whole pass (reading, decoding, feature network, collecting) against the network alone."""
+    """The evaluation's whole pass over images (reading, decoding, feature network, collecting) against the network alone."""
     with feature_pass_folder(count) as folder:
-        rounds = [pass_rates(folder, count, number) for number in range(ROUNDS)]  # alternating: a busy machine slows all
+        rounds = [pass_rates(folder, count, number) for number in range(ROUNDS)]  # alternating, so that other load slows all three
     bare, *passes = map(max, zip(*rounds))
     for title, rate in zip(("a dataset", "a folder of PNG files"), passes):
         share = f"{rate / bare:.0%}, goal 85%"
@@ -166,9 +166,9 @@ def main(argv):
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.metrics", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", default=",".join(PARTS), help=f"comma list of {', '.join(PARTS)}")
-    parser.add_argument("--count", type=int, default=10000, help="features of each kind for precision and recall")
-    parser.add_argument("--width", type=int, default=2048, help="features of an image for FID")
+    parser.add_argument("--part", default=",".join(PARTS), help=f"comma-separated list of {', '.join(PARTS)}")
+    parser.add_argument("--count", type=int, default=10000, help="feature vectors of each kind for precision and recall")
+    parser.add_argument("--width", type=int, default=2048, help="features per image for FID")
     parser.add_argument("--images", type=int, default=48, help="images for the feature extraction")
     options = parser.parse_args(argv)
     parts = comma_list("--part", options.part, PARTS)

@@ -1,9 +1,10 @@
 """Speed of the compiled ops: python -m benchmarks.ops [--device cpu|gpu] [--output results.json] [--quick] [--torch]
 
-Bytes that an op must move (each input and output once) over its time, as a fraction of the same device's copy bandwidth. On the CPU the
-ops run in TensorFlow, beside their reference twins. On the GPU their kernels run without TensorFlow, whose own time for an op is as long
-as theirs, on arrays that are not in the cache any more, beside a copy of as many bytes; with --torch beside the equivalent PyTorch
-composition too. Cases run in turn, several rounds; the best round counts, since other load can only slow a round down.
+The result is the bytes that an op must move (each input and output once) divided by its time, as a fraction of the same device's copy
+bandwidth. On the CPU the ops run in TensorFlow and are compared with their reference twins. On the GPU their kernels run without
+TensorFlow, whose own overhead per op is as long as the kernels themselves, on arrays that are no longer in the cache; they are compared
+with a copy of the same number of bytes and, with --torch, with the equivalent PyTorch composition. All cases run in each of several
+rounds; the best round counts, since other load can only slow a round down.
 """
 
 import argparse
@@ -22,7 +23,7 @@ def main(argv):
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where to measure (default: cpu)")
     parser.add_argument("--output", help="JSON file for the results")
     parser.add_argument("--quick", action="store_true", help="one small case of each op")
-    parser.add_argument("--torch", action="store_true", help="compare with PyTorch on the GPU (must be installed)")
+    parser.add_argument("--torch", action="store_true", help="on the GPU, also compare with PyTorch (must be installed)")
     options = parser.parse_args(argv)
     chosen = cases(options.device, options.quick)
     if options.device == "gpu":
@@ -46,7 +47,7 @@ def main(argv):
 
 
 def print_table(rows):
-    """One line a case, with a column for every implementation that was measured."""
+    """One line per case, with a column for every implementation that was measured."""
     titles = [f"{'op':12} {'type':8} {'layout':6} {'N, C, H, W':18} {'ms':>8} {'of copy':>8}"]
     lines = [[f"{row['op']:12} {row['dtype']:8} {row['layout']:6} {', '.join(map(str, row['shape'])):18} {row['ms']:8.4f} "
               f"{row['of_copy']:8.0%}"] for row in rows]

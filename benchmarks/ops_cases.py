@@ -1,4 +1,4 @@
-"""What benchmarks.ops measures."""
+"""The cases that benchmarks.ops measures."""
 
 import itertools
 

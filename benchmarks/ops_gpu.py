@@ -1,7 +1,7 @@
-"""The kernels of the compiled ops on the GPU, without TensorFlow: the half of benchmarks.ops for --device gpu.
+"""The kernels of the compiled ops on the GPU, without TensorFlow: the part of benchmarks.ops for --device gpu.
 
-The launchers are called through ctypes, one after the other on the default stream, and timed by the driver's events. Successive launches
-have arrays of their own, together over four times the size of the L2 cache: what a launch reads has left the cache.
+The launchers are called through ctypes, one after the other on the default stream, and timed with the driver's events. Successive launches
+use different arrays, which together exceed four times the size of the L2 cache, so that a launch never finds its inputs in the cache.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from benchmarks.ops_cases import RESAMPLING, TAPS
 from dnnlib import UserError, gpus
 
 ROUNDS = 5
-LAUNCHES = 50  # that are timed together, at least
+LAUNCHES = 50  # timed together, at least
 WARM_UP = 5
-CACHES = 4  # times the L2 cache that the arrays exceed
+CACHES = 4  # the arrays together exceed this many times the L2 cache
 COPY_BYTES = 256 << 20
 COPIES_BEFORE = (8, 32, 128)
-ALIGNMENT = 256  # bytes, as the driver's own allocations have
+ALIGNMENT = 256  # bytes, like the driver's own allocations
 L2_CACHE_SIZE = 38  # CUdevice_attribute
 NOT_READY = 600  # CUresult
 TERMS = {"bias_act": ("bias",), "layer_end": ("bias", "scale", "noise"), "residual_sum": ("residual",)}
@@ -34,15 +34,15 @@ def measure_all(cases, with_torch):
     """Compile the kernels and measure every case.
 
     Args:
-        cases: list of ops_cases.cases.
-        with_torch: also PyTorch's composition.
+        cases: the list that ops_cases.cases returns.
+        with_torch: whether to measure PyTorch's composition too.
 
     Returns:
-        (dict that describes the machine, list of dicts: description, milliseconds and the fraction of the copy bandwidth of every case,
+        (dict that describes the machine, list with a dict for every case: description, milliseconds, fraction of the copy bandwidth,
         milliseconds of a copy of the same size)
 
     Raises:
-        UserError: no GPU, no nvcc or no PyTorch.
+        UserError: there is no GPU, no nvcc or no PyTorch.
     """
     if with_torch and importlib.util.find_spec("torch") is None:
         raise UserError("--torch: PyTorch is not installed")
@@ -67,7 +67,7 @@ def measure_all(cases, with_torch):
 
 
 def describe_machine():
-    """Names of the GPU, of the driver's and of nvcc's release: dict. UserError where there is none."""
+    """The GPU's name and the releases of the driver and of nvcc: dict. UserError if there is no GPU or no nvcc."""
     visible, nvcc = gpus.visible_gpus(), cuda_kernels.cuda_tool("nvcc")
     if not visible:
         raise UserError("--device gpu: the driver shows no GPU (python -m ops.doctor says why)")
@@ -84,17 +84,17 @@ def output_of(*command):
 
 
 def describe(case, best, copy):
-    """The row of a case, from all best times in seconds and the copy bandwidth in bytes per second."""
+    """The result row of a case, from the best times of all cases in seconds and the copy bandwidth in bytes per second."""
     op, dtype, data_format, shape = case
     row = {"op": op, "dtype": dtype, "layout": data_format, "shape": list(shape), "of_copy": moved(case) / best[case, "ms"] / copy}
     return {**row, **{name: 1e3 * best[case, name] for name in ("ms", "copy_ms", "torch_ms") if (case, name) in best}}
 
 
 class Stopwatch:
-    """Times work on the GPU's default stream by the driver's events.
+    """Times work on the GPU's default stream with the driver's events.
 
-    The host queues it up behind copies of a large buffer, so that the gaps of the host are not measured. Where it is too slow for the
-    time these take, there are more of them in another try; at last its time counts, as that of work which waits for the GPU.
+    The host queues the launches behind copies of a large buffer, so that its own delays are not measured. If it has not queued them all
+    before the copies end, it tries again with more copies; if even the most are not enough, the last time counts, host delays included.
     """
 
     def __init__(self, device):
@@ -109,7 +109,7 @@ class Stopwatch:
         self._device.call("cuMemcpyDtoDAsync_v2", self._target, self._source, ctypes.c_size_t(COPY_BYTES), None)
 
     def seconds(self, launches):
-        """Seconds of one of `launches`, functions that start the same work on different arrays and are called in turn."""
+        """Seconds per launch; `launches` are functions that start the same work on different arrays, called in turn."""
         in_turn = [launches[index % len(launches)] for index in range(max(LAUNCHES, len(launches)))]
         for launch in in_turn[:WARM_UP]:
             launch()
@@ -140,7 +140,7 @@ def kernel_seconds(case, rotated, kernels, device, stopwatch):
 
 
 def copy_seconds(case, rotated, device, stopwatch):
-    """Seconds of the driver's copy of as many bytes as a case must move, between arrays that together exceed `rotated` bytes."""
+    """Seconds of a copy by the driver that moves as many bytes as the case must, between arrays that together exceed `rotated` bytes."""
     size = moved(case) // 2
     part = aligned(size)
     sets = sets_over(rotated, 2 * part)
@@ -150,7 +150,7 @@ def copy_seconds(case, rotated, device, stopwatch):
 
 
 def arguments(case):
-    """(the launcher's struct without pointers, number of elements of every array of the case's type by its field)"""
+    """(the launcher's struct without pointers, dict from field to number of elements for every array of the case's type)"""
     op, dtype, data_format, (n, c, h, w) = case
     common = {"channels_last": data_format == "NHWC", "dtype": dtype}
     picture = n * c * h * w
@@ -165,18 +165,18 @@ def arguments(case):
 
 
 def moved(case):
-    """Bytes of each input and output once."""
+    """Bytes that a case must move: each input and output once."""
     return sum(arguments(case)[1].values()) * np.dtype(case[1]).itemsize
 
 
 @contextlib.contextmanager
 def on_device(case, rotated, kernels, device):
-    """Structs of a case with arrays of their own, over `rotated` bytes together, that lie in the GPU's memory during the block."""
+    """Structs of a case, each with its own arrays, over `rotated` bytes in total, which stay in the GPU's memory during the block."""
     args, elements = arguments(case)
     sizes = {name: number * np.dtype(case[1]).itemsize for name, number in elements.items()}
     taps = np.array(TAPS, np.float32) / sum(TAPS)
     if isinstance(args, cuda_kernels.Upfirdn2d):
-        args.fx = 1  # the workspace depends on whether the filter is separable
+        args.fx = 1  # not null: the size of the workspace depends on whether the filter is separable
         sizes.update(fy=taps.nbytes, fx=taps.nbytes, workspace=kernels.workspace(args))
     offsets, total = {}, 0
     for name, size in sizes.items():
@@ -200,7 +200,7 @@ def aligned(size):
 
 @contextlib.contextmanager
 def random_block(device, size, dtype):
-    """Pointer to `size` bytes of random numbers that lie in the GPU's memory during the block."""
+    """Pointer to `size` bytes of random numbers, which stay in the GPU's memory during the block."""
     block = device.allocate(size)
     try:
         cuda_kernels.fill(device, block, size, random_values(dtype))
@@ -210,13 +210,13 @@ def random_block(device, size, dtype):
 
 
 def sets_over(rotated, size):
-    """How many sets of arrays of `size` bytes exceed `rotated` bytes, two at least."""
+    """How many sets of arrays of `size` bytes it takes to exceed `rotated` bytes, at least two."""
     return max(2, rotated // size + 1)
 
 
 @functools.lru_cache(maxsize=None)
 def random_values(dtype):
-    """Normal numbers that all arrays of a type are filled with: kernels may be faster on zeros."""
+    """Normally distributed numbers to fill all arrays of a type with: kernels may be faster on zeros."""
     return np.random.RandomState(0).randn(1 << 20).astype(dtype)
 
 
@@ -226,7 +226,7 @@ def torch_seconds(case, rotated, stopwatch):
 
     sets = sets_over(rotated, moved(case))
     compose, inputs = torch_composition(case, "cuda", sets)
-    results = [None] * sets  # kept, so that each has memory of its own
+    results = [None] * sets  # kept, so that each has its own memory
 
     def launch(number):
         results[number] = compose(*inputs[number])
@@ -239,7 +239,7 @@ def torch_seconds(case, rotated, stopwatch):
 
 
 def torch_composition(case, device, sets):
-    """(function of x and the residual, a list of `sets` such pairs)"""
+    """(function of x and, for residual_sum, the residual; list of `sets` lists of its arguments)"""
     import torch
     import torch.nn.functional as functional
 

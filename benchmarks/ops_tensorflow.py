@@ -1,6 +1,6 @@
-"""The compiled ops on the CPU, in TensorFlow, beside their reference twins: the half of benchmarks.ops for --device cpu.
+"""The compiled ops on the CPU, in TensorFlow, compared with their reference twins: the part of benchmarks.ops for --device cpu.
 
-A run is a chain of ten equal ops on the same operands, which leaves out what starting a run costs.
+A run is a chain of ten identical ops on the same operands, so that the cost of starting a run hardly counts.
 """
 
 import platform
@@ -22,10 +22,10 @@ def measure_all(cases):
     """Measure every case.
 
     Args:
-        cases: list of ops_cases.cases.
+        cases: the list that ops_cases.cases returns.
 
     Returns:
-        (dict that describes the machine, list of dicts: description, milliseconds and the fraction of the copy bandwidth of every case)
+        (dict that describes the machine, list with a dict for every case: description, milliseconds, fraction of the copy bandwidth)
     """
     devices = tflib.init_tf("cpu")
     print(ops.set_implementation("cuda"))
@@ -37,7 +37,7 @@ def measure_all(cases):
 
 
 def operands(shape, dtype, data_format):
-    """Variables: x of the shape N, C, H, W in the given layout, and all that may go with it."""
+    """Variables: x of shape [N, C, H, W], stored in the given layout, and all operands that may go with it."""
     n, c, h, w = shape
     picture = (n, h, w, c) if data_format == "NHWC" else shape
     shapes = {"x": picture, "residual": picture, "bias": (c,), "scale": (n, c), "noise": (1, h, w, 1)}
@@ -59,7 +59,7 @@ def build(op, tensors, data_format, impl):
 
 
 def measure(case, copy):
-    """Times of one case: dict of its description, milliseconds and the fraction of the copy bandwidth."""
+    """Measure one case: dict of its description, milliseconds and the fraction of the copy bandwidth."""
     op, dtype, data_format, shape = case
     with tflib.session_scope() as session:
         tensors = operands(shape, dtype, data_format)
@@ -73,9 +73,9 @@ def measure(case, copy):
 
 
 def chain(build_one):
-    """CHAIN equal operations that run one after the other. Returns (the first result, an operation that needs all).
+    """CHAIN identical operations that run one after the other. Returns (the first result, an operation that needs all results).
 
-    A number of every result is used: TensorFlow drops operations that nothing but the order depends on.
+    One number of every result is used: TensorFlow drops operations that only a control dependency needs.
     """
     results, used = [], []
     for _ in range(CHAIN):
@@ -86,7 +86,7 @@ def chain(build_one):
 
 
 def best_times(fetches):
-    """Seconds of one link of every chain (session, operation), measured in turn."""
+    """Best time in seconds of one link of every chain (session, operation), measured in turn."""
     best = {}
     for _ in range(ROUNDS):
         for name, (session, operation) in fetches.items():
@@ -101,7 +101,7 @@ def best_times(fetches):
 
 
 def copy_bandwidth():
-    """Bytes per second, read and written, of an element-wise operation in TensorFlow."""
+    """Bytes per second that an elementwise TensorFlow operation reads and writes."""
     size = 4 << 20
     with tflib.session_scope() as session:
         x = tf.get_variable("x", initializer=tf.ones([size]))

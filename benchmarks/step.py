@@ -1,13 +1,13 @@
 """Speed and memory of training and sampling: python -m benchmarks.step [--cases sample-64,train-64] [--output results.json]
 
-Every case runs in a process of its own and prints images/s, the arithmetic rate of its convolutions and matrix products, and that rate as
-a fraction of ceilings measured in the same process: a large matrix product and a 3×3 convolution of 128 channels at 64×64, in the type that
-the case multiplies convolutions in. Peak memory is the process's largest resident size; start-up is import, graph building and initial
-values; first_run the first step.
+Every case runs in its own process and prints images/s, the arithmetic rate of its convolutions and matrix products, and that rate as a
+fraction of two ceilings measured in the same process: a large float32 matrix product, and a 3×3 convolution of 128 channels at 64×64 in the
+type that the case uses for convolutions. Peak memory is the process's largest resident size; start-up covers imports, graph building and
+initial values; first_run is the first step.
 
-A training step is the generator's and the discriminator's update of training.step, without the lazy regularizers. The case overhead-64
-adds those, gradient accumulation and the moving average, as shares of the bare step at equal batch; loop-64 is what the training loop does
-between two steps (data, statistics, status), as a share of the steps' time; both with a quarter of the width.
+A training step is the generator's and the discriminator's update in training.step, without the lazy regularizers. The case overhead-64
+measures what these, gradient accumulation and the moving average add, as shares of the bare step at the same batch size; loop-64 measures
+what the training loop does between two steps (data, statistics, status), as a share of the steps' time. Both use a quarter of the width.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LOOP_STEPS = 12
 
 
 class Case(NamedTuple):
-    """What one process measures."""
+    """The measurement that one process makes."""
 
     kind: str                     # sample, train, overhead or loop
     resolution: int
@@ -57,13 +57,13 @@ CASES = {
 
 
 def main(argv):
-    """Run the cases one by one; print a table.
+    """Run the cases one by one; print a line for each.
 
     Returns:
         Exit code.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--cases", default=",".join(CASES), help="comma list (default: all)")
+    parser.add_argument("--cases", default=",".join(CASES), help="comma-separated list (default: all)")
     parser.add_argument("--gpus", default="cpu", help="GPU number, or cpu (default)")
     parser.add_argument("--output", help="JSON file for the results")
     parser.add_argument("--case", help=argparse.SUPPRESS)
@@ -87,7 +87,7 @@ def _in_process(name, gpus):
 
 
 def measure(name, gpus):
-    """One case: dict of names and numbers (seconds, GFLOP/s, GB)."""
+    """Measure one case: dict of names and numbers (seconds, GFLOP/s, GB)."""
     case = CASES[name]
     start = time.perf_counter()
     import tensorflow.compat.v1 as tf
@@ -142,7 +142,7 @@ def _networks(case):
 
 
 def _sampling(case):
-    """(function that makes one batch of images, its floating-point operations)."""
+    """(function that generates one batch of images, its floating-point operations)."""
     import tensorflow.compat.v1 as tf
 
     from dnnlib import tflib
@@ -156,7 +156,7 @@ def _sampling(case):
 
 
 def _flops_since(before):
-    """Floating-point operations of the convolutions and matrix products of the graph but for the operations in `before`."""
+    """Floating-point operations of the graph's convolutions and matrix products, except those in `before`."""
     import tensorflow.compat.v1 as tf
 
     from training.estimate import multiply_adds
@@ -189,7 +189,7 @@ def _batch(case, rounds=1):
 
 
 def _training(case):
-    """(function that runs one step, its floating-point operations). The moving average is not part of it."""
+    """(function that runs one step, its floating-point operations). The moving average is left out."""
     import tensorflow.compat.v1 as tf
 
     G, D = _networks(case)
@@ -203,7 +203,7 @@ def _training(case):
 
 
 def _overhead(case):
-    """What lazy regularization, accumulation and the moving average cost, as shares of the bare step at equal batch."""
+    """The cost of lazy regularization, accumulation and the moving average, as shares of the bare step at the same batch size."""
     G, D = _networks(case)
     networks = (G, D, G.clone("Gs"))
     bare = {stage.name: _best(stage, _batch(case)) for stage in _training_step(case, networks, d_reg="non").stages}
@@ -223,7 +223,7 @@ def _best(stage, batch):
 
 
 def _loop(case):
-    """Time between the steps of a training loop, as a share of the steps' own."""
+    """Time between the steps of a training loop, as a share of the time in the steps."""
     from dataset_tool import cli
     from training.config import OutputConfig, ScheduleConfig, TrainingConfig
     from training.dataset import Dataset
@@ -256,7 +256,7 @@ def _loop(case):
 
 
 def ceilings(convolved):
-    """GFLOP/s of a large float32 matrix product and of a 3×3 convolution (8 × 64 × 64 × 128 → 128) of the type `convolved`."""
+    """GFLOP/s of a large float32 matrix product and of a 3×3 convolution (8 × 64 × 64 × 128 → 128) in the type `convolved`."""
     import tensorflow.compat.v1 as tf
 
     from dnnlib import tflib

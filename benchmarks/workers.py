@@ -1,6 +1,6 @@
-"""Two workers of one core each against one worker of one core: python -m benchmarks.workers [--output results.json]
+"""Two workers with one core each against one worker with one core: python -m benchmarks.workers [--output results.json]
 
-Real processes of run_network.py on scenes of 64 pixels, the same batch in both cases. The rate is that of the last tick.
+Real run_network.py processes train on scenes of 64 pixels with the same batch size in both cases. The rate is that of the last tick.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(argv):
 
 
 def _rate(count, folder):
-    """Images per second of `count` workers with a core each."""
+    """Images per second of `count` workers with one core each."""
     ports = free_ports(count)
     words = [sys.executable, "run_network.py", *TRAINING, "--data-dir", folder, "--result-dir", os.path.join(folder, f"results{count}")]
     workers = [_start(words, rank, worker_environment(rank, ports)) for rank in range(count)]
@@ -55,13 +55,13 @@ def _rate(count, folder):
 
 
 def _start(words, rank, environment):
-    """A worker that has one core to itself."""
+    """Start a worker that has one core to itself."""
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
     return subprocess.Popen(words, env=environment, preexec_fn=lambda: os.sched_setaffinity(0, {rank}), **output)
 
 
 def free_ports(count):
-    """Ports of the loopback interface that nothing listens on."""
+    """Ports on the loopback interface that nothing listens on."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
@@ -72,7 +72,7 @@ def free_ports(count):
 
 
 def worker_environment(rank, ports):
-    """Environment of one worker of a training on the loopback interface."""
+    """Environment for one worker of a training run over the loopback interface."""
     config = {"cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]}, "task": {"type": "worker", "index": rank}}
     return {**os.environ, "TF_CONFIG": json.dumps(config)}
 

@@ -2,8 +2,8 @@
 
 python -m examples.demo [--kimg N] [--images 4000] [--folder demo]
 
-Every step is one of this repository's commands, printed before it runs; paste them to go on from there. Run again, the demo continues
-where it was.
+Every step is one of this repository's commands and is printed before it runs; paste the commands to go on from there. When run again, the
+demo continues where it left off.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def step(title, command):
     """Print a command and run it with this Python.
 
     Raises:
-        UserError: it failed.
+        UserError: the command failed.
     """
     command = [str(word) for word in command]
     print(f"\n== {title}\n$ {python_line(command)}", flush=True)
@@ -73,7 +73,7 @@ def step(title, command):
 
 
 def overview(run_dir, path, columns=8):
-    """Write a picture of four rows: the dataset, generated images, their attention maps, and these over the images."""
+    """Write a picture of four rows: the dataset, generated images, their attention maps, and the maps over the images."""
     reals = Image.open(os.path.join(run_dir, "reals.png")).convert("RGB")
     visuals = os.path.join(run_dir, "visuals")
     size = Image.open(os.path.join(visuals, "images", "000000.png")).size

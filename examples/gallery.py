@@ -1,10 +1,9 @@
-"""The gallery: every visualization of a run and every kind of picture of generate.py, each with its command, on one page.
+"""The gallery: every visualization of a run and every kind of picture that generate.py makes, each with its command, on one page.
 
 python -m examples.gallery --run demo/results/demo-000 [--output docs/gallery]
 
-Runs this repository's commands (the visualizations go into the run's own folder, the rest into <run>/gallery), puts their pictures
-together into sheets and writes README.md around them. Screenshots of report.html need chromium and chromedriver; without these they are
-left out.
+Runs this repository's commands (the visualizations go into the run's own folder, the rest into <run>/gallery), assembles their pictures
+into sheets and writes README.md around them. Screenshots of report.html need chromium and chromedriver; without these, they are left out.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ def _enlarged(picture, width):
 
 
 def _screenshot(session, stem):
-    """Write what a browser shows as JPEG; returns the file's name."""
+    """Save what a browser shows as a JPEG file; returns the file's name."""
     session.screenshot(stem + ".png")
     picture = _opened(stem + ".png")
     os.remove(stem + ".png")
@@ -107,7 +106,7 @@ def _screenshot(session, stem):
     return os.path.basename(stem) + ".jpg"
 
 
-SHOTS = (  # name, title, width, height, dark, phone, what is at the top of the screen
+SHOTS = (  # name, title, width, height, dark, phone, element at the top of the screen
     ("report-light", "the top of the page", 1200, 900, False, False, "body"),
     ("report-dark", "attention explorer, dark mode", 1200, 900, True, False, "#attention"),
     ("report-phone", "the same on a phone", 390, 844, False, True, "#attention"),
@@ -115,7 +114,7 @@ SHOTS = (  # name, title, width, height, dark, phone, what is at the top of the 
 
 
 def report_entry(run, output):
-    """The section about report.html, with screenshots where there is a browser."""
+    """The section about report.html, with screenshots if there is a browser."""
     text = "## report.html\n\nAll of it on one page in the run's folder, updated at every snapshot, and by:\n\n"
     text += f"```bash\npython {' '.join(run.report)}\n```\n"
     step("report.html", run.report)
@@ -138,7 +137,7 @@ def report_entry(run, output):
 
 
 class Run:
-    """A run folder, as the commands name it."""
+    """A run folder, and the options with which commands refer to it."""
 
     def __init__(self, folder):
         self.folder = os.path.normpath(folder)
@@ -160,14 +159,14 @@ class Run:
             raise UserError(f"--run {folder}: there is a later run of that name, which the visualizations would show")
 
     def write_photo(self):
-        """The first image of reals.png as gallery/photo.png, for the projection."""
+        """Save the first image of reals.png as gallery/photo.png, for the projection."""
         height, width = self._cell
         photo = self._made("photo.png")
         os.makedirs(os.path.dirname(photo), exist_ok=True)
         _opened(os.path.join(self.folder, "reals.png")).crop((0, 0, width, height)).save(photo)
 
     def commands(self, project_steps):
-        """The commands of the entries by name: the words after "python", a tuple each."""
+        """The commands of the entries by name, each a tuple of the words after "python"."""
         made = {name: flags.split() for name, flags in GENERATE.items()}
         made["projection"] = ["--project", self._made("photo.png"), "--project-steps", str(project_steps)]
         return {
@@ -176,11 +175,11 @@ class Run:
         }
 
     def _made(self, name):
-        """Path of what is in the gallery's own folder."""
+        """Path of something in the run's gallery folder."""
         return os.path.join(self.folder, "gallery", name)
 
     def pictures(self, *parts):
-        """The pictures of a pattern below the run, in order.
+        """The pictures below the run folder that match a pattern, in order.
 
         Raises:
             UserError: there are none.

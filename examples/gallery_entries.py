@@ -1,4 +1,4 @@
-"""The gallery's entries: its commands, and how their pictures are put together."""
+"""The gallery's entries: the commands, and how their pictures are put together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VIS = {  # options of run_network.py --vis, besides those that name the run and 
 }
 PSIS = ("psi-0.3", "psi-0.7", "psi-1.2")
 NOISE_MODES = ("noise-const", "noise-random", "noise-none")
-GENERATE = {  # options of generate.py, besides the snapshot and the folder, which has the command's name; "projection" takes a path
+GENERATE = {  # options of generate.py, besides the snapshot and the folder, which is named after the command; "projection" takes a path
     "grid": "--seeds 1-16 --grid",
     **{name: f"--seeds 1-8 --truncation-psi {name[len('psi-'):]}" for name in PSIS},
     **{name: f"--seeds 1-8 --noise-mode {name[len('noise-'):]}" for name in NOISE_MODES},
@@ -64,7 +64,7 @@ def in_rows(pictures, columns):
 
 
 def strips(run, name, spaces="zw"):
-    """Strips of interpolations of the spaces, one below the other."""
+    """Interpolation strips in the given latent spaces, one below the other."""
     return stacked([strip for space in spaces for strip in run.pictures("visuals", f"interpolations-{space}", "*", name)])
 
 
@@ -75,12 +75,12 @@ def layer_rows(run):
 
 
 def rows(run, *names):
-    """The first eight pictures of some visualizations, a row each."""
+    """The first eight pictures of some visualizations, one row each."""
     return sheet([run.pictures("visuals", name, "*[0-9].png")[:8] for name in names])
 
 
 def generated(run, commands):
-    """The samples of some commands of generate.py, a row each."""
+    """The samples of some generate.py commands, one row each."""
     return sheet([run.pictures("gallery", name, "sample_*.png") for name in commands])
 
 

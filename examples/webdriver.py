@@ -10,12 +10,12 @@ import time
 import urllib.error
 import urllib.request
 
-ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the key the standard gives to references to elements
+ELEMENT = "element-6066-11e4-a52e-4f735466cecf"  # the standard's key for references to elements
 KEYS = {"Tab": "\ue004", "Escape": "\ue00c", "End": "\ue010", "Home": "\ue011", "Left": "\ue012", "Right": "\ue014", "Down": "\ue015"}
 
 
 def programs():
-    """(chromedriver, browser) paths, None for what is not installed."""
+    """Paths of (chromedriver, browser), each None if not installed."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     return shutil.which("chromedriver"), browser
 
@@ -78,7 +78,7 @@ class Browser:
         raise AssertionError(f"never true: {script}")
 
     def find(self, selector):
-        """Reference to the first element of a CSS selector."""
+        """Reference to the first element that matches a CSS selector."""
         return self.request("POST", "/element", {"using": "css selector", "value": selector})[ELEMENT]
 
     def press(self, *keys):
@@ -87,7 +87,7 @@ class Browser:
         self.request("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
 
     def hover(self, selector, x, y):
-        """Move the pointer to a place of an element, given from its centre in CSS pixels."""
+        """Move the pointer to a point on an element, given relative to its centre in CSS pixels."""
         self.run("document.querySelector(arguments[0]).scrollIntoView({block: 'center'})", selector)
         move = {"type": "pointerMove", "duration": 0, "x": x, "y": y, "origin": {ELEMENT: self.find(selector)}}
         self.request("POST", "/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": [move]}]})
@@ -101,12 +101,12 @@ class Browser:
         return self.request("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
 
     def become_phone(self, width=390, height=844):
-        """A narrow screen with touch; before `open`. A window of a desktop browser cannot be that narrow."""
+        """Emulate a narrow touch screen; call this before `open`. The window of a desktop browser cannot be that narrow."""
         self.developer("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2, mobile=True)
         self.developer("Emulation.setTouchEmulationEnabled", enabled=True)
 
     def tap(self, selector):
-        """Touch the middle of an element for a moment."""
+        """Tap the middle of an element."""
         script = """const element = document.querySelector(arguments[0]);
             element.scrollIntoView({block: 'center'});
             const box = element.getBoundingClientRect();
@@ -116,7 +116,7 @@ class Browser:
         self.developer("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
 
     def messages(self):
-        """Console messages since the last call: list of dicts level, message."""
+        """Console messages since the last call: list of dicts with level and message."""
         return self.request("POST", "/se/log", {"type": "browser"})
 
     def screenshot(self, path):

@@ -1,4 +1,4 @@
-"""Running the command lines as people do: in processes of their own, on a small dataset in the older raw form."""
+"""Running the command lines as users do: in separate processes, on a small dataset in the older raw form."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ SMALL = [
 
 
 def write_raw_dataset(folder, name="blobs", resolution=16, count=96):
-    """Coloured blobs on gray as older tools wrote them: raw tfrecords without a manifest. Returns the dataset's folder."""
+    """Coloured blobs on gray, stored as older tools did: raw tfrecords without a manifest. Returns the dataset's folder."""
     rng = np.random.RandomState(0)
     path = os.path.join(str(folder), name)
     rows, columns = np.mgrid[:resolution, :resolution]
@@ -35,7 +35,7 @@ def command(*arguments, script="run_network.py"):
 
 
 def start(*arguments, script="run_network.py"):
-    """Start a command line; stdout is a pipe of text, stderr goes there too."""
+    """Start a command line; stdout is a text pipe that also receives stderr."""
     return subprocess.Popen(command(*arguments, script=script), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

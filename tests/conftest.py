@@ -1,4 +1,4 @@
-"""Fixtures and helpers that several test files share."""
+"""Fixtures and helpers shared by several test files."""
 
 import os
 import signal
@@ -7,16 +7,16 @@ import sys
 
 import pytest
 
-# Tests that run side by side share the cores: twice as fast as all of them with a thread for each core.
+# Tests that run side by side share the cores: this is twice as fast as giving each test one thread per core.
 side_by_side = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // side_by_side)))
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would all children
-# For children that compute on the GPU: tflib.init_tf("cpu") hides it from this process and all that inherit its variables.
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and all children would too
+# For children that compute on the GPU: tflib.init_tf("cpu") hides it from this process and from all that inherit its variables.
 STARTED_WITH = dict(os.environ)
 
-LONG = os.environ.get("LONG_TESTS") == "1"  # also what takes too long for every run
+LONG = os.environ.get("LONG_TESTS") == "1"  # also run tests that take too long for every run
 
-# Modules whose tests take minutes, which start first: no core is left waiting for the other's long last test.
+# Modules whose tests take minutes. They start first, so that no core is left waiting for a long last test on another.
 LONG_MODULES = ["test_faults", "test_workers", "test_learning", "test_gallery", "test_readme", "test_cli_training"]
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -24,7 +24,7 @@ GOLDEN_DIR = os.environ.get("GOLDEN_DIR", os.path.join(os.path.dirname(ROOT), "s
 
 
 def pytest_collection_modifyitems(items):
-    """LONG_MODULES in their order, then the rest as found."""
+    """LONG_MODULES in their order, then the rest in the order found."""
 
     def place(item):
         name = item.module.__name__.split(".")[-1]
@@ -34,17 +34,17 @@ def pytest_collection_modifyitems(items):
 
 
 def half_of(cases):
-    """Every second case: TensorFlow 1.15 (Python 3.7) tests one half, TensorFlow 2 the other. With LONG_TESTS=1 both test all."""
+    """Every second case: TensorFlow 1.15 (Python 3.7) tests one half, TensorFlow 2 the other. With LONG_TESTS=1 both test all of them."""
     return cases if LONG else cases[sys.version_info < (3, 8) :: 2]
 
 
 def on_one_stack(test):
-    """Mark a test of minutes whose code does not depend on the TensorFlow: version 2 runs it, with LONG_TESTS=1 both do."""
+    """Mark a test that takes minutes and does not depend on the TensorFlow version: version 2 runs it; with LONG_TESTS=1 both do."""
     return pytest.mark.skipif(sys.version_info < (3, 8) and not LONG, reason="takes minutes: TensorFlow 2 runs it")(test)
 
 
 def golden_path(*parts):
-    """Path of a golden file or folder. An absent one skips the test, or fails it where GOLDEN_REQUIRED is set (CI)."""
+    """Path of a golden file or folder. If it is missing, the test is skipped, or fails if GOLDEN_REQUIRED is set (CI)."""
     path = os.path.join(GOLDEN_DIR, *parts)
     if not os.path.exists(path):
         if os.environ.get("GOLDEN_REQUIRED"):
@@ -54,9 +54,9 @@ def golden_path(*parts):
 
 
 def first_gpu():
-    """Compute capability (90 for 9.0) of the first GPU that the process started with, or None.
+    """Compute capability (90 for 9.0) of the first GPU visible when the process started, or None.
 
-    A child asks the driver: asking here would settle which GPUs this process sees, whatever tflib.init_tf says later.
+    A child asks the driver: asking here would fix which GPUs this process sees, whatever tflib.init_tf says later.
     """
     ask = "from dnnlib.gpus import visible_gpus; print(*(gpu.capability for gpu in visible_gpus()))"
     done = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, env=STARTED_WITH, stdout=subprocess.PIPE, check=True, text=True)
@@ -65,7 +65,7 @@ def first_gpu():
 
 @pytest.fixture(scope="session")
 def gpu():
-    """Compute capability of the first GPU; skips the test where there is none."""
+    """Compute capability of the first GPU; skips the test if there is none."""
     capability = first_gpu()
     if capability is None:
         pytest.skip("needs a CUDA device")

@@ -1,4 +1,4 @@
-"""The random grid of cases for bias_act and upfirdn2d, and their NumPy / SciPy float64 answers."""
+"""The random grid of test cases for bias_act and upfirdn2d, and their float64 answers from NumPy / SciPy."""
 
 import numpy as np
 import scipy.signal
@@ -12,7 +12,7 @@ TINY = {"float32": 1e-30, "float16": 2.0 ** -24, "bfloat16": 1e-30}
 
 
 def activation(act, u, order, alpha=0.2):
-    """act^(order)(u) in float64: textbook formulas to order 2, central differences of those beyond."""
+    """act^(order)(u) in float64: textbook formulas up to order 2, central differences of these beyond."""
     if order > 2:
         step = 1e-3
         return (activation(act, u + step, order - 1, alpha) - activation(act, u - step, order - 1, alpha)) / (2 * step)
@@ -36,7 +36,7 @@ def activation(act, u, order, alpha=0.2):
 
 
 def upfirdn2d(x, f, up, down, pad, flip=False, channels_last=True):
-    """Zero insertion, padding or cropping, scipy's convolution, decimation. Arguments as in `Kernels.upfirdn2d`, f [taps_y, taps_x]."""
+    """Zero insertion, padding or cropping, SciPy's convolution, decimation. Arguments as in `Kernels.upfirdn2d`; f [taps_y, taps_x]."""
     planes = np.moveaxis(x, 3, 1) if channels_last else x
     samples, channels, height, width = planes.shape
     zoomed = np.zeros((samples, channels, height * up[1], width * up[0]))
@@ -53,9 +53,9 @@ def upfirdn2d(x, f, up, down, pad, flip=False, channels_last=True):
 
 
 def upfirdn2d_by_axes(x, fy, fx, up, down, pad):
-    """upfirdn2d of channels-last pictures and a separable filter, for large ones: scipy's upfirdn along one axis after the other."""
+    """upfirdn2d of channels-last pictures with a separable filter, for large ones: SciPy's upfirdn along one axis after the other."""
     for axis, f, u, d, (before, after) in ((1, fy, up[1], down[1], pad[2:]), (2, fx, up[0], down[0], pad[:2])):
-        full = scipy.signal.upfirdn(f, x, up=u, axis=axis)  # of zeros beyond both ends, length (size - 1)·up + taps
+        full = scipy.signal.upfirdn(f, x, up=u, axis=axis)  # zero padding at both ends, length (size - 1)·up + taps
         wanted = x.shape[axis] * u + before + after - len(f) + 1
         start = len(f) - 1 - before
         index = np.arange(start, start + wanted, d)
@@ -86,7 +86,7 @@ def check_many_channels(kernels, shape, taps, dtype, options):
 
 
 PLANES = [(2, 3, 5, 4), (1, 4, 70, 8), (3, 11, 33, 32), (2, 2, 20, 68), (1, 1, 9, 132), (1, 2, 8, 6)]  # [N, C, H, W]
-PLANES_OPTIONS = [  # the networks', whose rows are read and written as whole words where the widths allow, and others beside them
+PLANES_OPTIONS = [  # those of the networks, whose rows are read and written as whole words if the widths allow, and some others
     {"up": (2, 2), "pad": (2, 1, 2, 1)},
     {"up": (2, 2), "pad": (2, 1, 1, 2)},
     {"up": (2, 2), "pad": (1, 2, 2, 1)},
@@ -113,12 +113,12 @@ def check_planes(kernels, shape, dtype, options, misaligned):
 
 
 def stored(values, dtype):
-    """Values as they are after rounding to `dtype`."""
+    """The values after rounding to `dtype`."""
     return decode(encode(values, dtype), dtype)
 
 
 def assert_close(got, expected, magnitude, dtype, roundings=1):
-    """Within `roundings` of the result's type plus float32's errors on terms of size `magnitude`."""
+    """Within `roundings` roundings to the result's type plus float32's errors on terms of size `magnitude`."""
     allowed = roundings * EPSILON[dtype] * np.abs(expected) + 1e-6 * magnitude + TINY[dtype]
     worst = np.max(np.abs(got - expected) - allowed) if got.size else 0.0
     assert got.shape == expected.shape
@@ -126,7 +126,7 @@ def assert_close(got, expected, magnitude, dtype, roundings=1):
 
 
 def check_bias_act(kernels, seed):
-    """One random case of bias_act: value with optional terms, or a derivative."""
+    """One random case of bias_act: the value with optional terms, or a derivative."""
     random = np.random.RandomState(seed)
     dtype, act = TYPES[seed % 3], ACTIVATIONS[random.randint(9)]
     channels_last, order = bool(random.randint(2)), int(random.choice([0, 0, 1, 1, 2, 3]))
@@ -160,7 +160,7 @@ def check_bias_act(kernels, seed):
         terms["ref"] = stored(expected, dtype) if act in ("linear", "relu", "lrelu") else x
         if act in ("linear", "relu", "lrelu"):
             terms.pop("bias", None)
-        # Values that rounding may move across the clamp or the kink have no definite derivative.
+        # Values that rounding may move across the clamp or the kink have no well-defined derivative.
         safe = (np.abs(np.abs(value) - limit) > 0.01) & (np.abs(u) > 1e-3)
         factor = np.where(safe, draw(*shape), 0.0)
         expected = factor * options["gain"] * activation(act, u, order) * (np.abs(value) < limit)
@@ -170,7 +170,7 @@ def check_bias_act(kernels, seed):
 
 
 def check_bias_act_long_rows(kernels, pixels, channels_last):
-    """bias_act of floats with every term, of 1030 channels and `pixels` pixels: rows of more than one line of the CPU kernel."""
+    """float32 bias_act with every term, 1030 channels and `pixels` pixels: rows longer than one line of the CPU kernel."""
     random = np.random.RandomState(pixels)
     channels, pixel_axis, channel_axis = 1030, (1 if channels_last else 2), (2 if channels_last else 1)
     shape = (2, pixels, channels) if channels_last else (2, channels, pixels)
@@ -184,7 +184,7 @@ def check_bias_act_long_rows(kernels, pixels, channels_last):
 
 
 def check_bias_act_in_place(kernels, dtype, channels_last, order):
-    """bias_act whose result takes x's place, with every term it may have: the same numbers as in a place of their own."""
+    """bias_act whose result overwrites x, with every term it may have: the same numbers as with a separate result."""
     random = np.random.RandomState(order)
     x, other = random.randn(2, 2, 24, 40)  # [x and other, N, pixels, C] or [..., C, pixels]
     terms = {"bias": random.randn(40 if channels_last else 24)}
@@ -197,7 +197,7 @@ def check_bias_act_in_place(kernels, dtype, channels_last, order):
 
 
 def random_fir_case(seed):
-    """Sizes and options of one case, every fourth the networks' own 4-tap cases."""
+    """Sizes and options of one case; every fourth is one of the networks' own 4-tap cases."""
     random = np.random.RandomState(seed)
     case = {"dtype": TYPES[seed % 3], "channels_last": bool(random.randint(2)), "flip": bool(random.randint(2))}
     if seed % 2:

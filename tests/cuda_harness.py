@@ -1,5 +1,5 @@
-"""What benchmarks.cuda_kernels calls on a GPU, without one: the .cu files compiled for the CPU through the host shim, the CPU kernels
-behind the same interface, memory, and a driver."""
+"""Stand-ins without a GPU for what benchmarks.cuda_kernels uses on one: the .cu files compiled for the CPU through the host shim, the CPU
+kernels behind the same interface, memory, and a driver."""
 
 import ctypes
 import functools
@@ -60,7 +60,7 @@ int cuEventElapsedTime(float* milliseconds, void* start, void* stop) {
 
 
 class HostMemory:
-    """Blocks of exactly the asked size, which the address sanitizer watches, aligned as TensorFlow's."""
+    """Blocks of exactly the requested size, watched by the address sanitizer and aligned like TensorFlow's."""
 
     def __init__(self):
         self._libc = ctypes.CDLL(None)
@@ -98,7 +98,7 @@ def shim_library(sanitize=False):
 def cpu_library(sanitize=False):
     """Compile the CPU kernels; returns the library's path. With `sanitize`, libasan must be preloaded.
 
-    Results go past the caches from 64 KB on, so that the cases of the tests are on both sides.
+    Results bypass the caches from 64 KB on, so that the test cases cover both sides.
     """
     folder = os.path.join(build_folder(), "tensorflow", "core", "framework")
     os.makedirs(folder, exist_ok=True)
@@ -120,7 +120,7 @@ def driver_stand_in():
 
 
 def sanitizer_runtime(name):
-    """Path of a sanitizer's library ("asan", "tsan"), or None where g++ has none."""
+    """Path of a sanitizer's library ("asan", "tsan"), or None if g++ has none."""
     path = subprocess.run(["g++", f"-print-file-name=lib{name}.so"], stdout=subprocess.PIPE, text=True).stdout.strip()
     return os.path.realpath(path) if os.path.isabs(path) else None
 

@@ -30,7 +30,7 @@ def masked_crc(data):
 
 
 def parse_tfrecords(path):
-    """List of the records (bytes) of a TFRecord file, all checksums compared."""
+    """List of the records (bytes) of a TFRecord file; compares all checksums."""
     with open(path, "rb") as file:
         content = file.read()
     records, at = [], 0
@@ -54,7 +54,7 @@ def _varint(data, at):
 
 
 def _fields(data):
-    """(number, value) of the fields of a serialized message: bytes of length-delimited ones, integers of varints."""
+    """(number, value) of the fields of a serialized message: bytes for length-delimited fields, integers for varints."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -68,7 +68,7 @@ def _fields(data):
 
 
 def parse_example(data):
-    """Dict name -> (kind, values) of a serialized tf.train.Example, in the order of the file; kind is "bytes" or "int64"."""
+    """Dict name -> (kind, values) of a serialized tf.train.Example, in file order; kind is "bytes" or "int64"."""
     found = {}
     for _, features in _fields(data):
         for _, entry in _fields(features):
@@ -99,7 +99,7 @@ def _field(number, data):
 
 
 def old_example(image, unpacked=False):
-    """A record of the older format for uint8 [C, H, W]; `unpacked` writes the shape one number a field, as old writers may."""
+    """A record in the older format for uint8 [C, H, W]; `unpacked` writes the shape with one number per field, as old writers may."""
     if unpacked:
         numbers = b"".join(b"\x08" + _to_varint(size) for size in image.shape)
     else:
@@ -110,7 +110,7 @@ def old_example(image, unpacked=False):
 
 
 def write_old_dataset(folder, name, images, labels=None, shards=1, **options):
-    """A dataset of the older format, uint8 [n, C, H, W], written without this project's code."""
+    """A dataset in the older format from uint8 [n, C, H, W], written without this project's code."""
     os.makedirs(str(folder), exist_ok=True)
     log2 = images.shape[-1].bit_length() - 1
     for number, part in enumerate(np.array_split(images, shards), start=1):
@@ -147,7 +147,7 @@ def write_pngs(folder, pictures, names=None):
 
 
 def image_bytes(pixels, format, **options):
-    """An image file in memory."""
+    """An encoded image file, as bytes."""
     output = io.BytesIO()
     Image.fromarray(pixels).save(output, format, **options)
     return output.getvalue()
@@ -167,7 +167,7 @@ def prepare(capsys, *arguments):
 
 
 def error_line(stderr):
-    """The one line of an error, without a traceback."""
+    """The only line of an error message, which must not contain a traceback."""
     assert "Traceback" not in stderr
     lines = [line for line in stderr.splitlines() if line]
     assert len(lines) == 1 and lines[0].startswith("error: "), stderr

@@ -1,6 +1,6 @@
 """Compare this code with golden files: python -m tests.golden PATH...
 
-PATH is a file or a folder. One line is printed a file: its name, the largest error relative to the largest absolute value of the
+PATH is a file or a folder. One line is printed per file: its name and the largest error relative to the largest absolute value of the
 compared array, or why it cannot be compared. The exit code is 1 if a file is out of tolerance or not supported.
 """
 
@@ -21,11 +21,11 @@ NETWORK_TOLERANCE = 2e-4  # float32, deep products of random weights
 
 
 class Unsupported(Exception):
-    """A file that this code cannot compare with yet."""
+    """A file that this code cannot compare yet."""
 
 
 def relative_error(value, expected):
-    """Largest absolute difference over the largest absolute expected value."""
+    """Largest absolute difference divided by the largest absolute expected value."""
     value, expected = np.asarray(value, np.float64), np.asarray(expected, np.float64)
     if value.shape != expected.shape:
         raise UserError(f"shape {value.shape}, expected {expected.shape}")
@@ -92,10 +92,10 @@ def _generator_outputs(network, data):
 
 
 def check_snapshot(path):
-    """Load the snapshot beside a golden file and compare what its networks compute.
+    """Load the snapshot beside a golden file and compare the outputs of its networks.
 
     Args:
-        path: .npz or .pkl file; the other one lies beside it.
+        path: .npz or .pkl file; the other one is beside it.
 
     Returns:
         (largest relative error, tolerance).
@@ -131,10 +131,10 @@ def check_vitgan(path):
 
 
 def kind_of(path):
-    """The function that compares a golden file, by what lies in and beside it.
+    """The function that compares a golden file, chosen by what is in it and beside it.
 
     Raises:
-        Unsupported: nothing here fits.
+        Unsupported: nothing here can compare it.
     """
     stem = os.path.splitext(path)[0]
     if os.path.exists(stem + ".pkl"):
@@ -151,10 +151,10 @@ def kind_of(path):
 
 
 def golden_files(paths):
-    """The .npz files among paths and below folders, sorted; a .pkl stands for the .npz beside it.
+    """The .npz files among the paths and below the folders, sorted; a .pkl stands for the .npz beside it.
 
     Raises:
-        UserError: a path does not exist or holds no golden file.
+        UserError: a path does not exist or contains no golden file.
     """
     found = []
     for path in paths:

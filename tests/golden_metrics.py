@@ -1,7 +1,7 @@
 """Comparison of the metrics' numerics with golden files: a .npz of inputs and values, with expected.json beside it.
 
-Which functions a file is about is read from the names of its arrays; nothing depends on the file's own name but its entry in
-expected.json ("set_A.npz" -> "fid/A").
+What a file tests is recognized by the names of its arrays; its own name matters only for its entry in expected.json
+("set_A.npz" -> "fid/A").
 """
 
 import json
@@ -15,11 +15,11 @@ from metrics import fid, inception_score, kid, ppl, precision_recall, resize
 from tests.metrics_standins import tf1_bilinear
 
 TOLERANCE = 1e-9
-BICUBIC_TOLERANCE = 1e-6  # Pillow's versions differ in the last bit of a float32
+BICUBIC_TOLERANCE = 1e-6  # Pillow versions differ in the last bit of a float32
 
 
 class Check:
-    """Collects comparisons of one file."""
+    """Collects the comparisons of one file."""
 
     def __init__(self):
         self.largest = 0.0
@@ -42,13 +42,13 @@ class Check:
             self.failures.append(f"{name}: relative error {error:.2g} above {tolerance:.0e}")
 
     def equal(self, name, got, expected):
-        """Bit by bit."""
+        """Compare bit by bit."""
         self.compared += 1
         if not np.array_equal(got, expected):
             self.failures.append(f"{name}: {int(np.sum(np.asarray(got) != expected))} of {np.size(expected)} values differ")
 
     def optional(self, name, arrays, compute, **options):
-        """Compare `compute()` with arrays[name] where the file has it."""
+        """Compare `compute()` with arrays[name] if the file has that array."""
         if name in arrays:
             self.close(name, compute(), arrays[name], **options)
 
@@ -65,7 +65,7 @@ def _check_fid(check, data, expected):
     real, fake = statistics["real"], statistics["fake"]
     for ddof in (0, 1):
         distance = fid.frechet_distance(real.mean, real.covariance(ddof), fake.mean, fake.covariance(ddof))
-        # A distance near zero is a difference of traces: their size is the scale of its error.
+        # A distance near zero is a difference of traces, whose size sets the scale of its error.
         scale = max(abs(distance), 1e-3 * (np.trace(real.covariance()) + np.trace(fake.covariance())))
         check.optional(f"fid_ddof{ddof}", data, lambda d=distance: d, scale=scale)
         if ddof == 1 and "numpy_nuclear" in expected:
@@ -76,7 +76,7 @@ def _check_fid(check, data, expected):
 
 def _check_kid(check, data, expected):
     real, fake = np.asarray(data["real"], np.float64), np.asarray(data["fake"], np.float64)
-    # An unbiased estimate is a difference of kernel means: near zero their size is the scale of its error.
+    # An unbiased estimate is a difference of kernel means; near zero, their size sets the scale of its error.
     scale = 1e-3 * float(kid.polynomial_kernel(real[:64], real[:64]).mean())
 
     def close(name, got, wanted):
@@ -123,7 +123,7 @@ def _check_precision_recall(check, data, expected):
 
 
 def inception_scores(logits, splits):
-    """Scores of the parts of an array of logits [N, classes] that come in nine batches: float64 [splits]."""
+    """Inception scores of the splits of an array of logits [N, classes] that arrives in nine batches: float64 [splits]."""
     entropies = inception_score.SplitEntropies(len(logits), logits.shape[1], splits)
     for batch in np.array_split(logits, 9):
         entropies.add(batch)
@@ -180,13 +180,13 @@ def check_file(path):
     """Compare every value of one golden metrics file with ours.
 
     Args:
-        path: .npz file; expected.json is read from its folder where it exists.
+        path: .npz file; expected.json is read from its folder if it exists.
 
     Returns:
-        (largest relative error among the values that TOLERANCE holds for, TOLERANCE).
+        (largest relative error among the values compared with TOLERANCE, TOLERANCE).
 
     Raises:
-        UserError: what is out of tolerance, or that no array name is known.
+        UserError: values out of tolerance, or no known array name.
     """
     with np.load(path, allow_pickle=False) as stored:
         data = {name: stored[name] for name in stored.files}

@@ -1,6 +1,6 @@
-"""Compare ViTGAN with golden files: building blocks (tests.golden_vitgan_blocks) and whole networks; the arrays tell what a file holds.
+"""Compare ViTGAN with golden files: building blocks (tests.golden_vitgan_blocks) and whole networks; the arrays show what a file contains.
 
-Pure functions are compared in float64 (1e-9); whatever owns variables is float32 (1e-4: the sine with ω0 = 30 amplifies rounding).
+Pure functions are compared in float64 (1e-9); everything with variables in float32 (1e-4: the sine with ω0 = 30 amplifies rounding).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def check_file(path):
         (largest relative error, tolerance).
 
     Raises:
-        Unsupported: no check here fits the arrays.
+        Unsupported: no check here matches the arrays.
     """
     compared, tolerance = results(path)
     if not compared:
@@ -42,7 +42,7 @@ def check_file(path):
 
 
 def results(path):
-    """(dict name -> (value, expected) of what a golden file allows to compare, tolerance)."""
+    """(dict name -> (value, expected) for everything in a golden file that can be compared, tolerance)."""
     with np.load(path, allow_pickle=False) as file:
         data = dict(file)
     meta = json.loads(str(data.pop("meta")))
@@ -54,14 +54,14 @@ def results(path):
 
 
 def _error(name, value, expected):
-    """Relative error; where everything expected is rounding noise around 0 (a gradient that cancels) the error is absolute."""
+    """Relative error, or absolute error if the expected values are all rounding noise around 0 (a gradient that cancels)."""
     if np.max(np.abs(expected), initial=0) < 1e-12:
         return float(np.max(np.abs(value), initial=0))
     return relative_error(value, expected)
 
 
 def _network_values(data, prefix):
-    """The arrays whose names begin so: dict our variable name -> array."""
+    """The arrays whose names begin with `prefix`: dict our variable name -> array."""
     return {_variable_name(name[len(prefix) :]): data[name] for name in data if name.startswith(prefix)}
 
 
@@ -146,7 +146,7 @@ def _discriminator_mode(data, meta, mode):
     return compared
 
 
-# (array name that tells the kind, check, tolerance), the first match counts.
+# (array name that identifies the kind, check, tolerance); the first match counts.
 CHECKS = (
     ("p:map/kernel0", check_generator, FLOAT32),
     ("p:patch/kernel", check_discriminator, FLOAT32),

@@ -1,4 +1,4 @@
-"""ViTGAN's building blocks, augmentation and losses against golden files: one check a kind of file, used by tests.golden_vitgan.
+"""ViTGAN's building blocks, augmentation and losses against golden files: one check per kind of file, used by tests.golden_vitgan.
 
 A check is a function (arrays, meta) -> dict name -> (value, expected). Sizes and hyper-parameters come from the arrays and from `meta`.
 """
@@ -26,7 +26,7 @@ class Bench:
 
     Args:
         data: the golden file's arrays.
-        build: function without arguments -> dict name -> tensor; its variables are created in the present graph.
+        build: function without arguments -> dict name -> tensor; its variables are created in the current graph.
         names: dict variable name -> array name.
     """
 
@@ -39,7 +39,7 @@ class Bench:
         variables.assign({self.variables[name]: data[key] for name, key in names.items()})
 
     def gradients(self, output, weights, by):
-        """Gradients of Σ output·weights: dict like `by` (name -> tensor or variable name)."""
+        """Gradients of Σ output·weights: dict with the keys of `by` (name -> tensor or variable name)."""
         wanted = {name: self.variables[x] if isinstance(x, str) else x for name, x in by.items()}
         return dict(zip(wanted, tf.gradients(tf.reduce_sum(output * weights), list(wanted.values()))))
 
@@ -104,7 +104,7 @@ def check_fourier(data, meta):
         side = int(round(len(expected) ** 0.5))
         names = {f"{prefix}/weight": f"{prefix}_kernel", f"{prefix}/bias": f"{prefix}_bias"}
         compared[f"e_{prefix}"] = (_fourier(data, prefix, side, names), expected)
-    if "table" in data:  # with the class token's row, which the discriminator keeps apart
+    if "table" in data:  # includes the class token's row, which the discriminator stores separately
         compared["e_table"] = (tflib.run(tf.sin(single(data["table"]))), data["e_table"])
     return compared
 
@@ -144,10 +144,10 @@ def check_siren_head(data, meta):
 
 
 def siren_gains(widths, w0):
-    """The files have weights as used, we store them in units of an equalised learning rate: dict name -> used / stored.
+    """The files contain weights as used; we store them in units of an equalised learning rate: dict name -> used / stored.
 
     Args:
-        widths: list of I, one a layer of the patch head.
+        widths: list of I, one per layer of the patch head.
         w0: ω0.
     """
     gains = {}

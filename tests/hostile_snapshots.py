@@ -1,4 +1,4 @@
-"""Snapshot files written by hand, for what no pickler writes: an object is the pickle operations that leave it on the reader's stack."""
+"""Snapshot files written by hand that no pickler would write: an object is the pickle operations that leave it on the reader's stack."""
 
 import pickle
 import struct
@@ -30,7 +30,7 @@ def network(variables, name=b"X\1\0\0\0G", components=b"}", kwargs=b"}"):
 
 
 def snapshot(body, protocol=4):
-    """A file of one object three times."""
+    """A file that contains one object three times."""
     return b"\x80" + bytes([protocol]) + items(body + b"q\x08", b"h\x08", b"h\x08") + b"."
 
 
@@ -70,7 +70,7 @@ def components_without_end():
     return first
 
 
-HOSTILE = {  # name -> (what stands in the file three times, what the message says)
+HOSTILE = {  # name -> (the object that the file contains three times, part of the error message)
     "object_array": (call(ORDERED_DICT, call(NDARRAY, plain((1,)), OBJECT, POINTER)), "type 'O8'"),
     "object_state": (of_state(OBJECT, (1,), POINTER), "type 'O8'"),
     "object_scalar": (one_variable(call(SCALAR, OBJECT, POINTER)), "type 'O8'"),

@@ -10,7 +10,7 @@ ROWS, COLUMNS = np.mgrid[:SIZE, :SIZE]
 
 
 def write_shapes(folder, count=1000):
-    """Folders of pictures: a bright disk, square or cross of some colour on a dark ground."""
+    """Write folders of pictures: a bright disk, square or cross in some colour on a dark background."""
     rng = np.random.RandomState(0)
     for index in range(count):
         y, x = rng.uniform(0.35, 0.65, size=2) * SIZE
@@ -25,7 +25,7 @@ def write_shapes(folder, count=1000):
 
 
 def objects(count=3000):
-    """Like CIFAR-10 to the eye of a network: ten classes, one shaded object near the middle, a ground with the spectrum of photographs.
+    """Like CIFAR-10 to a network: ten classes, one shaded object near the middle, a background with the spectrum of photographs.
 
     Returns:
         (pictures uint8 [count, 3, 32, 32], classes int64 [count]).
@@ -47,7 +47,7 @@ def objects(count=3000):
 
 
 def _colours(rng, count, spread):
-    """Grays with some colour [count, 3, 1, 1]."""
+    """Grays with a little colour [count, 3, 1, 1]."""
     return rng.uniform(60, 200, [count, 1, 1, 1]) + spread * rng.randn(count, 3, 1, 1)
 
 

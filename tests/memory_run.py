@@ -1,4 +1,4 @@
-"""A small training for the tests of the memory estimate: python -m tests.memory_run IMAGES prints the peak of its resident memory in GB."""
+"""A small training run for testing the memory estimate: python -m tests.memory_run IMAGES prints its peak resident memory in GB."""
 
 import sys
 

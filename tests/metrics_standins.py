@@ -1,4 +1,4 @@
-"""Small stand-ins: a dataset and a generator of NumPy arrays with the real ones' interface, feature networks in the published form."""
+"""Small stand-ins: a NumPy dataset and generator with the interface of the real ones, and feature networks in the published format."""
 
 import collections
 import os
@@ -31,7 +31,7 @@ class ArrayDataset:
 
 
 class BlobGenerator:
-    """Images [C, size, size] that are smooth functions of z [K, z_dim], of the label and of the noise seed; ws are 2·z."""
+    """Images [C, size, size] that are smooth functions of z [K, z_dim], the label and the noise seed; ws are 2·z."""
 
     def __init__(self, size=32, channels=3, latents=(2, 4), classes=0, contrast=1.0, ratio=None):
         self.input_shapes = [list(latents), [classes]]
@@ -70,14 +70,14 @@ class BlobGenerator:
 
 
 def _tf1_positions(size, target):
-    """Lower and upper source index and the weight of the upper one, for each target pixel; all in float32 as the op computes."""
+    """Lower and upper source index and the weight of the upper one for each target pixel, all in float32 as in the op."""
     source = np.arange(target, dtype=np.float32) * (np.float32(size) / np.float32(target))
     lower = np.floor(source).astype(np.int64)
     return lower, np.minimum(lower + 1, size - 1), source - lower.astype(np.float32)
 
 
 def tf1_bilinear(images, height, width):
-    """TensorFlow 1's bilinear resize (align_corners=False), the twin of the op in the feature networks' graphs, equal bit by bit.
+    """TensorFlow 1's bilinear resize (align_corners=False), bit-identical to the op in the feature networks' graphs.
 
     Args:
         images: [N, H, W, C], uint8 or float32.
@@ -140,15 +140,15 @@ def _convolution_block(graph_def, scope, source, kernel, stride, padding, stream
 
 
 def inception_standin(features=32, classes=10, producer=8, tail_batch=-1, output_shapes=False, seed=0):
-    """A small GraphDef in the form of the Inception graph of 2015, random weights.
+    """A small GraphDef with random weights in the form of the Inception graph of 2015.
 
     Args:
-        features: D, even; the real one has 2048.
-        classes: the real one has 1008.
+        features: D, even; 2048 in the real one.
+        classes: 1008 in the real one.
         producer: graph version.
-        tail_batch: batch the tail's reshape is fixed to (-1: any).
+        tail_batch: batch size that the tail's reshape is fixed to (-1: any).
         output_shapes: give two nodes the attribute that pins the batch to 1.
-        seed: of the weights.
+        seed: for the weights.
 
     Returns:
         (tf.GraphDef, dict of the weights: conv, mixed_a, mixed_b as in `inception_numpy`, classifier).

@@ -10,8 +10,8 @@ from dnnlib import tflib
 from dnnlib.tflib.snapshot import build_network, read_records
 from training.networks import DiscriminatorConfig, GeneratorConfig, ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
 
-# Non-square GANformer with noise; StyleGAN2 with three classes and no noise; k-GAN; a GANformer of pictures with alpha. ViTGAN is made from
-# its own configuration.
+# Non-square GANformer with noise; StyleGAN2 with three classes and no noise; k-GAN; GANformer for pictures with alpha. ViTGAN has its own
+# configuration.
 MODELS = {
     "ganformer": {"resolution": 16, "transformer": True, "components_num": 3, "kmeans": True, "use_pos": True, "num_heads": 2,
                   "architecture": "resnet", "norm": "layer", "integration": "mul", "crop_ratio": 0.75},
@@ -49,7 +49,7 @@ def write_models(folder):
 def _save(folder, name, G, D):
     path = os.path.join(folder, f"{name}.pkl")
     Gs = G.clone("Gs")
-    G.set_values({key: np.zeros_like(value) for key, value in G.get_values().items()})  # whoever takes G for Gs shall be seen
+    G.set_values({key: np.zeros_like(value) for key, value in G.get_values().items()})  # using G instead of Gs must show
     tflib.save_snapshot(path, (G, D, Gs))
     return path
 
@@ -60,7 +60,7 @@ def load_generator(path):
 
 
 def dataset_for(name, count=8):
-    """What the visualizations ask of a dataset: its ratio and labels."""
+    """What the visualizations need of a dataset: its ratio and labels."""
     options = MODELS.get(name, {})
     classes = options.get("c_dim", 0)
     labels = np.eye(classes, dtype=np.float32)[np.arange(count) % classes] if classes else np.zeros([count, 0], np.float32)
@@ -68,7 +68,7 @@ def dataset_for(name, count=8):
 
 
 def expected_bytes(images, ratio=1.0):
-    """float [n, C, H, W] as bytes without padding: uint8 [n, H', W, C], by the definitions of the specification."""
+    """float [n, C, H, W] as bytes without padding: uint8 [n, H', W, C], following the specification."""
     height = images.shape[2]
     kept = int(round(height * ratio))
     top = (height - kept) // 2
@@ -83,14 +83,14 @@ def read_png(*parts):
 
 
 def assert_same_picture(given, expected):
-    """Equal up to single bytes rounded the other way (another batch size or graph may sum in another order)."""
+    """Equal except for single bytes that rounded the other way (another batch size or graph may change the order of summation)."""
     assert given.shape == expected.shape
     assert np.abs(given.astype(int) - expected).max() <= 1
     assert np.mean(given != expected) < 0.01
 
 
 def one_error_line(stderr):
-    """The text of the one line of an error that people see."""
+    """The text of the single error line that a user sees."""
     lines = [line for line in stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1 and "Traceback" not in stderr, stderr
     return lines[0]

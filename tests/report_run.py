@@ -1,4 +1,4 @@
-"""A run folder as a training leaves it, made without TensorFlow, for the tests of the report."""
+"""A run folder as left by training, made without TensorFlow, for the tests of the report."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def scene(shade, size=SIZE):
 
 
 def owners(layer, size=SIZE):
-    """Owner of each pixel: the disc is latent 2, the ground 1, the sky 0; the disc grows with the layer."""
+    """Owner of each pixel: latent 2 for the disc, 1 for the ground, 0 for the sky; the disc grows with the layer."""
     y, x = np.mgrid[:size, :size] / size
     found = (y > 0.5).astype(int)
     found[(x - 0.5) ** 2 + (y - 0.6) ** 2 < 0.01 * (layer + 1)] = 2
@@ -42,7 +42,7 @@ def write_run(folder):
                       "Gradients/D": 2.0, "Timing/images_per_second": 25 + tick % 3, "Progress/kimg": 4 * tick,
                       "Timing/seconds_per_kimg": 40.0, "Timing/total_hours": 0.1 * tick, "Resources/peak_memory_gb": 1.5}  # fmt: skip
             file.write(json.dumps({"images": 4000 * tick, **values}) + "\n")
-        file.write('{"images": 244000, "Loss/G"')  # killed in mid-line
+        file.write('{"images": 244000, "Loss/G"')  # killed in the middle of a line
     with open(os.path.join(str(folder), "metrics.jsonl"), "w") as file:
         for kimg in KIMG[1:]:
             line = {"metric": "swd", "values": {"swd": 300 - kimg}, "settings": {"snapshot": f"network-snapshot-{kimg:06d}.pkl"}}
@@ -61,7 +61,7 @@ def write_run(folder):
 def _write_pictures(folder):
     for kimg in KIMG:
         save(folder, f"visuals/images/{kimg:06d}_grid.png", np.tile(scene(kimg / 2), [2, 4, 1]))
-    for kimg in KIMG[2:]:  # the first ones are of an older release
+    for kimg in KIMG[2:]:  # the first ones were written by an older release
         save(folder, f"visuals/maps/{kimg:06d}_grid.png", np.tile(np.asarray(COLOURS)[owners(kimg / 48)], [2, 4, 1]))
     save(folder, "reals.png", np.tile(scene(50), [2, 4, 1]))
     save(folder, "visuals/noise-variance.png", np.tile(np.arange(SIZE), [SIZE, 1]))

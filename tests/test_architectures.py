@@ -1,4 +1,4 @@
-"""Options of the networks, alone and in random combinations: they build, learn, save and load; impossible ones are refused."""
+"""Options of the networks, alone and in random combinations: the networks build, learn, save and load; impossible options are refused."""
 
 import importlib
 
@@ -91,7 +91,7 @@ def attention_scopes(c):
 
 
 def unused_in_generator(name, c):
-    """Why a stored trainable variable of the generator takes part in no output, or None."""
+    """Why a stored trainable variable of the generator does not affect any output, or None."""
     local = name.split("/", 1)[-1]
     layers = attention_scopes(c)
     attended = {r for r in c.scales if (c.transformer and c.attends(r)) or r == c.img2img}
@@ -117,7 +117,7 @@ def unused_in_generator(name, c):
 
 
 def unused_in_discriminator(name, c):
-    """Why a stored trainable variable of the discriminator takes part in no output, or None."""
+    """Why a stored trainable variable of the discriminator does not affect any output, or None."""
     attended = {r for r in c.scales if (c.transformer and c.attends(r)) or r == c.img2img}
     if name.startswith("pos_emb") and int(name[7 : name.index("/")]) not in attended:
         return "positions of every grid are stored, those with attention are used"
@@ -142,7 +142,7 @@ def losses_of(g, d):
 
 
 def descend(network, loss, explain):
-    """Update operations of one gradient step; every variable must have a gradient or a reason for having none."""
+    """Update operations of one gradient step; every variable must have a gradient or a reason for not having one."""
     gradients = tf.gradients(loss, list(network.trainables.values()))
     steps = []
     for (name, variable), gradient in zip(network.trainables.items(), gradients):
@@ -222,7 +222,7 @@ def test_impossible_discriminators_are_refused():
         DiscriminatorConfig(a_dim=8, transformer=True, pos_dim=6, **SHARED)
     with pytest.raises(UserError, match="a divisor of a_dim [(]12[)]"):
         DiscriminatorConfig(a_dim=12, transformer=True, num_heads=8, **SHARED)
-    DiscriminatorConfig(a_dim=12, transformer=True, num_heads=3, **SHARED)  # only the grid's own attention needs its channels divided
+    DiscriminatorConfig(a_dim=12, transformer=True, num_heads=3, **SHARED)  # only the grid's self-attention needs its channels divided
     with pytest.raises(UserError, match="a divisor of the channels at 16x16"):
         DiscriminatorConfig(a_dim=12, transformer=True, num_heads=3, ltnt2img=True, **SHARED)
 
@@ -239,7 +239,7 @@ def test_padding_of_half_the_picture_is_left_out_above_256(resolution, ratio, gr
     (ViTGANGeneratorConfig, {"dim": 24, "heads": 2, "depth": 3, "patch": 8}, [2, 2, 2], 3 * 4 * 2),
 ])  # fmt: skip
 def test_maps_are_counted_before_they_are_made(config_class, options, grids, maps):
-    """One a layer, component (token) and head; the visualizations plan their memory by it."""
+    """One per layer, component (token) and head; the visualizations use the count to plan their memory."""
     config = config_class(resolution=16, **options)
     assert config.attention_grids == grids and config.maps_num == maps
 
@@ -254,7 +254,7 @@ SIDES = {  # scope of an attention: what attends (`from`, gate n), what is atten
 @pytest.mark.usefixtures("graph")
 @pytest.mark.parametrize("gate", ["ltnt", "img"])
 def test_gates_and_positions_stand_on_their_side(gate):
-    """Gates by their switch; the grid always has positions, latents have them with use_pos (specification, sections 2, 3 and 5)."""
+    """Gates follow their switch; the grid always has positions, latents only with use_pos (specification, sections 2, 3 and 5)."""
     use_pos = gate == "ltnt"
     shared = {"resolution": 8, "channel_base": 32, "channel_max": 8, "transformer": True, "components_num": 2, "img2img": 3,
               "ltnt2ltnt": True, "use_pos": use_pos, f"{gate}_gate": True}  # fmt: skip
@@ -268,7 +268,7 @@ def test_gates_and_positions_stand_on_their_side(gate):
 
 @pytest.mark.usefixtures("graph")
 def test_order_of_the_discriminator_s_attentions():
-    """n2l, l2n, l2l, n2n; the features go through them, the shortcut past them (specification, section 5)."""
+    """n2l, l2n, l2l, n2n; the features pass through them, the shortcut bypasses them (specification, section 5)."""
     d = tflib.Network("D", DiscriminatorConfig(
         resolution=8, channel_base=32, channel_max=8, transformer=True, components_num=2, a_dim=8, ltnt2img=True, ltnt2ltnt=True, img2img=3,
     ))  # fmt: skip
@@ -278,9 +278,9 @@ def test_order_of_the_discriminator_s_attentions():
         return matters(d, f"8x8/AttLayer_{attention}/weight_out", lambda: d.run(images).scores)
 
     assert all(takes_part(attention) for attention in ("n2l", "l2n", "l2l", "n2n"))
-    d.set_values({name: 0 * values[name] for name in values if name.startswith("8x8/Conv0/")})  # the scores of the aggregators are left
+    d.set_values({name: 0 * values[name] for name in values if name.startswith("8x8/Conv0/")})  # only the aggregators' scores are left
     assert [takes_part(attention) for attention in ("n2l", "l2n", "l2l", "n2n")] == [True, False, True, False]
-    d.set_values({**values, "ComponentScores/Output/weight": 0 * values["ComponentScores/Output/weight"]})  # those of the grid are left
+    d.set_values({**values, "ComponentScores/Output/weight": 0 * values["ComponentScores/Output/weight"]})  # only the grid's are left
     assert [takes_part(attention) for attention in ("n2l", "l2n", "l2l", "n2n")] == [True, True, False, True]
 
 
@@ -310,7 +310,7 @@ def test_latents_attend_to_each_other_before_the_grid(monkeypatch):
     ],
 )
 def test_what_a_network_does_not_have_does_not_forbid_it(options):
-    """No positions, whose width would not divide; no block of the mapping between unlike widths."""
+    """No positions, whose width would not divide; no mapping block between different widths."""
     g = tflib.Network("G", GeneratorConfig(**options, **SHARED), seed=0)
     images = g.run(np.random.RandomState(0).randn(2, *g.input_shapes[0]), truncation_psi=1, truncation_cutoff=2).images
     assert images.shape == (2, 3, 16, 16) and np.isfinite(images).all()

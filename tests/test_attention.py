@@ -19,7 +19,7 @@ N, F, T, DIM, TO, POS = 2, 6, 3, 8, 5, 4
 
 
 class Layer:
-    """One attention layer with random weights and inputs, evaluated in TensorFlow; its variables as float64 arrays, scaled as used."""
+    """One attention layer with random weights and inputs, evaluated in TensorFlow; its variables are float64 arrays, scaled as used."""
 
     def __init__(self, options, positions=True, mask=None, assignments=None, seed=0):
         rng = np.random.RandomState(seed)
@@ -63,7 +63,7 @@ def naive_probs(layer, options, mask=None, assignments=None):
                 for f in range(F):
                     probs[n, h, f] = softmax([query[f, part] @ key[t, part] / np.sqrt(s) for t in range(T)] + hidden)
                 continue
-            elements = np.concatenate([content, query - content], axis=1)[:, h * 2 * s : (h + 1) * 2 * s]  # contiguous, over the border
+            elements = np.concatenate([content, query - content], axis=1)[:, h * 2 * s : (h + 1) * 2 * s]  # contiguous, across the boundary
             if assignments is not None:
                 centroids = assignments[n, h] @ elements
             elif options.iterative:
@@ -123,7 +123,7 @@ def test_layer_equals_naive_loops(graph, kmeans, other, positions):
 
 @pytest.mark.parametrize("kmeans", [False, True])
 def test_no_product_broadcasts_its_batch(graph, kmeans):
-    """TensorFlow 2.20 and 2.21 write beyond the result's end on CPUs where the second factor's batch is broadcast (its issue 117700)."""
+    """TensorFlow 2.20 and 2.21 on CPUs write beyond the end of the result if the second factor's batch is broadcast (issue 117700)."""
     x, y = tf.zeros([N, F, DIM]), tf.zeros([N, T, TO])
     result = attention_layer(x, y, Context(), AttentionOptions(kmeans=kmeans, kmeans_iters=2), "t", tf.zeros([F, POS]), tf.zeros([T, POS]))
     tf.gradients(result.x, tf.trainable_variables() + [x, y])
@@ -170,15 +170,15 @@ def test_batch_normalization_uses_the_batch_in_training_and_averages_elsewhere(g
 
 
 def test_dropout_of_entries_and_of_latents(graph):
-    """Rate p: single entries and whole latents are lost with p / 2 each, the rest grows; in training only."""
+    """Rate p: single entries and whole latents are each dropped with probability p / 2, the rest is scaled up; only in training."""
     training = Context(True, tflib.RandomStreams(0))
     probs = tf.ones([1000, 2, 6, 5])
     dropped = tflib.run(attention._dropout(probs, training, 0.4))
     np.testing.assert_allclose(np.unique(dropped), [0, 1 / 0.8**2], rtol=1e-5)
     there = (dropped > 0).any(axis=2, keepdims=True)
-    assert there.mean() == pytest.approx(0.8, abs=0.02)  # 1 − 0.2⁶ of the latents that are there keep an entry
+    assert there.mean() == pytest.approx(0.8, abs=0.02)  # 1 − 0.2⁶ of the latents that remain keep an entry
     assert (dropped > 0).sum() / (6 * there.sum()) == pytest.approx(0.8, abs=0.01)
-    assert abs(np.corrcoef(there[:, 0].ravel(), there[:, 1].ravel())[0, 1]) < 0.06  # heads lose latents of their own
+    assert abs(np.corrcoef(there[:, 0].ravel(), there[:, 1].ravel())[0, 1]) < 0.06  # each head drops its own latents
     assert attention._dropout(probs, Context(), 0.4) is probs
     x, y = tf.zeros([50, F, DIM]), tf.zeros([50, T, TO])
     for name, kmeans in (("simplex", False), ("duplex", True)):
@@ -189,7 +189,7 @@ def test_dropout_of_entries_and_of_latents(graph):
 
 
 def test_minibatch_stddev_groups(graph):
-    """Sample n belongs to group n mod (N / group); one value a group, as last feature."""
+    """Sample n belongs to group n mod (N / group); one value per group, appended as the last feature."""
     x = np.random.RandomState(0).randn(8, 3, 3, 2)
     y = tflib.run(minibatch_stddev(tf.constant(x, tf.float32), 4))
     for n in range(8):
@@ -199,7 +199,7 @@ def test_minibatch_stddev_groups(graph):
 
 
 def test_sinus_positions(graph):
-    """Two directions: sin and cos of x (along the width), then of y; D directions: projections on turned axes."""
+    """Two directions: sin and cos of x (along the width), then of y; D directions: projections on rotated axes."""
     height, width, dim = 2, 4, 8
     two = tflib.run(grid_positions(height, width, dim, "sinus", 2, "uniform")).reshape(height, width, dim)
     for row in range(height):
@@ -216,7 +216,7 @@ def test_sinus_positions(graph):
 
 
 def test_trainable_positions(graph):
-    """linear: projections on the directions times a table; trainable: a table of columns beside one of rows."""
+    """linear: projections on the directions times a table; trainable: a table of columns and one of rows, concatenated."""
     height, width, dim = 2, 4, 6
     rng = np.random.RandomState(0)
     x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
@@ -248,7 +248,7 @@ def test_carried_assignments_are_those_of_the_cell_before(graph):
 @pytest.mark.parametrize("merge_type", ["softmax", "sum"])
 @pytest.mark.parametrize("merge_same", [False, True])
 def test_merged_images(graph, merge_type, merge_same):
-    """Features and pictures are weighted sums over the images of a sample, latents the average with the weights' means."""
+    """Features and pictures are weighted sums over the images of a sample; latents are averaged with the weights' means."""
     rng = np.random.RandomState(0)
     x, images, ws = rng.randn(6, 2, 4, 5), rng.randn(6, 2, 4, 3), rng.randn(2, 3, 7, 8)  # two samples of three
     given = [tf.constant(value, tf.float32) for value in (x, images, ws)]

@@ -81,7 +81,7 @@ def test_none_is_the_same_tensor():
 
 
 def test_probability_is_of_each_operation_and_image():
-    """With probability p an image stays as it is with (1 − p)^5; an operation of an image does not depend on the others."""
+    """If each operation has probability p, an image stays unchanged with probability (1 − p)^5; all are drawn independently."""
     images, never = augmented(64, probability=0.0)
     _, half = augmented(4000, probability=0.5)
     x, value = run([images, never])
@@ -111,7 +111,7 @@ def test_draws_cover_their_ranges_evenly():
     holes = 1 - run(named["cutout"](tf.ones_like(picture)))[..., 0]  # side 5, centre 0 .. 15
     assert {int(hole.sum()) for hole in holes} == {a * b for a in (3, 4, 5) for b in (3, 4, 5)}
     values = run(seen)
-    assert len(values) == 7 and len({value[0] for value in values.values()}) == 7  # every draw has a stream of its own
+    assert len(values) == 7 and len({value[0] for value in values.values()}) == 7  # every draw has its own stream
 
 
 def test_images_have_draws_of_their_own_and_steps_too():
@@ -124,7 +124,7 @@ def test_images_have_draws_of_their_own_and_steps_too():
 
 
 def test_gradient_is_the_adjoint():
-    """With given draws the augmentation is affine in the image: T(x + d) − T(x) seen through r is d seen through its gradient."""
+    """With given draws, the augmentation is affine in the image: T(x + d) − T(x) projected on r equals d projected on its gradient."""
     x, value = augmented(6, probability=0.7)
     rng = np.random.RandomState(5)
     d, r = rng.standard_normal([2, 6, 3, 16, 16]).astype(np.float32)

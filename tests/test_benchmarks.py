@@ -1,4 +1,4 @@
-"""Benchmarks that no one runs every day still run: at their smallest, as a person starts them; the GPU's through stand-ins for it."""
+"""Benchmarks that nobody runs every day still run: at their smallest, started as a user would; the GPU ones with stand-ins for the GPU."""
 
 import ctypes
 import itertools
@@ -36,14 +36,14 @@ def test_feature_passes_of_the_metrics():
 
 @pytest.mark.parametrize("main, flag", [(data.main, "--part"), (benchmarks_metrics.main, "--part"), (step.main, "--cases")])
 def test_an_unknown_part_is_refused(main, flag, capsys):
-    """Nothing would be measured, and exit code 0."""
+    """Otherwise nothing would be measured, with exit code 0."""
     assert run_main(main, [flag, "scnes"]) == 2
     assert capsys.readouterr().err.startswith(f"error: {flag}: got scnes, accepted: ")
 
 
 @pytest.fixture
 def stand_ins(tmp_path, monkeypatch):
-    """A machine whose driver, GPU, nvcc and nvidia-smi are stand-ins, and whose kernels run on the CPU."""
+    """A machine whose driver, GPU, nvcc and nvidia-smi are stand-ins and whose kernels run on the CPU."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     driver = cuda_harness.driver_stand_in()
     monkeypatch.setattr(gpus, "driver", lambda: ctypes.CDLL(driver))
@@ -126,7 +126,7 @@ def test_launches_compute_the_op_on_arrays_of_their_own(case):
 
 
 def expected_and_got(case, struct, memory):
-    """What NumPy makes of a struct's inputs, and its output, [N, H, W, C] or [N, C, H, W]."""
+    """NumPy's result for a struct's inputs, and the struct's output, [N, H, W, C] or [N, C, H, W]."""
     op, dtype, data_format, (n, c, h, w) = case
     last = data_format == "NHWC"
 
@@ -151,7 +151,7 @@ def expected_and_got(case, struct, memory):
 
 
 class ScriptedDevice:
-    """Records what a stopwatch asks of the driver; its events last 30 ms. `behind`: tries in which the host is too slow."""
+    """Records the driver calls of a stopwatch; its events are 30 ms apart. `behind`: number of tries in which the host is too slow."""
 
     def __init__(self, behind):
         self.behind, self.log = behind, []

@@ -1,4 +1,4 @@
-"""run_network.py --prepare: the dataset first, then whatever else is asked for; what the command lines have in common."""
+"""run_network.py --prepare: the dataset first, then whatever else was requested; what the command lines have in common."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def test_prepare_makes_the_dataset_once(tmp_path):
 
 
 def test_the_help_names_what_prepare_takes(monkeypatch):
-    """Each option that the preparation is given, --dataset aside, and no other."""
+    """Each option that is passed on to the preparation, except --dataset, and no other."""
     prepared = []
     monkeypatch.setattr(cli, "prepare", prepared.append)
     given = {"data_dir": "there", "ratio": 0.5, "resolution": 32, "train_images_num": 7, "images_dir": "photos"}

@@ -1,4 +1,4 @@
-"""run_network.py in real processes: a run that is killed, stopped and continued equals the undisturbed one."""
+"""run_network.py in real processes: a run that is killed, stopped and continued matches an undisturbed one."""
 
 import contextlib
 import dataclasses
@@ -39,7 +39,7 @@ def states(folder):
 
 
 def load(path):
-    """Everything of a state that must repeat: the clock of the run is left out."""
+    """Everything in a state that must be reproduced; the run's clock is left out."""
     with np.load(str(path)) as file:
         arrays = {name: file[name] for name in file.files if name != "sha256"}
     record = json.loads(arrays.pop("record").tobytes().decode())
@@ -63,7 +63,7 @@ def test_kill_stop_and_continue(folders):
     process.communicate()
     assert process.returncode == -signal.SIGKILL
 
-    with locks.take(str(results / "parts-000" / run_choice.LOCK)):  # as another training does
+    with locks.take(str(results / "parts-000" / run_choice.LOCK)):  # as another training process does
         code, _, err = finish(*flags)
     assert code == 1 and f"parts-000 is being trained by process {os.getpid()} on " in err, err
 
@@ -104,7 +104,7 @@ def test_options_of_a_run(folders):
     assert config["versions"]["numpy"] == np.__version__
     assert (run / "metric-swd.txt").read_text().count("\n") == 1
 
-    code, out, err = finish(*flags, "--total-kimg", "0.1")  # without the preset: other networks
+    code, out, err = finish(*flags, "--total-kimg", "0.1")  # without the preset: different networks
     assert code == 2 and re.search(r"error: this run was trained with a different generator.*--reload", err)
     assert "generator.latent_stem changed from True to False" in out and "continuing" not in out
     code, out, err = finish(*flags, "--total-kimg", "0.1", "--reload", "--g-lr", "0.001", "--batch-size", "16")
@@ -138,7 +138,7 @@ def test_evaluation_reads_the_architecture_from_the_snapshot(folders):
 
 @on_one_stack
 def test_continuing_from_a_snapshot_of_another_architecture(folders):
-    """--pretrained-pkl brings its architecture into the run's record, so that the same command continues the run."""
+    """--pretrained-pkl puts its architecture into the run's record, so that the same command continues the run."""
     flags, results = [*folders, *SMALL, "--train"], folders[-1]
     code, _, err = finish(*flags, "--expname", "first", "--total-kimg", "0.032", "--transformer", "--components-num", "2", "--kmeans")
     assert code == 0, err
@@ -156,7 +156,7 @@ def test_continuing_from_a_snapshot_of_another_architecture(folders):
         assert len(set(networks_scored())) == len(networks_scored())  # --eval does not repeat the metrics of the last snapshot
     record = json.loads((results / "tuned-000" / "config.json").read_text())
     assert record["generator"]["components_num"] == 2 and record["options"]["pretrained_pkl"] == str(tuned[-1])
-    record["generator"]["crop_ratio"] = 0.9  # as an earlier version kept that of the snapshot
+    record["generator"]["crop_ratio"] = 0.9  # earlier versions kept the snapshot's
     state, path = training_state.load_latest(str(results / "tuned-000"))
     training_state.save(path, dataclasses.replace(state, record=record))
     spelled = [*tuned[:-1], os.path.relpath(str(tuned[-1]))]
@@ -197,7 +197,7 @@ def test_a_damaged_newest_state_costs_only_its_own_part(folders):
     assert finish(*flags, "--expname", "hurt", "--total-kimg", "2.048")[0] == 0
     newest = results / "hurt-000" / states(results / "hurt-000")[-1]
     content = bytearray(newest.read_bytes())
-    content[content.rindex(b"PK\x01\x02") + 8] ^= 1  # the bit that says: encrypted
+    content[content.rindex(b"PK\x01\x02") + 8] ^= 1  # the bit that means: encrypted
     newest.write_bytes(content)
     code, out, err = finish(*flags, "--expname", "hurt", "--total-kimg", "3.072")
     assert code == 0 and f"warning: training state {newest}: cannot be read" in out and "continuing" in out, err
@@ -207,7 +207,7 @@ def test_a_damaged_newest_state_costs_only_its_own_part(folders):
 
 @on_one_stack
 def test_a_full_disk_loses_nothing_that_was_there(folders):
-    """Files may grow to 40 kB only (a limit of the process), and the log is on a full disk."""
+    """Files may grow to only 40 kB (a process limit), and the log is on a full disk."""
     results = folders[-1]
     flags = [*folders, *SMALL, "--train", "--baseline", "GAN", "--expname", "full", "--summarize", "False"]
     assert finish(*flags, "--total-kimg", "0.064")[0] == 0
@@ -237,7 +237,7 @@ def test_a_signal_ends_an_evaluation(folders, tmp_path):
 
 @on_one_stack
 def test_on_a_terminal_and_beside_a_run_of_a_longer_name(folders):
-    """The bar is on the terminal and not in the log; of the files only the newest stay; "a" does not continue "a-b"."""
+    """The bar is on the terminal and not in the log; only the newest files are kept; "a" does not continue "a-b"."""
     results = folders[-1]
     flags = [*folders, *SMALL, "--train", "--baseline", "GAN", "--tick-kimg", "0.512", "--last-snapshots", "1", "--keep-samples", "False"]
     assert finish(*flags, "--expname", "a-b", "--total-kimg", "0.016")[0] == 0
@@ -246,7 +246,7 @@ def test_on_a_terminal_and_beside_a_run_of_a_longer_name(folders):
     process = subprocess.Popen(command(*flags, "--expname", "a", "--total-kimg", "3.072"), stdout=subprocess.DEVNULL, stderr=follower)
     os.close(follower)
     shown = b""
-    with contextlib.suppress(OSError):  # how the end of a terminal reads
+    with contextlib.suppress(OSError):  # reading past the end of a terminal raises this
         while True:
             shown += os.read(leader, 1 << 16)
     assert process.wait() == 0, shown
@@ -279,7 +279,7 @@ def test_vitgan_trains_continues_evaluates_and_samples_like_the_others(folders, 
     assert expected.keys() == arrays.keys() and not [name for name in expected if not np.array_equal(arrays[name], expected[name])]
     pairs = [(array, arrays["D" + name[1:]]) for name, array in arrays.items() if name.startswith("G/") and "D" + name[1:] in arrays]
     alike = [np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairs if one.shape == other.shape and one.size > 100]
-    assert len(alike) > 3 and np.max(np.abs(alike)) < 0.5  # they started from other values
+    assert len(alike) > 3 and np.max(np.abs(alike)) < 0.5  # they started from different values
     code, out, err = finish(*folders, "--gpus", "cpu", "--expname", "vit-parts", "--eval", *scored)
     assert code == 0 and re.search(r"metric swd: swd \d", out) and "metric ppl: ppl " in out, err
     snapshot = results / "vit-parts-000" / "network-snapshot-000002.pkl"

@@ -1,4 +1,4 @@
-"""Command lines that are understood, and those that are refused: one line, before TensorFlow is imported where that is possible."""
+"""Valid command lines and invalid ones, which are refused with one line, before TensorFlow is imported if possible."""
 
 import dataclasses
 import os
@@ -209,7 +209,7 @@ def test_names_of_snapshots_tell_the_images_shown():
 
 
 def test_the_dataset_that_the_options_name(tmp_path, capsys):
-    """An older dataset of a known name has the ratio of its pictures, unless --ratio says another."""
+    """An older dataset of a known name has the ratio of its pictures, unless --ratio says otherwise."""
     for name in ("clevr", "mine"):
         write_old_dataset(tmp_path / name, name, np.zeros([4, 3, 8, 8], np.uint8), np.eye(2)[[0, 1, 1, 0]])
     for text, ratio in (("--dataset clevr", 0.75), ("--dataset clevr --ratio 0.5", 0.5), ("--dataset mine", 1.0)):
@@ -283,7 +283,7 @@ def test_what_the_networks_refuse_names_the_flag(text, message):
 
 
 def test_a_snapshot_for_pictures_of_another_ratio(picture_models):
-    """A ratio that no layer knows becomes the dataset's; one whose padding the layers leave out is refused."""
+    """A ratio that no layer depends on is replaced by the dataset's; if the layers leave out the padding, another ratio is refused."""
     record, options = read_records(picture_models["ganformer"])[0], resolved("--pretrained-pkl old.pkl")
     dataset = SimpleNamespace(resolution=16, channels=3, ratio=1.0, labels=np.zeros([4, 0]), name="squares")
     config = launch._pretrained_config(record, GeneratorConfig(resolution=16), options, dataset)
@@ -317,7 +317,7 @@ def test_the_table_is_sound():
         assert set(preset) <= set(names)
 
 
-# Where options go, G, D and T (training) standing for the configurations: base flags -> option -> (another value, fields that take it).
+# Where options end up; G, D and T (training) stand for the configurations: base flags -> option -> (another value, fields that take it).
 STYLEGAN2 = "--transformer --d-transformer --components-num 2 --latent-size 64 --pathreg --augment diffaug --tick-kimg 4 --total-kimg 100"
 PLACES = {
     STYLEGAN2: {
@@ -365,7 +365,7 @@ PLACES = {
 
 
 def configurations(options, **dataset):
-    """All configurations of some options as one flat dict."""
+    """All configurations for some options as one flat dict."""
     dataset = SimpleNamespace(**{"resolution": 64, "channels": 3, "ratio": 1.0, "labels": np.zeros([4, 0]), **dataset})
     made = {"G": configure.generator_config(options, dataset), "D": configure.discriminator_config(options, dataset)}
     return flatten({"T": to_dict(configure.training_config(options)), **{name: to_dict(config) for name, config in made.items()}})

@@ -109,7 +109,7 @@ def test_other_pictures_of_the_same_size_are_another_dataset(old):
 
 
 def test_a_manifest_without_times_is_taken_as_it_is(old, monkeypatch):
-    """One of a scan by an earlier version."""
+    """Written by a scan with an earlier version."""
     before, path = Dataset(old[0]), os.path.join(old[0], "dataset.json")
     with open(path, encoding="utf-8") as file:
         content = json.load(file)
@@ -140,7 +140,7 @@ def test_every_epoch_shows_every_picture_once_and_the_order_depends_on_seed_and_
 
 
 def test_the_order_is_frozen(old):
-    """Resuming with another NumPy continues in the same order."""
+    """Resuming with another NumPy version continues in the same order."""
     assert Dataset(old[0]).order(1, 0, 8).tolist() == np.random.RandomState([1, 0, 0]).permutation(20)[:8].tolist()
     assert Dataset(old[0]).order(1 << 40, 0, 20).tolist() != Dataset(old[0]).order(0, 0, 20).tolist()
 
@@ -304,7 +304,7 @@ def test_reading_needs_no_tensorflow(old):
 
 
 def test_examples_are_those_of_tensorflow(tmp_path):
-    """Both directions: TensorFlow's classes and reader as the reference; the same bytes as its deterministic form."""
+    """In both directions, with TensorFlow's classes and reader as the reference; the bytes equal its deterministic serialization."""
     tf = pytest.importorskip("tensorflow.compat.v1")
     data, shape = bytes(range(256)) * 3, [3, 16, 16]
     features = {

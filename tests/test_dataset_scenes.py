@@ -34,12 +34,12 @@ def test_objects_stand_apart_in_view_and_are_counted():
 
 
 def test_masks_show_the_objects_where_a_pinhole_camera_puts_them():
-    """A ray marched in small steps through each object's own inequality finds the same owner as the closed formulas."""
+    """A ray marched in small steps through each object's defining inequality finds the same owner as the closed formulas."""
     size = 24
     for index in range(3):
         drawn = scenes.draw_scene(1, index, size)
         scene = drawn.description
-        centre = np.float64(np.arange(size) * 3 + 1.5) * 2 / (3 * size) - 1        # the middle one of three rays a pixel
+        centre = np.float64(np.arange(size) * 3 + 1.5) * 2 / (3 * size) - 1        # the middle one of three rays per pixel
         x, y = np.meshgrid(centre * scene.tangent, centre * scene.tangent)
         rays = scene.axes[2] + x[..., None] * scene.axes[0] - y[..., None] * scene.axes[1]      # [H, W, 3]
         depth = np.linspace(4, 20, 2400)[:, None, None, None]
@@ -72,7 +72,7 @@ def test_objects_have_their_colours_and_cast_shadows():
         image = drawn.image.astype(float)
         ground = image[drawn.mask == 0]
         darker += ground.mean(1).min() < 0.6 * np.median(ground.mean(1))
-        assert np.percentile(np.abs(ground - ground.mean(1, keepdims=True)), 90) < 6      # gray, but for the edges of objects
+        assert np.percentile(np.abs(ground - ground.mean(1, keepdims=True)), 90) < 6      # gray, except for the edges of objects
         for number, item in enumerate(drawn.description.objects, start=1):
             seen = image[drawn.mask == number]
             if len(seen) > 20 and max(item.colour) > 3 * min(item.colour):

@@ -1,4 +1,4 @@
-"""A dataset written by an independent writer of the older format trains, labels included."""
+"""Training on a dataset written by an independent writer of the older format, labels included."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Which GPUs a process takes, by --gpus and CUDA_VISIBLE_DEVICES, and how exactly they multiply."""
+"""Which GPUs a process uses, given --gpus and CUDA_VISIBLE_DEVICES, and how exact their products are."""
 
 import os
 
@@ -31,9 +31,9 @@ def test_a_hidden_gpu(monkeypatch):
     ("3", 4, 0, None), ("4", 0, 0, None), ("0,1", 2, 2, None), ("cpu", 4, 0, None),
 ])  # fmt: skip
 def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(monkeypatch, gpus, there, seen, message):
-    """Unless there is none at all, or TensorFlow cannot use them."""
+    """Unless there is none at all, or TensorFlow cannot use any."""
     names = [f"/gpu:{number}" for number in range(seen)] or ["/cpu:0"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # for its old value at the end
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that the old value is restored at the end
     monkeypatch.setattr(setup, "_shown_gpus", None)
     monkeypatch.setattr(setup, "machine_gpus", lambda: there)
     monkeypatch.setattr(setup, "devices", lambda: names)
@@ -46,7 +46,7 @@ def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(monkeypatch, gpus, t
 
 
 def exact_products():
-    """Whether TensorFlow keeps GPUs from TF32."""
+    """Whether TensorFlow keeps GPUs from using TF32."""
     if tf.__version__.startswith("1."):
         return os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
     return not tf.config.experimental.tensor_float_32_execution_enabled()

@@ -1,4 +1,4 @@
-"""docs/python.md: its code runs, and shows what it says."""
+"""docs/python.md: its code runs and shows what it says."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Downloads against a local server that breaks off, lies, redirects, is slow, sends pages; the cache; Google Drive's protocol."""
+"""Downloads from a local server that breaks off, lies, redirects, is slow, sends web pages; the cache; Google Drive's protocol."""
 
 import hashlib
 import http.server
@@ -20,7 +20,7 @@ WARNING = (b'<!DOCTYPE html><html><form id="download-form" action="/confirmed" m
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """Answers by the path; every request is recorded in the server's `seen`."""
+    """Answers according to the path; every request is recorded in the server's `seen`."""
 
     protocol_version = "HTTP/1.1"
 
@@ -30,7 +30,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         path = urllib.parse.urlsplit(self.path)
         self.server.seen.append((self.path, self.headers.get("Range")))
-        assert self.headers.get("Accept-Encoding") == "identity"     # a length of packed bytes would not be the file's
+        assert self.headers.get("Accept-Encoding") == "identity"     # the length of compressed data would not be the file's
         getattr(self, "_" + path.path.strip("/").split("/")[0].split(".")[0])(dict(urllib.parse.parse_qsl(path.query)))
 
     def _send(self, data, status=200, length=None, **headers):
@@ -57,12 +57,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._ranged(CONTENT[self._start():])
 
     def _breaks(self, query):
-        """At most 100,000 bytes a connection."""
+        """At most 100,000 bytes per connection."""
         start = self._start()
         self._ranged(CONTENT[start:start + 100000], len(CONTENT) - start)
 
     def _whole(self, query):
-        """Knows no ranges, and breaks off the first time."""
+        """Does not support ranges, and breaks off the first time."""
         self._send(CONTENT if len(self.server.seen) > 1 else CONTENT[:70000], length=len(CONTENT))
 
     def _dead(self, query):
@@ -74,7 +74,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         return self._good(query)
 
     def _limited(self, query):
-        """Answers by the requests before: too many of them, too slow, then well."""
+        """Answers depending on how many requests came before: too many requests, timeout, then properly."""
         if len(self.server.seen) < 3:
             return self._send(b"", (429, 408)[len(self.server.seen) - 1])
         return self._good(query)
@@ -116,7 +116,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    """A server on this machine; its `url` and the requests `seen`."""
+    """A server on this machine, with its `url` and the requests `seen`."""
     httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     httpd.daemon_threads, httpd.seen, httpd.url = True, [], f"http://127.0.0.1:{httpd.server_address[1]}"
     thread = threading.Thread(target=httpd.serve_forever, args=(0.02,), daemon=True)
@@ -173,7 +173,7 @@ def test_an_interrupted_download_goes_on_where_it_ended(server, tmp_path):
 
 
 def test_two_downloads_of_one_file_do_not_mix(server, tmp_path, capsys):
-    """The second one waits for the first, and takes what it has downloaded, or goes on where it ended."""
+    """The second one waits for the first, then uses what it has downloaded or continues where it ended."""
     path = tmp_path / "file"
     for first_succeeds in (True, False):
         other = locks.take(f"{path}.part.lock")
@@ -209,7 +209,7 @@ def test_what_goes_wrong_is_said_with_the_place_for_the_file(server, tmp_path, w
         download.download(f"{server.url}/{way}", str(path), **expected)
     text = str(caught.value)
     assert message in text and f"{server.url}/{way}" in text and f"by hand at {path}" in text and "\n" not in text
-    assert not path.exists() and not ("md5" in expected and os.listdir(str(tmp_path)))     # else it would be found wrong for ever
+    assert not path.exists() and not ("md5" in expected and os.listdir(str(tmp_path)))     # otherwise it would be found wrong for ever
 
 
 def test_a_wrong_range_is_refused(server, tmp_path):

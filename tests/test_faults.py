@@ -1,6 +1,6 @@
-"""A training that is killed and stopped, at random moments and in the middle of saving, arrives at the undisturbed weights.
+"""Training that is killed and stopped, at random moments and in the middle of saving, ends with the same weights as undisturbed training.
 
-Six times with TensorFlow 2; twenty times with each, at other moments, with LONG_TESTS=1.
+Six times with TensorFlow 2; with LONG_TESTS=1, twenty times with each version, at other moments.
 """
 
 import os
@@ -23,7 +23,7 @@ FLAGS = [*SMALL, "--train", "--baseline", "GAN", "--tick-kimg", "0.016", "--tota
 
 
 def wait_for_images(process, images):
-    """Read status lines until so many images were shown; returns whether the process still runs."""
+    """Read status lines until this many images have been shown; returns whether the process is still running."""
     for line in process.stdout:
         found = re.match(r"tick \d+  kimg ([\d.]+)", line)
         if found and float(found.group(1)) * 1000 >= images:

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, what is said where they cannot be written, and what is read of damaged ones."""
+"""Files are either complete or absent; messages if they cannot be written; reading of damaged files."""
 
 import errno
 import fcntl
@@ -54,7 +54,7 @@ def test_every_end_has_its_exit_code(monkeypatch, capsys, ends, code, said):
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    """A crash of the machine would leave an empty file; from another file system it could not be renamed at all."""
+    """Otherwise a machine crash could leave an empty file, and a file on another file system could not be renamed at all."""
     path, done, sync, replace = str(tmp_path / "file.txt"), [], os.fsync, os.replace
 
     def synced(handle):
@@ -80,7 +80,7 @@ def test_files_have_the_rights_that_the_user_gives_all_files(tmp_path):
 
 
 def test_an_error_that_the_system_did_not_explain_keeps_its_words(tmp_path):
-    """NumPy's for a full disk, for one."""
+    """For example NumPy's for a full disk."""
     error = OSError("100000 requested and 12484 written")
     with pytest.raises(OSError, match="^100000 requested and 12484 written$"):
         run_main(failing(str(tmp_path / "a"), error), [])
@@ -88,7 +88,7 @@ def test_an_error_that_the_system_did_not_explain_keeps_its_words(tmp_path):
 
 @pytest.mark.parametrize("lines", [1, 1000, 100000])
 def test_output_that_nobody_reads_ends_without_a_word(lines):
-    """As with `| head`; a little comes to light when it is flushed, more when it is printed."""
+    """As with `| head`; a little output fails only when it is flushed, more when it is printed."""
     reading, writing = os.pipe()
     os.close(reading)
     program = f"import sys; from dnnlib import run_main; sys.exit(run_main(lambda _: print('line\\n' * {lines}), []))"
@@ -114,7 +114,7 @@ def test_names_are_printed_in_any_encoding(encoding, printed):
 
 
 def test_a_closed_output_is_nowhere(tmp_path):
-    """As with `>&- 2>&-`, under which Python has no sys.stdout and no sys.stderr."""
+    """As with `>&- 2>&-`, when Python has no sys.stdout and no sys.stderr."""
     program = """
 import sys
 from dnnlib import log, run_main

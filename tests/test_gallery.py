@@ -1,4 +1,4 @@
-"""examples.gallery: the page of all visualizations, of a tiny run."""
+"""examples.gallery: the page of all visualizations for a tiny run."""
 
 import os
 import re
@@ -30,12 +30,12 @@ def test_every_entry_has_its_picture(tmp_path):
     assert set(pictures) == set(os.listdir(str(page))) - {"README.md"}
     assert len(pictures) == 14 + (0 if None in webdriver.programs() else 3)
     for command in re.findall(r"^python (.*)$", text, flags=re.M):
-        assert f"$ python {command}\n" in done.stdout  # what the page says has been run
+        assert f"$ python {command}\n" in done.stdout  # the commands on the page were run
     sizes = {}
     for name in pictures:
         with PIL.Image.open(str(page / name)) as picture:
             sizes[name] = picture.size
-    assert sizes["samples.png"] == (4 * (8 * 16 + 7 * 4), 4 * (2 * 16 + 4))  # two rows of eight pictures, four times as large
+    assert sizes["samples.png"] == (4 * (8 * 16 + 7 * 4), 4 * (2 * 16 + 4))  # two rows of eight pictures, enlarged four times
     assert sizes["interpolations.png"][0] == 4 * 10 * 16 and sizes["video.gif"] == (64, 64)
 
 

@@ -30,14 +30,14 @@ def latents(seeds, shape):
 
 
 def sampled(path, seeds, psi=0.7, labels=None, **options):
-    """Outputs of Gs for some seeds, by Network.run."""
+    """Outputs of Gs for some seeds, from Network.run."""
     with tflib.session_scope():
         Gs = load_generator(path)
         return Gs.run(latents(seeds, Gs.input_shapes[0]), labels, truncation_psi=psi, noise_mode="const", **options)
 
 
 def generated(*arguments):
-    """Run in this process, where TensorFlow is loaded already."""
+    """Run in this process, where TensorFlow is already loaded."""
     return run_main(generate.main, [str(argument) for argument in arguments])
 
 
@@ -124,7 +124,7 @@ def test_classes(picture_models, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["ganformer", "labelled"])
 def test_the_video_is_a_closed_walk(name, picture_models, tmp_path, monkeypatch, capsys):
-    """Through the pictures in their order; halfway spherical in z and linear in the label, with the noise of the picture before."""
+    """Through the pictures in order; halfway points are spherical in z and linear in the label, with the noise of the previous picture."""
     walk, seeds = [], [4, 0, 1, 2]
     monkeypatch.setattr(movies, "save_movie", lambda frames, stem, fps: walk.extend(frames) or [f"{stem}.gif"])
     assert generated("--model", picture_models[name], "--gpus", "cpu", "--seeds", "4,0-2", "--noise-mode", "random", "--batch-size", 3,
@@ -138,7 +138,7 @@ def test_the_video_is_a_closed_walk(name, picture_models, tmp_path, monkeypatch,
         z = latents(seeds, Gs.input_shapes[0])
         units = z / np.linalg.norm(z, axis=-1, keepdims=True)
         cosine = np.sum(units * np.roll(units, -1, axis=0), axis=-1, keepdims=True)
-        halfway = (z + np.roll(z, -1, axis=0)) / np.sqrt(2 + 2 * cosine)  # sin(angle / 2) / sin(angle) of both
+        halfway = (z + np.roll(z, -1, axis=0)) / np.sqrt(2 + 2 * cosine)  # the weight sin(angle / 2) / sin(angle) for both
         mixed = (labels + np.roll(labels, -1, axis=0)) / 2
         found = Gs.run(halfway, mixed, seeds=np.asarray(seeds), truncation_psi=0.7, noise_mode="random").images
     between = expected_bytes(found, ratio=0.75 if name == "ganformer" else 1.0)
@@ -149,7 +149,7 @@ def test_the_video_is_a_closed_walk(name, picture_models, tmp_path, monkeypatch,
 
 
 def test_a_full_disk_is_one_line(picture_models, tmp_path):
-    """Files may grow to 1 kB only (a limit of the process)."""
+    """Files may grow to only 1 kB (a process limit)."""
     words = command("--model", picture_models["ganformer"], "--gpus", "cpu", "--images-num", 4, "--grid", "--output-dir", tmp_path,
                     script="generate.py")  # fmt: skip
     done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
@@ -176,7 +176,7 @@ def test_no_ratio_beyond_the_rows_that_the_network_computes(resolution, crop_rat
 
 
 def test_published_snapshots_have_the_ratio_of_their_dataset(picture_models, tmp_path, monkeypatch):
-    """They need not store it: the pictures would show the padding."""
+    """They need not store it; otherwise the pictures would show the padding."""
     monkeypatch.setattr(generate.option_table, "check_source", lambda flag, source: None)
     monkeypatch.setattr(generation, "local_path", lambda model: picture_models["kgan"])
     for model, height in (("gdrive:clevr-snapshot.pkl", 6), ("gdrive:ffhq-snapshot-1024.pkl", 8), ("clevr-snapshot.pkl", 8)):

@@ -30,7 +30,7 @@ def test_a_picture_of_the_model_is_found_again(picture_models, tmp_path):
         Gs = load_generator(picture_models["ganformer"])
         average = Gs.run_part("mapping", np.random.RandomState(0).standard_normal([64, 4, 6]), truncation_psi=0.7).ws.mean(axis=0)
         start = expected_bytes(Gs.run_part("synthesis", average[np.newaxis]).images, ratio=0.75)[0]
-        assert set(stored) == {f"G_synthesis/noise{index}" for index in range(Gs.config.num_ws - 2)}  # no layer reads the last one
+        assert set(stored) == {f"G_synthesis/noise{index}" for index in range(Gs.config.num_ws - 2)}  # no layer reads the last noise
         Gs.set_values(stored)
         again = expected_bytes(Gs.run_part("synthesis", w[np.newaxis]).images, ratio=0.75)[0]
     assert_same_picture(found, again)
@@ -108,13 +108,13 @@ def test_the_network_keeps_its_noise_and_the_search_repeats(picture_models, monk
 
 
 def test_the_learning_rate_rises_for_a_twentieth_of_the_way_and_falls_in_its_last_quarter():
-    """As in Karras et al. 2020, appendix D: linearly up, down along a cosine."""
+    """As in Karras et al. 2020, appendix D: linearly up, then down along a cosine."""
     found = [projection._learning_rate(part) for part in (0.025, 0.06, 0.5, 0.75, 0.875, 1.0)]
     np.testing.assert_allclose(found, [0.05, 0.1, 0.1, 0.1, 0.05, 0.0], atol=3e-3)
 
 
 def test_the_search_begins_at_the_average_and_sees_the_pictures_of_the_sampler(picture_models):
-    """The first step is a small one; the distance is that of the picture without its padding, in the sampler's noise mode."""
+    """The first step is small; the distance is that of the picture without its padding, in the sampler's noise mode."""
     with tflib.session_scope():
         Gs = load_generator(picture_models["kgan"])
         sampler = sampling.Sampler(Gs, 0.75, 0.7, 64, noise_mode="none", quiet=True)
@@ -133,14 +133,14 @@ def halved(x):
 
 
 def test_distance_against_numpy(graph):
-    """Pixels at the scales of 16, 8 and 4; three layers of random 3 x 3 filters, of which the last two halve the sides."""
+    """Pixels at sizes 16, 8 and 4; three layers of random 3 x 3 filters, the last two of which halve the size."""
     pair = np.random.RandomState(0).uniform(-1, 1, size=[2, 3, 16, 16])
     errors = [np.mean((x[0] - x[1]) ** 2) for x in (pair, halved(pair), halved(halved(pair)))]
     features, x = [], pair
     for layer, stride in enumerate((1, 2, 2)):
         inputs, outputs, size = x.shape[1], (16, 32, 64)[layer], x.shape[2]
         kernel = tflib.numpy_stream(0, f"projection/features{layer}").standard_normal([3, 3, inputs, outputs]) * np.sqrt(2 / (9 * inputs))
-        around = np.pad(x, [(0, 0), (0, 0), (2 - stride, 1), (2 - stride, 1)], "constant")  # of even sides, halving pads the end alone
+        around = np.pad(x, [(0, 0), (0, 0), (2 - stride, 1), (2 - stride, 1)], "constant")  # for even sizes, halving pads only the end
         parts = [np.einsum("nchw,co->nohw", around[:, :, i : i + size : stride, j : j + size : stride], kernel[i, j])
                  for i in range(3) for j in range(3)]  # fmt: skip
         x = np.sum(parts, axis=0)
@@ -151,7 +151,7 @@ def test_distance_against_numpy(graph):
 
 
 def test_whiteness_against_numpy(graph):
-    """Squared correlations with the neighbours to the right and below, at 32, 16 and 8; the mean of four has half their deviation."""
+    """Squared correlations with the neighbours to the right and below, at sizes 32, 16 and 8; a mean of four has half the deviation."""
     rng = np.random.RandomState(0)
     for noise in (rng.standard_normal([1, 1, 32, 32]), np.tile(np.repeat([1.0, -1.0], 4), [1, 1, 32, 4])):
         scales = [noise, 2 * halved(noise), 4 * halved(halved(noise))]
@@ -165,14 +165,14 @@ def _constant(array):
 
 def test_targets_are_cropped_and_scaled(tmp_path):
     pixels = np.zeros([30, 100, 3], np.uint8)
-    pixels[:, 30:70] = 200  # the largest centred 3:4 part of it is 40 wide
+    pixels[:, 30:70] = 200  # the largest centred 3:4 crop is 40 wide
     PIL.Image.fromarray(pixels).save(str(tmp_path / "wide.png"))
     target = projection.read_target(str(tmp_path / "wide.png"), GeneratorConfig(resolution=8), 0.75)
     assert target.shape == (3, 6, 8) and (target == 200).all()
     gray = projection.read_target(str(tmp_path / "wide.png"), GeneratorConfig(resolution=8, num_channels=1), 1.0)
     assert gray.shape == (1, 8, 8) and (gray == 200).all()
     exif = PIL.Image.Exif()
-    exif[0x0112] = 6  # as a telephone that was held upright stores it
+    exif[0x0112] = 6  # as stored by a phone held upright
     PIL.Image.fromarray(pixels.transpose(1, 0, 2)).save(str(tmp_path / "turned.png"), exif=exif)
     np.testing.assert_array_equal(projection.read_target(str(tmp_path / "turned.png"), GeneratorConfig(resolution=8), 0.75), target)
     (tmp_path / "text.png").write_text("no picture")

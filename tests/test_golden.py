@@ -1,4 +1,4 @@
-"""Networks and snapshots against the numbers of the public release."""
+"""Networks and snapshots against numbers from the public release."""
 
 import json
 import os
@@ -19,7 +19,7 @@ NETWORKS = sorted(os.listdir(FOLDER)) if os.path.isdir(FOLDER) else ["(none)"]
 def test_network(name):
     error, tolerance = golden.check_network(golden_path("networks", name))
     assert error <= tolerance
-    assert error < 5e-5  # what float32 reaches; the tolerance allows for other kernels
+    assert error < 5e-5  # what float32 achieves; the tolerance allows for other kernels
 
 
 @pytest.mark.parametrize("name", ["v1_stylegan2", "v2_ganformer_duplex"])
@@ -30,7 +30,7 @@ def test_snapshot(name):
 
 
 def test_tool_says_which_file_is_off(tmp_path, capsys):
-    """The tool itself: a changed output is reported and makes the exit code 1, an unchanged file beside it is ok."""
+    """The tool itself: a changed output is reported and sets the exit code to 1; an unchanged file beside it is ok."""
     source = golden_path("networks", "d_channels.npz")
     shutil.copy(source, str(tmp_path / "good.npz"))
     with np.load(source) as file:
@@ -57,7 +57,7 @@ def test_arguments_that_nobody_knows_are_printed_and_the_variables_decide(tmp_pa
 
 
 def test_any_number_of_images(tmp_path):
-    """Each of the four images three times in a row: the groups, n mod 3, then hold the same four as the file's own, and the scores stay."""
+    """Each of the four images three times in a row: each group, n mod 3, then has the file's own four, and the scores do not change."""
     with np.load(golden_path("networks", "d_channels.npz")) as file:
         data = dict(file)
     data.update({name: np.repeat(data[name], 3, axis=0) for name in ("images", "labels", "scores")})

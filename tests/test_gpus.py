@@ -1,4 +1,4 @@
-"""What the driver says about GPUs, with a stand-in for its library: two GPUs, the second one without a context of this process."""
+"""What the driver reports about GPUs, with a stand-in for its library: two GPUs, the second one without a context of this process."""
 
 import os
 import shutil
@@ -86,7 +86,7 @@ def test_without_a_driver():
 
 
 def test_all_gpus_of_the_machine_are_counted_without_a_question_to_the_driver_in_this_process(machine):
-    """A first question would settle which of them the process sees."""
+    """The first question would fix which of them the process sees."""
     code = """
 import ctypes, os
 os.environ["CUDA_VISIBLE_DEVICES"] = "4"

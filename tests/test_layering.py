@@ -1,4 +1,4 @@
-"""Which package may import which (docs/architecture.md), read from the sources."""
+"""Which package may import which (docs/architecture.md), checked in the sources."""
 
 import ast
 import os
@@ -18,7 +18,7 @@ ALLOWED = {
 }
 PACKAGES = sorted([*ALLOWED, "tests", "benchmarks", "examples"])
 ENTRY_POINTS = {"run_network", "prepare_data", "generate"}
-NETWORK_INTERNALS = "training.networks"  # metrics and visualizations see networks as dnnlib Network objects only
+NETWORK_INTERNALS = "training.networks"  # metrics and visualizations use networks only as dnnlib Network objects
 
 
 def python_files(package):
@@ -27,7 +27,7 @@ def python_files(package):
 
 
 def imported(path):
-    """Dotted names of all modules that a source file imports, wherever it does."""
+    """Dotted names of all modules that a source file imports, anywhere in it."""
     with open(path, encoding="utf-8") as file:
         tree = ast.parse(file.read())
     for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""Does it learn: networks trained by the command line for a minute on pictures of 32 pixels."""
+"""Do the networks learn? They train for a minute from the command line on pictures of 32 pixels."""
 
 import glob
 import json
@@ -42,9 +42,9 @@ OBJECTS = ["--bcr-real", "0", "--bcr-fake", "0", "--g-lr", "0.002"]
 
 
 class Model(NamedTuple):
-    """One training: its options, its dataset, its length in kimg, the share of the untrained network's distance it has to get below.
+    """One training run: its options, dataset, length in kimg, and the share of the untrained network's distance it has to get below.
 
-    `stacks` are the TensorFlow versions that train it in every test run; with LONG_TESTS=1 in the environment both do.
+    `stacks` are the TensorFlow versions that train it in every test run; with LONG_TESTS=1 in the environment, both do.
     """
 
     options: list
@@ -79,7 +79,7 @@ def command(*words):
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
-    """Datasets of 32 pixels: scenes without labels, shapes with the labels of their folders, objects with classes as CIFAR-10 has them."""
+    """Datasets of 32 pixels: scenes without labels, shapes labelled by folder, objects with classes like CIFAR-10's."""
     folder = str(tmp_path_factory.mktemp("learning"))
     command("prepare_data.py", "--scenes", "--resolution", "32", "--max-images", "2000", "--labels", "none", "--data-dir", folder)
     write_shapes(os.path.join(folder, "pictures"))
@@ -94,7 +94,7 @@ def data_dir(tmp_path_factory):
 
 
 def distance(G, dataset):
-    """Sliced Wasserstein distance of a generator's images to a dataset."""
+    """Sliced Wasserstein distance between a generator's images and a dataset."""
     if not G.config.c_dim:
         dataset.labels = dataset.labels[:, :0]
     return metrics.evaluate("swd", G, dataset, metrics.Options(images_num=IMAGES, progress=False))[0].value
@@ -105,8 +105,8 @@ def distance(G, dataset):
 def test_learns(data_dir, tmp_path, name):
     """The sliced Wasserstein distance falls below a share of the untrained network's; every variable has moved along a gradient.
 
-    The generator's loss leaves ln 2, where it stays when the scores do not depend on the pictures. Trainings this short are chaotic: with
-    another seed or rounding the distance is a fifth higher or lower, which the shares allow for.
+    The generator's loss leaves ln 2, where it stays if the scores do not depend on the pictures. Runs this short are chaotic: with
+    another seed or rounding, the distance is a fifth higher or lower, which the shares allow for.
     """
     model = MODELS[name]
     if "mixed" in model.options and tflib.half_type() == tf.float16:

@@ -1,4 +1,4 @@
-"""Evaluation as people run it: run_network.py --eval of a trained run and of a folder, and its one-line answers to bad input."""
+"""Evaluation as users run it: run_network.py --eval on a trained run and on a folder, and its one-line answers to bad input."""
 
 import json
 import os
@@ -26,14 +26,14 @@ pytestmark = pytest.mark.slow
 GRAPH = "classify_image_graph_def.pb"
 VGG = "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
 COUNT = 80
-# The number that stands first in each metric's line.
+# The number that comes first in each metric's line.
 FIRST_NUMBERS = {name: name for name in ("fid", "is", "kid", "swd", "ppl", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend")}
 FIRST_NUMBERS["pr"] = "precision"
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with a dataset, its pictures as PNG files, stand-in feature networks, a cache of its own, and a trained run."""
+    """A folder with a dataset, its pictures as PNG files, stand-in feature networks, its own cache, and a trained run."""
     folder = tmp_path_factory.mktemp("evaluation")
     dataset = Dataset(write_raw_dataset(folder / "data", resolution=32, count=COUNT))
     (folder / "pictures").mkdir()
@@ -50,13 +50,13 @@ def place(tmp_path_factory):
 
 
 def flags(place, *more):
-    """Words that evaluate, on the dataset and with the stand-ins of the place."""
+    """Command-line words that evaluate on this place's dataset with the stand-ins."""
     return ["--data-dir", place / "data", "--dataset", "blobs", "--result-dir", place / "results", "--gpus", "cpu", "--eval",
             "--eval-images-num", COUNT, *([] if "--features-dir" in more else ["--features-dir", place / "features"]), *more]  # fmt: skip
 
 
 def printed(out):
-    """The lines of results in a command's output: dict metric -> dict name -> number."""
+    """The result lines in a command's output: dict metric -> dict name -> number."""
     found = re.findall(r"^metric (\w+): (.*)  \(.*\)$", out, re.M)
     return {metric: {name: float(number) for name, number in re.findall(r"(\w+) (\S+)", line)} for metric, line in found}
 
@@ -68,7 +68,7 @@ def stored(run):
 
 
 def one_error(err):
-    """The only error in what a command wrote on stderr."""
+    """The only error in a command's stderr."""
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "Traceback" not in err, err
     return errors[0]
@@ -86,7 +86,7 @@ def test_a_trained_run_prints_all_metrics(place):
     said = {metric: results[metric]["settings"] for metric in FIRST_NUMBERS}
     assert [said[name]["space"] + said[name]["sampling"] for name in ("ppl", "ppl_zfull", "ppl_wend")] == ["wend", "zfull", "wend"]
     assert [said[name]["face_crop"] for name in ("ppl", "ppl_zfull", "ppl_wend")] == [False, True, True]
-    code, again, err = finish(*flags(place, "--metrics", "fid,kid"))  # the reference from the cache
+    code, again, err = finish(*flags(place, "--metrics", "fid,kid"))  # the reference statistics come from the cache
     assert code == 0, err
     assert printed(again) == {metric: numbers[metric] for metric in ("fid", "kid")}
 
@@ -99,12 +99,12 @@ def test_unlike_settings_are_recorded_and_not_compared(place):
         assert code == 0, err
     assert stored(place / "results" / "clean-000")["fid"]["settings"]["resize"] == "clean"
     mirrored = [stored(place / "results" / f"{name}-000")["fid"]["settings"]["mirror"] for name in ("plain", "older")]
-    assert mirrored == [False, True]  # as the run was trained; the full protocol takes each real once
+    assert mirrored == [False, True]  # the full protocol takes each real once; the older one mirrors as the run was trained
     unmirrored = flags(place, "--expname", "older", "--metrics", "fid", "--pretrained-pkl", snapshot, "--eval-protocol", "stylegan2")
     code, _, err = finish(*unmirrored, "--mirror-augment", "False")
     assert code == 0, err
     settings = stored(place / "results" / "older-000")["fid"]["settings"]
-    assert settings["mirror"] is False and settings["snapshot"] == str(snapshot)  # what another run's is called
+    assert settings["mirror"] is False and settings["snapshot"] == str(snapshot)  # a snapshot of another run is recorded by its path
     for other, message in (("clean", "resize 'tf1' against 'clean'"), ("older", "protocol 'full' against 'stylegan2'")):
         runs = [str(place / "results" / f"{name}-000") for name in ("plain", other)]
         done = subprocess.run([sys.executable, "-m", "metrics.compare", *runs], cwd=ROOT, capture_output=True, text=True)
@@ -112,7 +112,7 @@ def test_unlike_settings_are_recorded_and_not_compared(place):
 
 
 def test_folder_of_the_datasets_own_pictures_after_a_kill(place):
-    """FID(X, X) from the command line. The first evaluation is killed as soon as something is in the cache; the second one uses that."""
+    """FID(X, X) from the command line. The first evaluation is killed as soon as something is in the cache; the second one uses it."""
     words = flags(place, "--expname", "pictures", "--images-dir", place / "pictures", "--metrics", "fid,is,pr,kid,swd")
     cache = place / "cache" / "metrics"
     shutil.rmtree(str(cache), ignore_errors=True)
@@ -215,7 +215,7 @@ def test_metrics_disabled_at_the_start_do_not_count_as_failed():
 
 
 def test_vis_and_a_folder_together(place):
-    """--images-dir replaces the network in the metrics only."""
+    """--images-dir replaces the network only in the metrics."""
     code, out, err = finish(*flags(place, "--images-dir", place / "pictures", "--metrics", "swd", "--vis-images", "--vis-num", "2"))
     assert code == 0, err
     assert out.count("metric swd") == 1 and str(place / "pictures") in out

@@ -1,4 +1,4 @@
-"""Evaluation from end to end with stand-in feature networks: numbers, files, cache, protocols, failures kept apart."""
+"""Evaluation end to end with stand-in feature networks: numbers, files, cache, protocols; one metric's failure does not stop the others."""
 
 import copy
 import dataclasses
@@ -83,7 +83,7 @@ def test_all_metrics_of_a_network(options, tmp_path):
     assert len(settings["feature_checksum"]) == 64
     assert "not the published file" in settings["feature_network"]
     assert lines[5]["settings"]["feature_network"] is None
-    assert lines[3]["settings"]["subset_size"] == 16  # all of the smaller set
+    assert lines[3]["settings"]["subset_size"] == 16  # the whole smaller set
     text = (tmp_path / "run" / "metric-fid.txt").read_text()
     assert text.startswith("network-snapshot-000001.pkl  fid ")
     assert metrics.read(str(tmp_path / "run"))[0].values == evaluated["fid"].values
@@ -152,7 +152,7 @@ def test_protocol_full_has_no_flips_and_frees_the_feature_networks(options, monk
 def test_killed_evaluation_leaves_a_usable_cache(options):
     class Killed(BlobGenerator):
         def run(self, *inputs, **settings):
-            raise KeyboardInterrupt  # while the fakes are made: the reals are done
+            raise KeyboardInterrupt  # while generating the fakes; the reals are done
 
     dataset = _dataset()
     with pytest.raises(KeyboardInterrupt):
@@ -184,7 +184,7 @@ def test_large_references_are_announced_and_do_not_fill_the_disk(options, monkey
         full.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=100))
         assert metrics.evaluate("kid", BlobGenerator(), _dataset(), options)[0].error is None
     assert "reference statistics are not kept" in capsys.readouterr().err and not os.path.exists(options.cache_dir)
-    monkeypatch.setattr(reference, "LARGE_BYTES", 16 * 32 * 4)  # 16 reals, 32 features of 4 bytes
+    monkeypatch.setattr(reference, "LARGE_BYTES", 16 * 32 * 4)  # 16 reals with 32 features of 4 bytes
     metrics.evaluate("kid", BlobGenerator(), _dataset(), options)
     (name,) = os.listdir(options.cache_dir)
     path = os.path.join(options.cache_dir, name)
@@ -229,7 +229,7 @@ def test_same_fakes_at_any_batch_size_and_count(options):
 
 
 def test_networks_of_this_code(graph, options):
-    """The metrics' calls fit tflib.Network: images do not depend on the batch size, path lengths come out."""
+    """The metrics' calls work with tflib.Network: images do not depend on the batch size, path lengths can be computed."""
     Gs = _noisy_network()
     dataset = _dataset(labels=np.eye(3, dtype=np.float32)[np.arange(16) % 3])
     whole = images.Generated(Gs, dataset, 6, 0, 6, "clean").read(0, 6).astype(int)
@@ -255,7 +255,7 @@ def two_cpus():
 
 
 def _noisy_network(seed=1):
-    """A network of this code, of random variables: as it is made, its noise has no strength."""
+    """A network of this code with random variables; as initialized, its noise would have no strength."""
     config = GeneratorConfig(resolution=32, channel_base=64, channel_max=8, z_dim=8, w_dim=8, mapping_num_layers=2, c_dim=3)
     Gs = tflib.Network("Gs", config, seed=seed)
     stream = np.random.RandomState(seed)
@@ -264,7 +264,7 @@ def _noisy_network(seed=1):
 
 
 def _on_devices(options, count):
-    """(images, results, devices that hold parts of the graph) of a network of this code on the devices of the session."""
+    """(images, results, devices that hold parts of the graph) for a network of this code on the session's devices."""
     dataset = _dataset(labels=np.eye(3, dtype=np.float32)[np.arange(16) % 3])
     with tflib.session_scope() as session:
         Gs = _noisy_network()
@@ -275,7 +275,7 @@ def _on_devices(options, count):
 
 @pytest.mark.parametrize("count", [13, 20])
 def test_devices_share_the_generation(options, two_cpus, count):
-    """The same images and numbers from two devices as from one, where the last round leaves a device with fewer images or none."""
+    """Two devices give the same images and numbers as one, also if the last round leaves a device fewer images or none."""
     made, evaluated, devices = _on_devices(options, count)
     assert {"/device:CPU:0", "/device:CPU:1"} <= devices
     tflib.init_tf("cpu")
@@ -347,7 +347,7 @@ def test_results_in_words(tmp_path):
 
 @pytest.mark.parametrize("rule, height", [("clean", 16), ("historic", 17)])
 def test_networks_of_wide_pictures_are_scored_whole(monkeypatch, options, rule, height):
-    """Such a network makes no padding (above 256 pixels; above 16 here): what is cut from the dataset's squares is not cut twice."""
+    """Such a network generates no padding (above 256 pixels; above 16 here): what is cut from the dataset's squares is not cut twice."""
     monkeypatch.setattr(config, "CROP_ABOVE", 16)
     with tflib.session_scope():
         sizes = {"resolution": 32, "channel_base": 64, "channel_max": 8, "z_dim": 4, "w_dim": 4, "crop_ratio": 0.5}
@@ -360,7 +360,7 @@ def test_networks_of_wide_pictures_are_scored_whole(monkeypatch, options, rule, 
         assert whole.shape == (4, 3, 16, 32)
         assert pictures.shape[1:] == generated.shape == (3, height, 32)
         np.testing.assert_array_equal(pictures[:, :, :16], whole)
-        assert not pictures[:, :, 16:].any()  # the row of padding in the published protocol's crop
+        assert not pictures[:, :, 16:].any()  # the row of padding that the published protocol's crop includes
         protocol = {"clean": "full", "historic": "stylegan2"}[rule]
         paths = ppl.PathPairs(ppl.PerceptualPathLength(), Gs, dataset, dataclasses.replace(options, protocol=protocol, images_num=4))
         assert paths.read(0, 2).shape[1:] == paths.shape
@@ -559,7 +559,7 @@ def test_path_length_variants_measure_the_path(options):
 
 
 def test_path_images_are_those_of_the_distance():
-    """[-1, 1] to 0..255; the face's rows 3/8 to 7/8 and columns 2/8 to 6/8; the mean of 2 x 2 pixels from 512 rows on."""
+    """[-1, 1] to 0..255; the face crop is rows 3/8 to 7/8 and columns 2/8 to 6/8; means of 2 x 2 pixels from 512 rows on."""
     small = np.random.RandomState(0).uniform(-1, 1, [2, 3, 16, 24]).astype(np.float32)
     np.testing.assert_allclose(ppl.prepare_images(small, False), 255 * (small + 1) / 2, rtol=1e-5)
     np.testing.assert_allclose(ppl.prepare_images(small, True), 255 * (small[:, :, 6:14, 4:12] + 1) / 2, rtol=1e-5)
@@ -581,7 +581,7 @@ def test_path_length_is_the_mean_of_the_middle_over_the_square_of_the_step(optio
     if broken:
         with pytest.raises(ValueError, match="path lengths: got NaN"):
             ppl.PplW().run(context)
-    else:  # 0 and 100 are outside of the percentiles
+    else:  # 0 and 100 are outside the percentiles
         assert ppl.PplW().run(context) == {"ppl": pytest.approx(np.mean(range(1, 100)) * 1e8)}
 
 
@@ -608,7 +608,7 @@ def test_paths_in_z_go_from_latents_of_a_normal_length(options):
 
 @pytest.mark.parametrize("sizes", [{"transformer": True, "components_num": 2}, {"c_dim": 3}])
 def test_paths_in_z_reach_what_normal_latents_do(graph, options, sizes):
-    """Also of the global latent, which the mapping does not normalise, and beside a label."""
+    """Including the global latent, which the mapping does not normalise, and with a label."""
     sizes = dict(sizes, resolution=32, channel_base=64, channel_max=8, z_dim=16, w_dim=16, mapping_num_layers=2)
     Gs = tflib.Network("Gs", GeneratorConfig(**sizes), seed=1)
     dataset = _dataset(labels=np.eye(3, dtype=np.float32)[np.arange(16) % 3])
@@ -628,7 +628,7 @@ def test_paths_in_z_reach_what_normal_latents_do(graph, options, sizes):
     ("pr", "precision_recall.exact_squared_distances"),
 ])  # fmt: skip
 def test_a_signal_stops_an_evaluation(options, monkeypatch, tmp_path, capsys, metric, inside):
-    """The part of the work in which it comes is the last one. Only what was computed before is recorded."""
+    """The part of the work during which it arrives is the last. Only what was computed before is recorded."""
     called, done = operator.attrgetter(inside)(metrics), []
 
     def interrupted(*arguments):

@@ -1,4 +1,4 @@
-"""An evaluation that is killed (SIGKILL) at any moment leaves a cache that the next one can use."""
+"""An evaluation that is killed (SIGKILL) at any moment leaves a cache that the next evaluation can use."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def _die(*ignored, **also_ignored):
 
 
 def _die_halfway(write):
-    """A function that writes as `write` does, up to the middle of the bytes."""
+    """A function that writes like `write`, but dies after half of the bytes."""
 
     def die(collected, file):
         import io
@@ -55,7 +55,7 @@ class DyingGenerator(BlobGenerator):
 
 
 def die_in_evaluation(folder, moment):
-    """Evaluate, and be killed at a moment: the other process of the test."""
+    """Evaluate and get killed at a given moment: the test's other process."""
     Gs, dataset = BlobGenerator(), make_dataset()
     if moment == "reading the reals":
         dataset.read = _die
@@ -74,7 +74,7 @@ def die_in_evaluation(folder, moment):
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """Values of an evaluation that nothing disturbed, and the folder with the feature networks."""
+    """Values of an undisturbed evaluation, and the folder with the feature networks."""
     folder = tmp_path_factory.mktemp("undisturbed")
     (folder / "features").mkdir()
     write_features_dir(folder / "features")
@@ -118,4 +118,4 @@ def test_what_killed_evaluations_began_to_write_is_removed_in_time(tmp_path):
         (tmp_path / name).write_bytes(b"begun")
         os.utime(str(tmp_path / name), (time.time() - age,) * 2)
     cache.save("new.npy", lambda file: file.write(b"whole"), 5)
-    assert sorted(os.listdir(str(tmp_path))) == [".b.npy.y.partial", "c.npy", "new.npy"]  # the young one may still be written
+    assert sorted(os.listdir(str(tmp_path))) == [".b.npy.y.partial", "c.npy", "new.npy"]  # the recent one may still be in use

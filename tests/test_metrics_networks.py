@@ -1,4 +1,4 @@
-"""Feature networks read as data: stand-in files against NumPy and SciPy evaluations, and files that must be refused."""
+"""Feature networks read from files: stand-ins against NumPy and SciPy evaluations, and files that must be refused."""
 
 import functools
 import hashlib
@@ -97,7 +97,7 @@ def test_batches_that_do_not_fit_into_memory_are_taken_in_parts(write_graph, mon
     for _ in range(2):
         for name, values in network(images).items():
             np.testing.assert_allclose(values, expected[name], rtol=1e-6, atol=1e-6)
-    assert tried == [9, 4, 2, 2, 2, 2, 1, 2, 2, 2, 2, 1]  # what does not fit is tried once
+    assert tried == [9, 4, 2, 2, 2, 2, 1, 2, 2, 2, 2, 1]  # a size that does not fit is tried only once
     limit = 0
     with pytest.raises(UserError, match=r"not even a single image fits into the feature network \(OOM when allocating\)"):
         network(images)
@@ -193,7 +193,7 @@ def test_tampered_file_of_the_published_size(write_graph, monkeypatch):
 
 
 def _vgg_numpy(image, layers):
-    """Second fully connected layer and feature maps before the poolings, for one float image [side, side, 3] in RGB."""
+    """Second fully connected layer and the feature maps before pooling, for one float image [side, side, 3] in RGB."""
     x = image[:, :, ::-1] - np.array([103.939, 116.779, 123.68])
     taps = []
     for name, kernel, bias in layers:
@@ -330,7 +330,7 @@ GRAPH, ARCHIVE = "classify_image_graph_def.pb", "inception-2015-12-05.tgz"
 
 
 def _write_archive(path, members):
-    """A .tgz of (name, content) pairs; a content that is a str makes a symbolic link to it."""
+    """Write a .tgz of (name, content) pairs; a str as content becomes a symbolic link to it."""
     with tarfile.open(str(path), "w:gz") as archive:
         for name, content in members:
             member = tarfile.TarInfo(name)
@@ -354,7 +354,7 @@ def _files_below(folder):
 
 @pytest.mark.parametrize("prefix", ["", "./", "inception/", "../../", "/"])
 def test_archive_placed_by_hand_is_unpacked_into_the_cache(tmp_path, cache, prefix):
-    """As officially distributed, with other files before and after; names that lead elsewhere lead nowhere."""
+    """As officially distributed, with other files before and after; names that point outside the cache write nothing there."""
     graph = inception_standin()[0].SerializeToString()
     (tmp_path / "features").mkdir()
     _write_archive(tmp_path / "features" / ARCHIVE, [("../../panda.jpg", b"panda"), (prefix + GRAPH, graph), ("LICENSE", b"text")])
@@ -369,7 +369,7 @@ def test_archive_placed_by_hand_is_unpacked_into_the_cache(tmp_path, cache, pref
     modified = os.stat(path).st_mtime_ns
     assert weights.locate("inception", str(tmp_path / "features")) == path and os.stat(path).st_mtime_ns == modified
     _write_archive(tmp_path / "features" / ARCHIVE, [(GRAPH, inception_standin(features=12)[0].SerializeToString())])
-    other = weights.locate("inception", str(tmp_path / "features"))  # another archive of the name is not taken for the first
+    other = weights.locate("inception", str(tmp_path / "features"))  # a different archive of the same name is not mistaken for the first
     assert inception.read_graph(other)[1].shape == (12, 10)
 
 
@@ -377,7 +377,7 @@ def test_another_archive_of_the_same_size_is_unpacked_anew(tmp_path, cache):
     archive = tmp_path / ARCHIVE
     for second, content in enumerate((b"a" * 100, b"b" * 100)):
         _write_archive(archive, [(GRAPH, content)])
-        archive.write_bytes(archive.read_bytes().ljust(500, b"\0"))  # gzip passes over zeros at the end
+        archive.write_bytes(archive.read_bytes().ljust(500, b"\0"))  # gzip ignores zeros at the end
         os.utime(str(archive), (second, second))
         with open(weights.locate("inception", str(tmp_path)), "rb") as file:
             assert file.read() == content

@@ -82,7 +82,7 @@ def test_fid_rank_deficient_equals_nuclear_norm():
 
 @pytest.mark.parametrize("count, width", [(2000, 64), (100, 400)])
 def test_fid_of_a_set_with_itself_is_zero(count, width):
-    """In another order and other batches, with more images than features and with fewer."""
+    """In another order and in other batches, with more images than features and with fewer."""
     stream = np.random.RandomState(11)
     features = (10 * np.maximum(_correlated(stream, count, width, 0.5), 0)).astype(np.float32)
     statistics = [fid.FeatureStatistics(width) for _ in range(2)]
@@ -173,7 +173,7 @@ def test_precision_recall_equals_naive_loops(monkeypatch, dtype, offset):
     stream = np.random.RandomState(5)
     reals = (stream.randn(60, 6) + offset).astype(dtype)
     fakes = (1.3 * stream.randn(45, 6) + offset + 0.5).astype(dtype)
-    fakes[:5] = reals[:5]  # on each other's centre
+    fakes[:5] = reals[:5]  # at each other's centre
     fakes[5:10] = fakes[5]  # radius 0
     reals[50:55] = reals[50]
     radii, fake_in_real, real_in_fake = _naive_overlap(reals, fakes, 3)
@@ -187,7 +187,7 @@ def test_precision_recall_equals_naive_loops(monkeypatch, dtype, offset):
 
 
 def test_precision_recall_decides_below_float32():
-    """Points on a line whose distances to a ball's border differ by less than a float32 product resolves."""
+    """Points on a line whose distances to a ball's border differ by less than float32 products can resolve."""
     reals = np.array([[1000.0], [1001.0], [1003.0]], np.float64)
     fakes = np.array([[1005.0], [1005.0 + 1e-7], [1002.0], [999.0 - 1e-9]], np.float64)
     radii = precision_recall.manifold_radii2(reals, 1)
@@ -197,14 +197,14 @@ def test_precision_recall_decides_below_float32():
 
 
 def _spread(stream, centers, share, count=300):
-    """Features at random centers [C, D], each coordinate off by a share of itself."""
+    """Features at random centers [C, D], each coordinate off by a random share of itself."""
     chosen = centers[stream.randint(len(centers), size=count)]
     return (chosen * (1 + share * stream.randn(*chosen.shape))).astype(np.float32)
 
 
 @pytest.mark.parametrize("clusters, share", [(300, 1), (1, 5e-2), (1, 5e-3), (1, 1e-5), (10, 5e-3), (10, 1e-4), (10, 0), (1, 0)])
 def test_precision_recall_of_collapsed_sets(monkeypatch, clusters, share):
-    """Exact as ever, and few distances are taken from differences, however close together the features lie."""
+    """Still exact, and only a few distances need exact differences, however close together the features lie."""
     stream, pairs = np.random.RandomState(6), []
 
     def exact(x, y, x_indices, y_indices):
@@ -222,11 +222,11 @@ def test_precision_recall_of_collapsed_sets(monkeypatch, clusters, share):
     for index in range(2):
         np.testing.assert_allclose(measured[index], radii[index], rtol=1e-12)
         np.testing.assert_array_equal(masks[index], (fake_in_real, real_in_fake)[index])
-    assert sum(pairs) < 1.5 * 4 * (len(reals) + len(fakes))  # of each one its 3 neighbours and itself, and not many more
+    assert sum(pairs) < 1.5 * 4 * (len(reals) + len(fakes))  # for each one its 3 neighbours and itself, and not many more
 
 
 def test_equal_features_are_known_as_such():
-    """A point of which there are many copies is one neighbour after the other, and a point on it lies in its ball of radius 0."""
+    """Each copy of a point counts as one neighbour, and a point equal to it lies in its ball of radius 0."""
     reals = np.array([[0.0], [-0.0], [0.0], [0.0], [0.0], [2.0], [2.0], [3.0]])
     first, before = precision_recall.equal_rows(reals)
     np.testing.assert_array_equal(first, [0, 0, 0, 0, 0, 5, 5, 7])
@@ -300,7 +300,7 @@ def test_rows_in_a_file_equal_rows_in_memory(monkeypatch, tmp_path):
 
 
 def test_rows_in_a_file_have_their_space_from_the_start(monkeypatch, tmp_path):
-    """A hole that a full disk cannot fill kills the process that writes there."""
+    """If a full disk cannot fill a hole in the file, the process that writes there is killed."""
     monkeypatch.setattr("metrics.rows.IN_MEMORY_BYTES", 100)
     monkeypatch.setattr("tempfile.TemporaryFile", functools.partial(tempfile.NamedTemporaryFile, delete=False))
     assert Rows(1000, 100, str(tmp_path)).array.shape == (0, 100)
@@ -321,7 +321,7 @@ def test_rows_in_a_file_have_their_space_from_the_start(monkeypatch, tmp_path):
 
 
 def test_protocols_are_those_of_the_documentation():
-    """The numbers that papers and other tools agree on (docs/metrics.md); smaller sets in the other tests do not reach them."""
+    """The numbers that papers and other tools agree on (docs/metrics.md); the other tests' sets are too small to reach them."""
     kid_metric, pr, swd, fid_metric = (REGISTRY[name] for name in ("kid", "pr", "swd", "fid"))
     assert kid_metric.settings(5000, 4000) == {"subsets": 100, "subset_size": 1000, "block_size": 1024}
     assert kid_metric.settings(5000, 400)["subset_size"] == 400

@@ -84,7 +84,7 @@ def test_patches_reach_every_border():
     patches = collected.rows[0].array.reshape(-1, 7, 7)
     for border, value in ((patches[:, 0, 3], 10), (patches[:, -1, 3], 20), (patches[:, 3, 0], 30), (patches[:, 3, -1], 40)):
         assert (border == value).any()
-    assert len(np.unique(patches, axis=0)) > len(np.unique(patches[:128], axis=0))  # other places in other images
+    assert len(np.unique(patches, axis=0)) > len(np.unique(patches[:128], axis=0))  # different positions in different images
 
 
 def test_score_is_a_thousand_times_the_mean_over_the_levels():
@@ -101,7 +101,7 @@ def test_score_is_a_thousand_times_the_mean_over_the_levels():
 
 @pytest.mark.parametrize("colour", [0, 77, 255])
 def test_sets_of_one_colour_are_zeros_beside_normalised_ones(colour):
-    """There is no deviation that could be brought to 1 as that of the others."""
+    """They have no deviation that could be scaled to 1 like that of the others."""
     plain, grain = (swd.PatchSets(4, (3, 32, 32), seed=1) for _ in range(2))
     plain.add(np.full([4, 3, 32, 32], colour, np.uint8))
     grain.add(np.random.RandomState(5).randint(256, size=[4, 3, 32, 32]).astype(np.uint8))

@@ -22,7 +22,7 @@ def small_generator(name="G", seed=0, **options):
 
 
 def test_initial_values(graph):
-    """Weights are N(0, 1/lrmul), biases zero; a function of the seed and the variable's name alone."""
+    """Weights are N(0, 1/lrmul), biases zero; they depend only on the seed and the variable's name."""
     g = tflib.Network("G", GeneratorConfig(z_dim=64, w_dim=64, mapping_num_layers=2, **SMALL), seed=3)
     values = g.get_values()
     assert abs(values["G_synthesis/8x8/Conv1/weight"].std() - 1) < 0.05
@@ -35,7 +35,7 @@ def test_initial_values(graph):
     assert np.abs(fresh.get_values()["G_mapping/Dense0/weight"] - values["G_mapping/Dense0/weight"]).max() > 1
 
 
-INITIAL = [  # what ends a variable's name, mean and standard deviation of its initial values; the first that fits
+INITIAL = [  # end of a variable's name, mean and standard deviation of its initial values; the first match counts
     ("noise_strength", 0, 0), ("bias", 0, 0), ("bias_query", 0, 0), ("mod_bias", 0, 0), ("dlatent_avg", 0, 0), ("norm_mean", 0, 0),
     ("norm_square", 1, 0), ("st_weights", 1, 0), ("G_mapping/Dense0/weight", 0, 100), ("ltnt_emb/emb", 0.5, 12**-0.5),
     ("aggregators", 0.5, 12**-0.5), ("toasgn_init", 0, 1), ("noise4", 0, 1), ("Const/const", 0, 1), ("LabelConcat/weight", 0, 1),
@@ -59,7 +59,7 @@ VITGAN_INITIAL = [
      [("siren0/weight", 0, np.sqrt(2) / 30)]),
 ], ids=["convolutional", "ViTGAN", "linear patch head"])  # fmt: skip
 def test_initial_distributions(graph, classes, shared, own, expected):
-    """As the papers and the specification have them, to four standard errors."""
+    """As in the papers and the specification, to within four standard errors."""
     generator, discriminator = classes
     g_config = generator(resolution=16, z_dim=64, mapping_num_layers=2, **shared, **own)
     values = {}
@@ -87,20 +87,20 @@ def test_same_picture_at_any_batch_size(graph):
     single = g.run(z, batch_size=1, seeds=seeds, noise_mode="random").images
     np.testing.assert_allclose(whole, single, atol=2e-5)
     one, another = (g.run(z, noise_mode="random").images for _ in range(2))
-    assert np.abs(one - another).max() > 1e-2  # without seeds the noise is drawn afresh
+    assert np.abs(one - another).max() > 1e-2  # without seeds, the noise is drawn anew
     other = g.run(z, batch_size=5, seeds=seeds + 1, noise_mode="random").images
     np.testing.assert_allclose(other[0], g.run(z[:1], seeds=seeds[:1] + 1, noise_mode="random").images[0], atol=2e-5)
     assert np.abs(whole - other).max() > 1e-2
 
 
 def scores_of(network, images):
-    """What the network gives for all images as one batch, without `run`."""
+    """The network's scores for all images as one batch, without `run`."""
     return tflib.run(network.get_output_for(tf.constant(images, tf.float32), tf.zeros([len(images), 0])).scores)
 
 
 @pytest.mark.parametrize("options", [{}, {"transformer": True, "a_dim": 8}])
 def test_compared_images_stay_together_at_any_batch_size(graph, options):
-    """Groups of the minibatch standard deviation are made of all images: sample n is in group n mod (N / 4)."""
+    """Groups of the minibatch standard deviation are formed from all images: sample n is in group n mod (N / 4)."""
     d = tflib.Network("D", DiscriminatorConfig(**options, **SMALL))
     images = np.random.RandomState(0).randn(12, 3, 16, 16) * np.arange(1, 13).reshape([12, 1, 1, 1])
     whole = scores_of(d, images)
@@ -163,7 +163,7 @@ def test_parts_make_the_whole(graph):
 
 
 def test_first_latent_modulates_without_the_transformer(graph):
-    """Of several latents that nothing attends to or merges, each is mapped on its own, and the picture is the first one's."""
+    """Without attention or merging, each of several latents is mapped on its own, and only the first one determines the picture."""
     several, single = small_generator(components_num=3, latent_stem=True), small_generator(latent_stem=True)
     single.set_values({name: value for name, value in several.get_values().items() if name != "ltnt_emb/emb"})
     z = np.random.RandomState(0).randn(2, 3, 8)
@@ -174,7 +174,7 @@ def test_first_latent_modulates_without_the_transformer(graph):
 
 
 def test_truncation(graph):
-    """ψ pulls every w toward the average, all layers or those below the cutoff."""
+    """ψ pulls every w toward the average, in all layers or in those below the cutoff."""
     g = small_generator(components_num=2, transformer=True)
     average = np.arange(8) / 10
     g.set_values({"dlatent_avg": average})
@@ -187,7 +187,7 @@ def test_truncation(graph):
 
 
 def test_average_latent_moves_in_training(graph):
-    """By a 0.005th towards the mean w over images and latents, before mixing."""
+    """By 0.005 of the distance towards the mean w over images and latents, before mixing."""
     g = small_generator(components_num=2, transformer=True, style_mixing=1.0, component_mixing=1.0)
     average, z = np.arange(8) / 10, np.random.RandomState(0).randn(4, 3, 8)
     g.set_values({"dlatent_avg": average})
@@ -199,7 +199,7 @@ def test_average_latent_moves_in_training(graph):
 
 
 def mapping_in_numpy(values, config, z, labels):
-    """w [N, K, w_dim] of a conditional mapping without attention between the latents, as the specification has it."""
+    """w [N, K, w_dim] of a conditional mapping without attention between the latents, following the specification."""
 
     def dense(x, name, lrmul=1.0):
         scope, _, suffix = name.rpartition("/")
@@ -232,7 +232,7 @@ def mapping_in_numpy(values, config, z, labels):
 
 @pytest.mark.parametrize("options", [{}, {"mapping_resnet": True}, {"mapping_resnet": True, "mapping_dim": 12}])
 def test_labels_in_the_mapping_against_numpy(graph, options):
-    """Beside z, before the normalization of the region latents; the global latent is not normalized."""
+    """They join z before the region latents are normalized; the global latent is not normalized."""
     g = small_generator(resolution=4, components_num=2, transformer=True, c_dim=3, mapping_num_layers=4, **options)
     rng = np.random.RandomState(0)
     values = {name: 100 * rng.randn(*value.shape) if "Dense" in name else rng.randn(*value.shape)
@@ -245,7 +245,7 @@ def test_labels_in_the_mapping_against_numpy(graph, options):
 
 
 def test_mixing_cuts_everywhere(graph, monkeypatch):
-    """With its probability, other latents take over from one of the places 1 to count − 1 on: of the layers, of the latents."""
+    """With the given probability, other latents take over from a position between 1 and count − 1, of the layers and of the latents."""
     config = GeneratorConfig(z_dim=8, w_dim=8, components_num=3, transformer=True, style_mixing=0.6, component_mixing=0.3, **SMALL)
     fresh = []
 
@@ -261,7 +261,7 @@ def test_mixing_cuts_everywhere(graph, monkeypatch):
     cuts = []
     for axis, probability in ((2, 0.6), (1, 0.3)):
         count = own.shape[axis]
-        line = own.max(axis=(3 - axis, 3))  # [N, count]: the first latent, the first layer stay in any case
+        line = own.max(axis=(3 - axis, 3))  # [N, count]: the first latent and the first layer always stay
         cuts.append(line.sum(axis=1))
         np.testing.assert_array_equal(line, np.arange(count) < cuts[-1][:, np.newaxis])
         shares = [np.mean(cuts[-1] == cut) for cut in range(1, count + 1)]
@@ -272,7 +272,7 @@ def test_mixing_cuts_everywhere(graph, monkeypatch):
 
 
 def test_an_absent_component_changes_nothing(graph, monkeypatch):
-    """Neither the other latents in the mapping nor the picture."""
+    """It affects neither the other latents in the mapping nor the picture."""
     z, mask = tf.placeholder(tf.float32, [2, 4, 8]), tf.placeholder(tf.float32, [2, 1, 3])
     g = small_generator(
         resolution=8, components_num=3, transformer=True, mapping_num_layers=2, mapping_resnet=True, mapping_ltnt2ltnt=True,
@@ -347,4 +347,4 @@ def test_per_image_streams_depend_on_the_seed_alone(graph):
     many, one = tflib.run(drawn, {seeds: [3, 9, 4]}), tflib.run(drawn, {seeds: [9]})
     np.testing.assert_array_equal(many[1], one[0])
     assert np.abs(many[0] - many[2]).min() > 0
-    assert np.abs(tflib.run(other, {seeds: [9]}) - one).min() > 0  # layers have noise of their own
+    assert np.abs(tflib.run(other, {seeds: [9]}) - one).min() > 0  # each layer has its own noise

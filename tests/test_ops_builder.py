@@ -1,4 +1,4 @@
-"""The builder of the compiled ops with stand-ins for the compilers: caching, locking, failures, choice of implementation."""
+"""The builder of the compiled ops with stand-in compilers: caching, locking, failures, choice of implementation."""
 
 import errno
 import fcntl
@@ -26,7 +26,7 @@ WRITES_OUTPUT = 'echo "$*" >> "$CALLS"\nwhile [ "$1" != -o ]; do shift; done\nec
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """An empty machine: nothing in PATH but what `install` puts there, a cache of its own, no GPU whatever this one has."""
+    """An empty machine: only what `install` puts there is in PATH, it has its own cache, and no GPU even if this one has one."""
     monkeypatch.setenv("GANFORMER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     for name in ("CXX", "CUDA_HOME", "CUDA_PATH", "GANFORMER_CUDA_ARCH"):
@@ -58,7 +58,7 @@ def nvcc_script(release, listed=None, includes=""):
 
 
 def install_cuda(machine, folder, release, script=""):
-    """A toolkit for compute capability 7.5 in a folder of the machine (that of PATH: "."). Returns the path of its nvcc."""
+    """A toolkit for compute capability 7.5 in a folder of the machine ("." is the one in PATH). Returns the path of its nvcc."""
     (machine / folder / "include").mkdir(parents=True)
     (machine / folder / "include" / "cuda_runtime.h").write_text("")
     return install(machine / folder, "nvcc", nvcc_script(release, "compute_75\\n", machine / folder / "include") + script)
@@ -70,7 +70,7 @@ def calls(machine):
 
 
 def leftovers(machine):
-    """Everything in the cache but libraries and logs."""
+    """Everything in the cache except libraries and logs."""
     return [path for path in glob.glob(str(machine / "cache" / "ops" / "*")) if not path.endswith((".so", ".log"))]
 
 
@@ -175,7 +175,7 @@ def test_a_lock_that_its_last_owner_removes_meanwhile(machine, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(not (shutil.which("nvcc") and shutil.which("g++")), reason="needs nvcc and g++")
 def test_real_compilers_in_folders_with_spaces(tmp_path, monkeypatch):
-    """TensorFlow's folder, the sources, the cache and g++, by a path that is relative."""
+    """TensorFlow's folder, the sources and the cache have spaces; g++ is given by a relative path."""
     for name in ("site packages", "our sources"):
         (tmp_path / name).mkdir()
     command = ["g++", "-shared", "-x", "c", os.devnull, "-o", str(tmp_path / "site packages" / "libframework.so.2")]
@@ -226,7 +226,7 @@ def test_full_disk_and_unwritable_cache(machine, monkeypatch):
 
 
 def build_until(machine, monkeypatch, number):
-    """Build in a process that gets a signal while the compiler runs. Returns the Plan, the process and the compiler's number."""
+    """Build in a process that gets a signal while the compiler runs. Returns the Plan, the process and the compiler's process id."""
     pid_file, temporary = machine / "pid", machine / "tmp"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
@@ -235,7 +235,7 @@ def build_until(machine, monkeypatch, number):
     what = builder.plan(on_gpu=False)
 
     def signalled():
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's jobs ignore it
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup makes its jobs ignore it
         builder.build(what)
 
     child = in_child(signalled)
@@ -277,7 +277,7 @@ def test_signals_wait_for_what_must_not_be_interrupted():
     assert done == ["inside"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with pytest.raises(KeyboardInterrupt), postponed():
         os.kill(os.getpid(), signal.SIGINT)
-        raise BuildError("does not start")  # which is no reason to forget the signal
+        raise BuildError("does not start")  # this must not make it forget the signal
 
 
 def test_handlers_are_given_back_and_others_left_alone():
@@ -301,7 +301,7 @@ def test_lock_of_a_living_owner_times_out_and_of_a_dead_one_does_not_matter(mach
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(BuildError, match="held by process 4711 on elsewhere"):
             builder.build(what)
-    assert builder.build(what) == what.path  # the lock's file is still there, its owner is not
+    assert builder.build(what) == what.path  # the lock file is still there, its owner is gone
     assert leftovers(machine) == []
 
 
@@ -324,8 +324,8 @@ def test_capabilities_of_old_and_new_nvcc(machine):
 @pytest.mark.parametrize("wanted, codes", [
     ([75], ["75,code=sm_75", "75,code=compute_75"]),
     ([75, 90], ["75,code=sm_75", "90,code=sm_90", "90,code=compute_90"]),
-    ([87], ["86,code=sm_86", "86,code=compute_86"]),        # between two known ones: code of its generation
-    ([120], ["90,code=sm_90", "90,code=compute_90"]),       # newer than nvcc: PTX for the driver
+    ([87], ["86,code=sm_86", "86,code=compute_86"]),        # between two known ones: code for its generation
+    ([120], ["90,code=sm_90", "90,code=compute_90"]),       # newer than nvcc: PTX for the driver to compile
     ([84, 95, 120], ["80,code=sm_80", "90,code=sm_90", "90,code=compute_90"]),
     ([78, 110, 120], ["75,code=sm_75", "90,code=sm_90", "90,code=compute_90"]),
     ([61, 75], ["75,code=sm_75", "75,code=compute_75"]),    # too old for nvcc: left out
@@ -336,7 +336,7 @@ def test_code_for_gpus(wanted, codes):
 
 
 def test_names_of_the_ok_status():
-    """Status::OK() up to TensorFlow 2.8, OkStatus() from 2.9, absl's from 2.13."""
+    """Status::OK() up to TensorFlow 2.8, OkStatus() since 2.9, absl's since 2.13."""
     words = ["::tensorflow::Status::OK()", "::tensorflow::OkStatus()", "::tensorflow::OkStatus()", "::absl::OkStatus()"]
     assert [toolchain._status_of_2(f"2.{minor}.0") for minor in (8, 9, 12, 13)] == words
 
@@ -359,7 +359,7 @@ def test_gpus_and_requests_that_cannot_be_served(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 def test_registration_compiles_for_processors_with_half_precision_arithmetic():
-    """The servers of newer GPUs have such, and the Eigen of TensorFlow 2.21 does not compile where g++ says so."""
+    """Servers with newer GPUs have these, and the Eigen in TensorFlow 2.21 does not compile if g++ announces the feature."""
     flags = [{"-march=native": "-march=sapphirerapids"}.get(flag, flag) for flag in builder.HOST_FLAGS]
     if subprocess.run(["g++", "-march=sapphirerapids", "-E", "-"], stdin=subprocess.DEVNULL, capture_output=True).returncode:
         pytest.skip("g++ does not know these processors")

@@ -1,4 +1,4 @@
-"""How the compiled CPU kernels share their work out: ops/cuda/cpu_tasks.h with threads of its own, under the thread sanitizer."""
+"""How the compiled CPU kernels share their work: ops/cuda/cpu_tasks.h with its own threads, under the thread sanitizer."""
 
 import shutil
 import subprocess
@@ -94,7 +94,7 @@ int main() {
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 def test_every_task_runs_once(tmp_path):
-    """With threads that come at once, late, or when all is done: every task runs once, before run_tasks returns."""
+    """Whether the threads come at once, late, or when everything is done: every task runs once, before run_tasks returns."""
     if cuda_harness.sanitizer_runtime("tsan") is None:
         pytest.skip("g++ has no thread sanitizer here")
     source, program = tmp_path / "tasks.cc", tmp_path / "tasks"

@@ -1,7 +1,7 @@
-"""The kernels themselves: the .cu files on the CPU through the host shim and on a GPU, the CPU kernels; with the address sanitizer too.
+"""The kernels themselves: the .cu files on the CPU through the host shim and on a GPU, and the CPU kernels; also with address sanitizer.
 
-No TensorFlow here: on a machine with a GPU, nvcc, NumPy and SciPy, `pytest -m gpu tests/test_ops_cuda_kernels.py`, or without pytest's
-reports `python -m tests.test_ops_cuda_kernels gpu 600` (random cases) and `... gpu large` (tensors of over 2^31 elements).
+This needs no TensorFlow: on a machine with a GPU, nvcc, NumPy and SciPy, run `pytest -m gpu tests/test_ops_cuda_kernels.py`, or, without
+pytest's reports, `python -m tests.test_ops_cuda_kernels gpu 600` (random cases) and `... gpu large` (tensors of over 2^31 elements).
 """
 
 import importlib.util
@@ -27,7 +27,7 @@ LARGE_OPS = {
     "filter": {"pad": (2, 1, 2, 1)},
 }
 EDGE = 16  # pixels of a sample's last rows and columns that are compared
-SKIPPED = 77  # exit code of a child that cannot do what it was asked for here
+SKIPPED = 77  # exit code of a child that cannot do here what it was asked to do
 needs_gxx = pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 
 
@@ -67,7 +67,7 @@ def test_kernels_on_host_with_planes_long_rows_and_over_their_input(build):
 
 @needs_gxx
 def test_factors_whose_product_wraps():
-    """up and down of 65536 are no 4-tap case of factor 1."""
+    """up and down of 65536 must not be taken for a 4-tap case of factor 1."""
     x, taps = np.array([[[[1.0]]]]), np.arange(1.0, 5.0)
     options = {"up": (65536, 65536), "down": (65536, 65536), "pad": (3, 3, 3, 3)}
     got = cuda_harness.shim_kernels().upfirdn2d(x, taps, taps, **options)
@@ -92,9 +92,9 @@ def test_kernels_on_host_stay_inside_their_arrays(build):
 
 
 class LargeTensors:
-    """float16 inputs and results that lie in device memory alone: x repeats a block, in which NumPy looks up the few values it needs.
+    """float16 inputs and results that exist only in device memory: x repeats a block, in which NumPy looks up the few values it needs.
 
-    The block's length is a prime, so that an index that is off by a power of two meets another value.
+    The block's length is prime, so that an index that is off by a power of two hits a different value.
     """
 
     def __init__(self, kernels, memory, shape):
@@ -105,7 +105,7 @@ class LargeTensors:
         self.taps = random.randn(4).astype(np.float32)
 
     def check(self, name, channels_last):
-        """Run an op whose larger tensor has the shape; compare the last pixels of the first, the middle and the last sample."""
+        """Run an op whose larger tensor has the given shape; compare the last pixels of the first, the middle and the last sample."""
         n, h, w, c = self.shape
         shape = (n, h // 2, w // 2, c) if name == "up" else self.shape
         x, y, bias, taps = blocks = [self.memory.allocate(size) for size in (2 * count(shape), 2 * count(self.shape), 2 * c, 16)]
@@ -130,7 +130,7 @@ class LargeTensors:
                 self.memory.free(block)
 
     def _compare(self, name, x, pointers):
-        """x [1, EDGE, EDGE, C]; pointers: function (pixels of an edge) -> where the results lie."""
+        """x [1, EDGE, EDGE, C]; pointers: function (pixels along an edge) -> addresses of the results."""
         if name == "bias_act":
             expected = cuda_grid.activation("lrelu", x + self.bias, 0)
             magnitude = np.abs(expected)
@@ -138,7 +138,7 @@ class LargeTensors:
             f = np.outer(self.taps, self.taps).astype(np.float64)
             options = {"up": (1, 1), "down": (1, 1), **LARGE_OPS[name]}
             expected, magnitude = cuda_grid.upfirdn2d(x, f, **options), cuda_grid.upfirdn2d(np.abs(x), np.abs(f), **options)
-        size = expected.shape[1] // 4  # the other end of the part that is cut out has other neighbours
+        size = expected.shape[1] // 4  # at the other end of the cut-out part, the neighbours differ
         at = pointers(size)
         got = np.empty(at.size, np.float16)
         for place, pointer in enumerate(at.flat):
@@ -148,12 +148,12 @@ class LargeTensors:
 
 
 def count(shape):
-    """Elements of a shape, which may be over 2^31."""
+    """Number of elements of a shape, which may be over 2^31."""
     return int(np.prod(shape, dtype=np.int64))
 
 
 def edge(shape, sample, size, channels_last):
-    """Where the last size x size pixels of a sample lie: int64 [1, size, size, C] of element numbers."""
+    """Where the last size x size pixels of a sample are: element numbers, int64 [1, size, size, C]."""
     _, height, width, channels = shape
     h, w, c = np.ix_(np.arange(height - size, height), np.arange(width - size, width), np.arange(channels))
     inside = (h * width + w) * channels + c if channels_last else (c * height + h) * width + w
@@ -162,7 +162,7 @@ def edge(shape, sample, size, channels_last):
 
 @pytest.fixture(scope="module")
 def on_gpu(gpu):
-    """Function that runs `main("gpu", case)` in a child; `under`: the words of a program to run it under."""
+    """Function that runs `main("gpu", case)` in a child; `under`: the words of a program to run it with."""
     if cuda_kernels.cuda_tool("nvcc") is None:
         pytest.skip("needs nvcc")
     library = cuda_kernels.device_library(gpu)
@@ -198,7 +198,7 @@ def test_kernels_on_gpu_take_tensors_of_over_2_31_elements(on_gpu):
 
 @pytest.fixture
 def stand_in(monkeypatch):
-    """Variables of children whose driver is a stand-in, in a process that hides the GPU as tflib.init_tf("cpu") does."""
+    """Environment of children whose driver is a stand-in, in a process that hides the GPU as tflib.init_tf("cpu") does."""
     environment = {**conftest.STARTED_WITH, "LD_LIBRARY_PATH": os.path.dirname(cuda_harness.driver_stand_in())}
     environment.pop("CUDA_VISIBLE_DEVICES", None)
     monkeypatch.setattr(conftest, "STARTED_WITH", environment)
@@ -225,7 +225,7 @@ def test_the_child_that_runs_kernels_on_a_gpu(stand_in, case, code, output):
 @needs_gxx
 @pytest.mark.parametrize("module, blocked", [("test_ops_cuda_kernels", "tensorflow"), ("test_ops_cuda_tensorflow", "nothing")])
 def test_collection_leaves_the_gpu_alone(stand_in, tmp_path, module, blocked):
-    """And that of the kernels' tests needs no TensorFlow."""
+    """Also, collecting the kernels' tests needs no TensorFlow."""
     if blocked != "tensorflow" and importlib.util.find_spec("tensorflow") is None:
         pytest.skip("needs TensorFlow")
     (tmp_path / f"{blocked}.py").write_text("raise ImportError('not here')")
@@ -239,7 +239,7 @@ def test_collection_leaves_the_gpu_alone(stand_in, tmp_path, module, blocked):
 @needs_gxx
 @pytest.mark.slow
 def test_the_comparison_of_large_tensors(monkeypatch):
-    """On small ones, through the host shim; and results that were not computed fail it."""
+    """It works on small tensors, through the host shim, and fails for results that were not computed."""
     memory = cuda_harness.HostMemory()
     kernels = cuda_kernels.Kernels(cuda_harness.shim_library(), memory)
     tensors = LargeTensors(kernels, memory, (2, 32, 64, 8))
@@ -279,7 +279,7 @@ def test_every_rounding_case_of_the_half_types(dtype):
 @pytest.mark.parametrize("build", [cuda_harness.shim_library, cuda_harness.cpu_library])
 @pytest.mark.parametrize("act, ref", [("lrelu", 1.0), ("tanh", 3.0), ("relu", 0.0)])
 def test_infinite_gradients_stay_behind_the_clamp(build, act, ref):
-    """ref: the output of lrelu and relu, the input of tanh, whose derivative is 0 for the clamp (relu: by itself)."""
+    """ref: the output of lrelu and relu, the input of tanh; the clamp makes the derivative there 0 (relu: it is 0 by itself)."""
     kernels = cuda_kernels.Kernels(build(), cuda_harness.HostMemory())
     dy = np.array([[[-np.inf, 2.0, np.inf, np.nan]]])
     got = kernels.bias_act(dy, act, order=1, clamp=0.5, ref=np.full(dy.shape, ref))
@@ -297,10 +297,10 @@ def test_tails_infinities_and_nan():
 
 
 def main(where, case, library=None):
-    """Run `case` (a number of random cases, "large" or "overrun") of the kernels in a library, on "gpu" or "host".
+    """Run `case` (a number of random cases, "large" or "overrun") with the kernels in a library, on "gpu" or "host".
 
     Args:
-        library: path; on a GPU None for one compiled now.
+        library: its path; on a GPU, None compiles one now.
 
     Returns:
         Exit code.

@@ -18,12 +18,12 @@ from tests.conftest import golden_path
 from training.networks import DiscriminatorConfig, GeneratorConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not shutil.which("g++"), reason="no g++")]
-FIR = np.array([1.0, 3.0, 2.0, 0.5])  # asymmetric: a forgotten flip shows
+FIR = np.array([1.0, 3.0, 2.0, 0.5])  # asymmetric, so that a forgotten flip shows
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    """The library with all kernels this machine can compile, unoptimised, chosen only where a test says impl="cuda"."""
+    """The library with all kernels that this machine can compile, unoptimised, used only where a test says impl="cuda"."""
     patch = pytest.MonkeyPatch()
     patch.setenv("GANFORMER_CACHE", str(tmp_path_factory.mktemp("cache")))
     patch.setattr(builder, "HOST_FLAGS", ("-O1",) + builder.HOST_FLAGS[1:])
@@ -37,7 +37,7 @@ def library(tmp_path_factory):
 
 
 class TensorFlowKernels:
-    """The ops as cuda_kernels.Kernels shows the launchers. `device` "/cpu:0" or "/gpu:0"; AssertionError if they ran elsewhere."""
+    """The ops with the interface of cuda_kernels.Kernels. `device`: "/cpu:0" or "/gpu:0"; AssertionError if they ran elsewhere."""
 
     def __init__(self, library, device):
         self._library = library
@@ -60,7 +60,7 @@ class TensorFlowKernels:
         return self._run(build)
 
     def _run(self, build):
-        """The inputs are fed: an op of constants is computed once, on the CPU, wherever it was placed."""
+        """The inputs are fed: an op on constants would be computed once, on the CPU, wherever it was placed."""
         feeds, metadata = {}, tf.RunMetadata()
 
         def place(value, dtype):
@@ -99,18 +99,18 @@ def test_cpu_kernels_pass_the_check_of_the_gpu(library):
 @pytest.mark.parametrize("channels, taps, dtype", [(64, 4, "float32"), (61, 4, "float32"), (264, 4, "float32"), (264, 7, "float32"),
                                                    (64, 4, "bfloat16")])
 def test_cpu_kernel_for_many_channels_agrees_with_numpy(library, options, channels, taps, dtype):
-    """Sizes that the random grid does not reach: rows in several tiles, several tasks an image, results of over 16 MB."""
+    """Sizes that the random grid does not reach: rows in several tiles, several tasks per image, results of over 16 MB."""
     cuda_grid.check_many_channels(TensorFlowKernels(library, "/cpu:0"), (2, 71, 131, channels), taps, dtype, options)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_cpu_kernel_for_large_bias_act_agrees_with_numpy(library, channels_last):
-    """A result of 17 MB, which goes past the caches."""
+    """A result of 17 MB, which bypasses the caches."""
     cuda_grid.check_bias_act_long_rows(TensorFlowKernels(library, "/cpu:0"), 2100, channels_last)
 
 
 def test_factors_of_zero_are_refused(library, graph):
-    """By the shape function: it divides by them, before an op exists that could refuse them."""
+    """The shape function refuses them: it divides by them before there is an op that could."""
     for factors in ({"up": 0}, {"down": 0}):
         with pytest.raises(ValueError, match="up and down are positive"):
             ops.upfirdn_2d(tf.zeros([1, 8, 8, 8]), np.ones((4, 4)), pad=(2, 2), impl="cuda", **factors)
@@ -124,13 +124,13 @@ def test_gpu_kernels_agree_with_numpy(gpu, library):
 
 
 def test_an_op_that_ran_on_another_device_is_noticed(library):
-    """Sessions move what has no kernel, or no device, to the CPU."""
+    """Sessions move ops without a kernel or a device to the CPU."""
     with pytest.raises(AssertionError, match="ran on"):
         cuda_grid.check_bias_act(TensorFlowKernels(library, "/gpu:99"), 1000)
 
 
 def test_products_have_the_precision_of_float32():
-    """Which the tolerances of the golden files presuppose; TensorFlow 2 left alone has TF32 on GPUs from Ampere on."""
+    """The golden files' tolerances presuppose it; by default, TensorFlow 2 uses TF32 on GPUs from Ampere on."""
     random = np.random.RandomState(0)
     a, b = random.randn(64, 256).astype(np.float32), random.randn(256, 64).astype(np.float32)
     with tflib.session_scope() as session:
@@ -274,7 +274,7 @@ def test_gradients_of_a_batch_of_none(library):
 
 @pytest.fixture
 def compiled(library, monkeypatch):
-    """The compiled ops everywhere, as --ops cuda chooses them."""
+    """The compiled ops everywhere, as with --ops cuda."""
     monkeypatch.setattr(implementation._state, "active", True)
 
 
@@ -304,7 +304,7 @@ NETWORKS = {
 
 
 def call(network):
-    """(input, result) of a call of a network."""
+    """(input, result) of calling a network."""
     x = tf.constant(np.random.RandomState(0).randn(2, *network.input_shapes[0]), tf.float32)
     if network.arch_name == "Discriminator":
         return x, network.get_output_for(x, tf.zeros([2, 0])).scores
@@ -313,7 +313,7 @@ def call(network):
 
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_network_gradients_of_compiled_ops_agree_with_the_reference(library, monkeypatch, name):
-    """Path length's and R1's second derivatives by every variable."""
+    """Second derivatives of path length and R1 with respect to every variable."""
     values = []
     for active in (True, False):
         monkeypatch.setattr(implementation._state, "active", active)
@@ -332,7 +332,7 @@ def test_network_gradients_of_compiled_ops_agree_with_the_reference(library, mon
 @pytest.mark.parametrize("name, expected", [("StyleGAN2, resnet", [5, 2, 5]), ("StyleGAN2, skip", [5, 0, 5]), ("GANformer", [0, 0, 5]),
                                             ("discriminator", [0, 2, 0])])
 def test_networks_fuse_what_ends_a_layer(compiled, name, expected):
-    """Demodulation (where no attention follows), the sum of a residual block and noise are operands of the activation."""
+    """Demodulation (if no attention follows), the sum of a residual block and noise are operands of the activation."""
     with tflib.session_scope():
         network = tflib.Network("net", NETWORKS[name], seed=3)
         before = set(tf.get_default_graph().get_operations())
@@ -383,7 +383,7 @@ def test_unsupported_calls_use_the_reference(library, monkeypatch):
 
 
 def test_supported_calls_use_the_compiled_ops(library, monkeypatch):
-    """Also at the limits of what is supported."""
+    """Including calls at the limits of what is supported."""
     with tflib.session_scope():
         filtered = [ops.upfirdn_2d(tf.ones([1, 40, 8, 4]), np.ones((32, 1)), impl="cuda"),
                     ops.upfirdn_2d(tf.placeholder(tf.float32, [None, 8, 8, 4]), np.ones((2, 2)), impl="cuda")]

@@ -1,5 +1,5 @@
-"""What is taken for a GPU: a toolkit that the driver supports, and a library whose kernels compute right there. Stand-ins for the driver,
-the compilers and the library."""
+"""What counts as a usable GPU: a toolkit that the driver supports, and a library whose kernels compute correctly there. With stand-ins for
+the driver, the compilers and the library."""
 
 import shutil
 
@@ -19,7 +19,7 @@ machine = test_ops_builder.machine  # fixture
 
 
 class Driver:
-    """Stand-in for the driver's library with one T4.
+    """Stand-in for the driver's library, with one T4.
 
     Args:
         version: 12040 for a driver that supports CUDA 12.4.
@@ -55,7 +55,7 @@ class Driver:
 
 @pytest.fixture
 def set_driver(machine, monkeypatch):
-    """Function (version): gives the machine a g++ and a T4 that TensorFlow uses, with a driver of that version."""
+    """Function (version): gives the machine g++ and a T4 that TensorFlow uses, with a driver of that version."""
     install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
 
     def give(version):
@@ -105,7 +105,7 @@ def test_the_first_toolkit_that_the_driver_supports_is_taken(machine, set_driver
     paths = {folder: install_cuda(machine, folder, release) for folder, release in releases.items()}
     monkeypatch.setenv("CUDA_HOME", str(machine / "home"))
     monkeypatch.setenv("GANFORMER_CUDA_ARCH", "7.5")
-    assert builder.plan(on_gpu=True).nvcc.path == paths["home"]  # no driver: for another machine
+    assert builder.plan(on_gpu=True).nvcc.path == paths["home"]  # no driver: the build is for another machine
     for version, folder in ((12000, "cuda-12.4"), (11040, "cuda-11.8"), (13000, "home")):
         set_driver(version)
         assert builder.plan(on_gpu=True).nvcc.path == paths[folder]
@@ -121,7 +121,7 @@ def install_for(machine, folder, release, *capabilities):
 
 
 def test_a_toolkit_for_the_gpu_is_taken(machine, set_driver, monkeypatch, capsys):
-    """Before those that have dropped it, and before those that do not run."""
+    """It is preferred to toolkits that have dropped the GPU and to those that do not run."""
     install_cuda(machine, ".", "13.0")
     install(machine, "nvcc", "exit 1\n")
     newest, older = install_for(machine, "cuda", "13.0", 75, 90), install_for(machine, "cuda-12.4", "12.4", 50, 90)
@@ -152,10 +152,10 @@ def test_a_driver_too_old_for_every_toolkit(machine, set_driver, capsys):
 
 
 class Library:
-    """Stand-in for the compiled library, made of the reference twins.
+    """Stand-in for the compiled library, built from the reference twins.
 
     Args:
-        spoil: dict "bias_act" or "upfirdn2d" -> function of its result.
+        spoil: dict "bias_act" or "upfirdn2d" -> function applied to its result.
     """
 
     def __init__(self, **spoil):
@@ -180,7 +180,7 @@ def test_the_check_leaves_the_graph_alone_and_takes_little_memory(graph, monkeyp
     implementation.check(standin, "/cpu:0")
     assert tf.get_default_graph() is graph.graph and graph.graph.get_operations() == []
     assert [config.gpu_options.allow_growth for config in configs] == [True]
-    assert [x.op.type for x in standin.inputs] == 2 * ["Placeholder"]  # ops of constants would be folded on the CPU
+    assert [x.op.type for x in standin.inputs] == 2 * ["Placeholder"]  # ops on constants would be folded on the CPU
 
 
 @pytest.mark.parametrize("op, spoil", [
@@ -193,7 +193,7 @@ def test_wrong_numbers_fail_the_check(op, spoil):
 
 
 def test_a_missing_kernel_fails_the_check_in_one_line():
-    """No machine has that GPU; soft placement would compute on another device."""
+    """No machine has that GPU; with soft placement, another device would compute."""
     with pytest.raises(BuildError, match="compiled ops fail on /gpu:99: Cannot assign a device for operation .*log: LOG") as raised:
         implementation.check(Library(), "/gpu:99", "LOG")
     assert "\n" not in str(raised.value)
@@ -208,7 +208,7 @@ def test_errors_of_a_kernel_fail_the_check_in_one_line():
 
 @pytest.fixture
 def load(machine, set_driver, monkeypatch):
-    """Function (library, device): what is built for the GPU loads as `library`, and is checked on `device`. Returns the list of checks."""
+    """Function (library, device): what is built for the GPU loads as `library` and is checked on `device`. Returns the list of checks."""
     install_cuda(machine, ".", "12.4", WRITES_OUTPUT)
     check = implementation.check
 
@@ -235,7 +235,7 @@ def test_a_library_is_checked_once_and_on_the_gpu_only(load, monkeypatch):
 
 
 def test_every_gpu_is_checked(load, monkeypatch):
-    """They may be of different kinds."""
+    """They may be of different types."""
     checks = load(Library())
     monkeypatch.setattr(tflib, "devices", lambda: ["/gpu:0", "/gpu:1"])
     ops.set_implementation("cuda")

@@ -58,7 +58,7 @@ def test_upfirdn_random_cases(graph, layout):
 
 @pytest.mark.parametrize("up, down", [((1, 1), (1, 1)), ((2, 2), (1, 1)), ((1, 1), (2, 2)), ((1, 1), (1, 2))])
 def test_odd_pads_stand_on_their_side(graph, up, down):
-    """A filter of odd length: one pad or crop more before or after, where TensorFlow's SAME has it and where not."""
+    """A filter of odd length, with one more pad or crop before or after, on the side where TensorFlow's SAME has it or on the other."""
     rng = np.random.RandomState(7)
     x, f = rng.randn(1, 6, 5, 2), rng.randn(3, 3)
     given, pads = tf.constant(x, tf.float32), ((1, 0), (0, 1), (1, 1), (2, 1), (1, 2), (2, 0), (0, 2))
@@ -71,9 +71,9 @@ def test_odd_pads_stand_on_their_side(graph, up, down):
 
 @pytest.mark.parametrize("up, down, pad", [(2, 1, (2, 1)), (1, 2, (1, 1)), (1, 1, (2, 2)), (2, 1, (3, -1)), (2, 3, (4, 2))])
 def test_upfirdn_second_order_by_finite_differences(graph, up, down, pad):
-    """d/dx of |∂/∂x Σ sin(y)|²: the gradient penalties of the losses differentiate twice."""
+    """d/dx of |∂/∂x Σ sin(y)|²: the losses' gradient penalties differentiate twice."""
     rng = np.random.RandomState(2)
-    f = rng.randn(4, 4)  # asymmetric: the flip matters
+    f = rng.randn(4, 4)  # asymmetric, so that the flip matters
     value = rng.randn(1, 4, 4, 2).astype(np.float32)
     x = tf.placeholder(tf.float32, [1, 4, 4, 2])
     gradient = tf.gradients(tf.reduce_sum(tf.sin(ops.upfirdn_2d(x, f, up, down, pad))), [x])[0]
@@ -163,7 +163,7 @@ def test_resampled_convolutions(graph, kernel, length):
 @pytest.mark.parametrize("demodulate", [True, False])
 @pytest.mark.parametrize("up", [True, False])
 def test_modulated_convolution_equals_per_sample_weights(graph, demodulate, up):
-    """The scaled form against one plain convolution a sample with its own weights."""
+    """The scaled form against one plain convolution per sample with its own weights."""
     rng = np.random.RandomState(5)
     x, w, s = rng.randn(3, 5, 5, 4), rng.randn(3, 3, 4, 2), rng.randn(3, 4)
     tensors = [tf.constant(value, tf.float32) for value in (x, w, s)]
@@ -178,7 +178,7 @@ def test_modulated_convolution_equals_per_sample_weights(graph, demodulate, up):
 
 
 def test_fused_modulated_convolution(graph, monkeypatch):
-    """The one grouped convolution of all samples, which only GPUs have, taken apart into its groups."""
+    """The single grouped convolution of all samples, which only GPUs support, split into its groups."""
 
     def grouped(x, w):
         return tf.concat([ops.conv_2d(*parts) for parts in zip(tf.split(x, 3, axis=-1), tf.split(w, 3, axis=-1))], axis=-1)

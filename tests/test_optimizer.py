@@ -23,7 +23,7 @@ def make_variables():
 
 
 def adam_reference(gradients, learning_rate, beta1, beta2, epsilon):
-    """Float64 Adam on one parameter from zero; the gradients do not depend on it."""
+    """Adam in float64 on one parameter that starts at zero; the gradients do not depend on it."""
     value, m, v = 0.0, 0.0, 0.0
     for t, g in enumerate(gradients, start=1):
         m = beta1 * m + (1 - beta1) * g
@@ -33,7 +33,7 @@ def adam_reference(gradients, learning_rate, beta1, beta2, epsilon):
 
 
 def linear_loss(variables, a_gradient, b_gradient):
-    """A loss whose gradients are what is fed."""
+    """A loss whose gradients are the values that are fed."""
     return tf.reduce_sum(variables["a"] * a_gradient) + tf.reduce_sum(variables["b"] * b_gradient)
 
 

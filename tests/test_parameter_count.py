@@ -1,4 +1,4 @@
-"""The layer table of the default at 256×256 against arithmetic by hand."""
+"""The layer table of the default network at 256×256 against arithmetic by hand."""
 
 import os
 import re
@@ -18,7 +18,7 @@ def dense(inputs, outputs):
 
 
 def modulated(inputs, outputs, kernel):
-    """Weights, and the dense layer that makes the scales."""
+    """Weights, and the dense layer that computes the scales."""
     return kernel * kernel * inputs * outputs + dense(W, inputs)
 
 

@@ -1,4 +1,4 @@
-"""--precision mixed: what is computed in 16 bits, how far it is from float32, loss scaling, training in it."""
+"""--precision mixed: what is computed in 16 bits, how far it is from float32, loss scaling, training with it."""
 
 import collections
 
@@ -49,7 +49,7 @@ def test_outputs_are_close_to_float32(architecture, half):
 
 
 def test_only_float16_is_clamped():
-    """At 256: float16 ends at 65504. bfloat16 has the range of float32."""
+    """At 256: float16 ends at 65504, while bfloat16 has the range of float32."""
     with tflib.session_scope():
         for dtype, limit in ((tf.float16, 256), (tf.bfloat16, 1000), (tf.float32, 1000)):
             with tf.variable_scope(dtype.name):
@@ -80,7 +80,7 @@ def test_scales_of_other_resolutions(resolution, scales):
 
 
 def test_large_float16_features_do_not_overflow():
-    """Styles of any size: the scaled features of a modulated convolution stay below float16's largest number."""
+    """For styles of any size, the scaled features of a modulated convolution stay below float16's largest number."""
     with tflib.session_scope(optimize=False):
         G, _ = networks("skip")
         values = G.get_values()

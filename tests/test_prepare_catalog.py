@@ -1,4 +1,4 @@
-"""The catalog end to end: small files in place of the published ones, from a local server or put there by hand; archives."""
+"""The catalog end to end: small files instead of the published ones, from a local server or placed by hand; archives."""
 
 import errno
 import functools
@@ -83,8 +83,8 @@ def test_what_has_arrived_of_a_download_needs_no_space(tmp_path, capsys, monkeyp
 
 
 def test_a_dataset_that_is_there_is_not_downloaded_again(tmp_path, capsys, publish):
-    """13 GB that were deleted after the preparation, or an older dataset of that name."""
-    publish("ffhq", b"", 4)     # without a server: a download would fail
+    """Whether its 13 GB were deleted after the preparation or it is an older dataset of that name."""
+    publish("ffhq", b"", 4)     # no server: a download would fail
     write_old_dataset(tmp_path / "data" / "ffhq", "other", noise(4, 16).transpose(0, 3, 1, 2))
     code, out, err = prepare(capsys, "--data-dir", tmp_path / "data", "--ffhq")
     assert code == 0, err
@@ -105,7 +105,7 @@ def test_the_catalog_is_that_of_the_specification():
 
 @pytest.mark.parametrize("links", [True, False])
 def test_ffhq_records_are_read_and_written_as_png(tmp_path, capsys, monkeypatch, publish, links):
-    """On exFAT too, which has no links: what is kept is then twice as large."""
+    """On exFAT too, which has no links; the files that are kept then take twice the space."""
     pictures = noise(2, 256).transpose(0, 3, 1, 2)
     write_old_dataset(tmp_path / "made", "ffhq", pictures)
     content = (tmp_path / "made" / "ffhq-r08.tfrecords1of1").read_bytes()
@@ -132,7 +132,7 @@ def test_a_dataset_that_cannot_be_had_does_not_keep_the_others(tmp_path, capsys,
     assert code == 1 and why.startswith("error: --ffhq: ") and "unreachable" in why
     assert end == "error: --ffhq: not prepared, for the reasons above; run the same command to try again"
     assert f"{tmp_path / 'scenes'}: 3 images" in out and Dataset(str(tmp_path / "scenes")).count == 3
-    assert prepare(capsys, *arguments)[0] == 1  # what is there already changes nothing
+    assert prepare(capsys, *arguments)[0] == 1  # what already exists changes nothing
 
 
 def test_ffhq_records_of_another_size_are_refused(tmp_path, capsys, publish):
@@ -183,7 +183,7 @@ def test_bedrooms_lmdb_with_max_images(tmp_path, capsys, publish):
     dataset = Dataset(str(tmp_path / "data" / "bedrooms"))
     assert dataset.count == 3 and dataset.ratio == 188 / 256
     inside = dataset.read(range(3))[:, :, 4:27].transpose(0, 2, 3, 1)           # 23 = round(32 · 188 / 256) rows
-    assert np.abs(inside.astype(int) - noise(5, 32)[:3, 4:27]).max() == 0      # the crop has the same rows: nothing is resized
+    assert np.abs(inside.astype(int) - noise(5, 32)[:3, 4:27]).max() == 0      # the crop has the same number of rows, so nothing is resized
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Every --format through the command line, on data made here; the record layout by an independent parser."""
+"""Every --format through the command line, with data made here; the record layout with an independent parser."""
 
 import io
 import os
@@ -100,7 +100,7 @@ def test_the_width_of_the_widest_array_is_stored(tmp_path, capsys):
 
 
 def test_an_array_that_might_be_gray_pictures_is_one_and_it_is_said(tmp_path, capsys):
-    """Two gray pictures are doubtful; three and four channels are what they look like."""
+    """Two gray pictures are ambiguous; three and four channels are taken for what they look like."""
     pictures = _nchw(noise(3))
     (tmp_path / "in").mkdir()
     np.save(str(tmp_path / "in" / "a.npy"), pictures[0])
@@ -156,7 +156,7 @@ def test_hdf5_labels_are_those_beside_the_pictures(tmp_path, capsys):
 
 @pytest.mark.parametrize("kind", ["texts", "fixed texts", "column", "shape", "nan"])
 def test_hdf5_labels_of_other_kinds(tmp_path, capsys, kind):
-    """Texts are class names; what cannot be a label does not matter when it is not asked for."""
+    """Texts are class names; values that cannot be labels do not matter if labels are not requested."""
     texts = ["dog", "cat", "katze \N{CAT FACE}", "dog"]
     labels = {"texts": np.array(texts, object), "fixed texts": np.array([name.encode() for name in texts]),
               "column": np.array(texts, object)[:, None], "shape": np.zeros([4, 1, 2]), "nan": np.array([0, 1, np.nan, 1])}  # fmt: skip
@@ -262,7 +262,7 @@ def test_damaged_databases_are_one_line(tmp_path, capsys):
     with lmdb.open(str(tmp_path / "whole")) as database, database.begin(write=True) as transaction:
         transaction.put(b"key", image_bytes(noise(1)[0], "PNG"))
     content = (tmp_path / "whole" / "data.mdb").read_bytes()[:3 * 4096]
-    kind = 2 * 4096 + 10     # of the page after the two of the header, that of the key
+    kind = 2 * 4096 + 10     # type of the page after the two header pages, the one with the key
     for name, damaged, message in (
         ("cut", content[:-4096], f"truncated, {tmp_path / 'cut' / 'data.mdb'} has 8,192 of 12,288 bytes"),
         ("wrong", content[:kind] + b"\4" + content[kind + 1:], "the database is damaged (mdb_"),
@@ -320,7 +320,7 @@ def test_tfds(tmp_path, capsys, monkeypatch):
 
 
 def write_cifar(folder, per_batch=3):
-    """The folder of the python version, with protocol-2 pickles as Python 2 wrote them. Returns (pictures, numbers)."""
+    """The folder of the python version, with protocol-2 pickles as written by Python 2. Returns (pictures, numbers)."""
     os.makedirs(str(folder))
     pictures = noise(5 * per_batch, 32)
     numbers = [index % 10 for index in range(len(pictures))]
@@ -357,7 +357,7 @@ def hdf5_bytes():
 
 
 def zip_archive():
-    """A file of np.savez."""
+    """A file written by np.savez."""
     output = io.BytesIO()
     np.savez(output, pictures=noise(2))
     return output.getvalue()

@@ -1,4 +1,4 @@
-"""--labels: folders, CSV, JSON, npy, the source's own; kinds, names, errors."""
+"""--labels: folders, CSV, JSON, npy, labels that the source brings; kinds, names, errors."""
 
 import json
 
@@ -180,13 +180,13 @@ def test_a_name_is_not_enough_where_pictures_share_it(tmp_path, capsys):
     ],
 )  # fmt: skip
 def test_a_row_of_another_folder_is_of_another_picture(run, tmp_path, rows, missing, there):
-    """Nor is a row taken where two end in the picture's path."""
+    """Nor is a row used if two rows end in the picture's path."""
     code, line = run(_write(tmp_path, "a.csv", "".join(f"{row},0\n" for row in rows)))
     assert code == 1 and line.endswith(f"no label for 1 of 4 images, first {missing}; the table has {there}")
 
 
 def test_rows_of_another_place(tmp_path, capsys):
-    """What precedes the pictures' folder may differ; of two rows that end alike the one that has more of the picture's path is taken."""
+    """The part before the pictures' folder may differ; of two rows with the same ending, the one that matches more of the path is used."""
     write_pngs(tmp_path / "photos", noise(2, 8), ["1.png", "2.png"])
     arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "photos", "--resolution", 8, "--labels"]
     table = _write(tmp_path, "a.csv", "/old/photos/1.png,1\n/old/drawings/1.png,0\n/old/elsewhere/2.png,2\n")
@@ -196,7 +196,7 @@ def test_rows_of_another_place(tmp_path, capsys):
 
 
 def test_an_array_of_labels_needs_no_names(tmp_path):
-    """A source that reads all of its pictures to name them is not asked to."""
+    """A source that has to read all of its pictures to name them is not asked to do so."""
     np.save(str(tmp_path / "labels.npy"), np.array([1, 0]))
 
     def entries():

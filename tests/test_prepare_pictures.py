@@ -1,4 +1,4 @@
-"""Pictures of every mode and form: conversion, crop, resize, padding, what is reported, what is refused; --check."""
+"""Pictures of every mode and kind: conversion, crop, resize, padding, what is reported, what is refused; --check."""
 
 import io
 import struct
@@ -50,7 +50,7 @@ def test_modes_against_their_arithmetic():
 
 @pytest.mark.parametrize("format", ["EPS", "PCX"])
 def test_formats_that_nobody_needs_are_not_tried(format):
-    """Pillow would start Ghostscript, a program that a picture can tell what to do, for an EPS file."""
+    """For an EPS file, Pillow would start Ghostscript, a program that a picture can give commands to."""
     with pytest.raises(PictureError, match="^not an image$"):
         open_picture(io.BytesIO(image_bytes(noise(1, 8)[0], format)))
 
@@ -63,7 +63,7 @@ def test_16_bits_are_rounded():
 
 
 def test_gray_multiplied_with_alpha_is_taken():
-    """As some TIFF files have it."""
+    """As in some TIFF files."""
     gray, alpha = noise(1, 8)[0, :, :, 0], noise(1, 8, seed=1)[0, :, :, 0]
     image = Image.fromarray(np.dstack([gray, alpha])).convert("La")
     assert image.mode == "La"
@@ -107,7 +107,7 @@ def test_a_mask_is_cropped_resized_and_padded_like_its_picture():
     fitted = pictures.to_mask(mask, pictures.ImageFormat(16, ratio=0.5))
     assert fitted.dtype == np.uint8 and not fitted[:4].any() and not fitted[12:].any()
     np.testing.assert_array_equal(fitted[4:12], np.repeat(np.repeat([2, 3, 4, 5], 2)[:, None], 16, axis=1))
-    assert set(pictures.to_mask(mask * 20, pictures.ImageFormat(4)).flat) <= set(range(0, 160, 20))  # no numbers between those of objects
+    assert set(pictures.to_mask(mask * 20, pictures.ImageFormat(4)).flat) <= set(range(0, 160, 20))  # no values in between objects
 
 
 @pytest.mark.parametrize("format", ["PNG", "GIF", "WEBP"])
@@ -144,7 +144,7 @@ def test_damaged_exif_says_nothing(tmp_path):
 
 
 def test_a_picture_is_turned_past_metadata_that_make_no_sense(tmp_path):
-    """The width of the picture, given as text: it can be read, but not be written again."""
+    """The picture's width is stored as text: it can be read, but not written back."""
     entries = struct.pack("<HHI4s", 0x0100, 2, 4, b"abc") + struct.pack("<HHII", 0x0112, 3, 1, 3)
     pixels = smooth_picture(8, 8)
     exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
@@ -172,7 +172,7 @@ def test_floating_point_and_32_bit_pixels_are_refused():
     [(8, 20, 1.0), (20, 8, 1.0), (16, 16, 0.5), (8, 16, 0.5), (30, 50, 0.75), (188, 256, 188 / 256), (17, 12, 0.7), (10, 27, 1.0)],
 )
 def test_crop_resize_and_padding(height, width, ratio):
-    """Against a crop by exact fractions and Pillow's own resize; the padding is black."""
+    """Against a crop with exact fractions and Pillow's own resize; the padding is black."""
     source = np.maximum(smooth_picture(height, width), 1)
     stored, notes = _stored(Image.fromarray(source), 16, ratio=ratio)
     kept_height, kept_width = (height, round(height / ratio)) if width * ratio > height else (round(width * ratio), width)
@@ -216,7 +216,7 @@ def test_more_than_one_percent_of_bad_files_stops_unless_allowed(tmp_path, capsy
     code, _, err = prepare(capsys, *arguments)
     assert code == 1 and "1 of 20 images are unusable, first 0007.png (not an image)" in error_line(err)
     assert not (tmp_path / "own").exists()
-    code, _, err = prepare(capsys, *arguments)  # its shards are finished, but not allowed
+    code, _, err = prepare(capsys, *arguments)  # its shards are complete, but still not allowed
     assert code == 1 and "1 of 20 images are unusable" in error_line(err)
     code, out, _ = prepare(capsys, *arguments, "--allow-skips")
     assert code == 0 and Dataset(str(tmp_path / "own")).count == 19

@@ -1,4 +1,4 @@
-"""The writing: workers, interruptions, what is there already; mistakes on the command line."""
+"""Writing datasets: workers, interruptions, existing files; mistakes on the command line."""
 
 import errno
 import fcntl
@@ -50,7 +50,7 @@ def test_a_second_run_finds_the_dataset_and_other_options_are_refused(tmp_path, 
         assert change[0] == "--labels" or message in error_line(err)
     changed = tmp_path / "in" / "0002.png"
     facts = changed.stat()
-    os.utime(str(changed), ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))     # raw pictures of another kind have the same size
+    os.utime(str(changed), ns=(facts.st_atime_ns, facts.st_mtime_ns + 1))     # raw pictures of another kind would have the same size
     assert prepare(capsys, *arguments)[0] == 1
     os.utime(str(changed), ns=(facts.st_atime_ns, facts.st_mtime_ns))
     assert prepare(capsys, *arguments)[0] == 0
@@ -109,7 +109,7 @@ def _start(data_dir, *arguments):
 @on_one_stack
 @pytest.mark.slow
 def test_killed_at_ten_random_moments_it_ends_in_the_same_bytes(tmp_path):
-    """SIGKILL of the parent alone: its workers must go too, or they would hold the data folder for ever."""
+    """SIGKILL of the parent alone: its workers must end too, or they would keep the data folder locked for ever."""
     started = time.time()
     assert _start(tmp_path / "whole", *SCENES, "--num-workers", 2).wait() == 0
     duration = time.time() - started
@@ -146,7 +146,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
 
 
 def _session(leader):
-    """Living processes of a session, by /proc."""
+    """Living processes of a session, from /proc."""
     found = []
     for name in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -182,7 +182,7 @@ def test_a_file_system_without_locks_does_not_keep_a_dataset_from_being_prepared
 
 
 def test_memory_stays_flat(tmp_path):
-    """Twenty times the pictures, the same memory but for the entries."""
+    """Twenty times as many pictures take the same memory, except for the entries."""
     program = "import sys; from dataset_tool.cli import main; main(sys.argv[1:]); print(open('/proc/self/status').read())"
     peaks = []
     for count in (100, 2000):
@@ -240,7 +240,7 @@ def test_more_pictures_than_there_are(tmp_path, capsys):
 
 
 def test_shards_and_workers(monkeypatch):
-    """A shard for every 20,000 pictures, unless the catalog or, above it, the command says otherwise."""
+    """One shard for every 20,000 pictures, unless the catalog or, with priority, the command says otherwise."""
 
     class Planned(Exception):
         pass
@@ -271,7 +271,7 @@ def test_flags_with_values_and_abbreviations(tmp_path, capsys):
 
 
 def test_options_by_name():
-    """What --prepare and programs say: the catalog and the scenes by their names, others are tasks; no unknown option."""
+    """What --prepare and programs pass: the catalog and the scenes by name, other names are tasks; unknown options are refused."""
     assert cli.options_for("clevr", max_images=3).clevr and cli.options_for("scenes").scenes
     own = cli.options_for("own", images_dir="photos", ratio=None)
     assert (own.task, own.images_dir, own.ratio, own.data_dir, own.scenes) == ("own", "photos", None, "datasets", False)
@@ -317,7 +317,7 @@ def test_what_is_written_already_needs_no_space(tmp_path, capsys, monkeypatch):
     write_pngs(tmp_path / "in", noise(20, 16))
     (tmp_path / "in" / "0003.png").write_bytes(b"")
     arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 16, "--encoding", "raw"]
-    assert prepare(capsys, *arguments)[0] == 1     # of its 20 pictures one cannot be used
+    assert prepare(capsys, *arguments)[0] == 1     # one of its 20 pictures cannot be used
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 25000})())
     assert prepare(capsys, *arguments, "--allow-skips")[0] == 0
     assert "needs about" in prepare(capsys, *arguments, "--task", "other")[2]
@@ -340,7 +340,7 @@ def test_names_that_are_no_utf_8_and_links_to_nowhere_are_listed(tmp_path, capsy
 
 
 def test_a_dataset_is_on_the_disk_before_and_after_its_folder_is_renamed(tmp_path, capsys, monkeypatch):
-    """A crash of the machine would lose names that only the kernel knows."""
+    """If the machine crashes, names that only the kernel knows are lost."""
     done, sync, rename = [], os.fsync, os.rename
     monkeypatch.setattr(os, "fsync", lambda handle: (done.append(os.readlink(f"/proc/self/fd/{handle}")), sync(handle)))
     monkeypatch.setattr(os, "rename", lambda old, new: (done.append((old, new)), rename(old, new)))
@@ -360,7 +360,7 @@ def test_what_a_killed_preparation_began_is_removed(tmp_path, capsys):
 
 
 def test_neighbouring_shards_are_read_in_one_go():
-    """A source that starts again for every range would be read as often as there are shards."""
+    """A source that starts over for every range would be read as many times as there are shards."""
     bounds = [0, 10, 20, 30, 40]
     assert ranges_of(bounds, [0, 1, 2, 3]) == [(0, 40)]
     assert ranges_of(bounds, [0, 2, 3]) == [(0, 10), (20, 40)]

@@ -1,4 +1,4 @@
-"""Every command of the README, run in the order in which it stands there: small sizes, local files instead of downloads."""
+"""Every command of the README, run in the order in which they appear, with small sizes and local files instead of downloads."""
 
 import glob
 import os
@@ -16,15 +16,15 @@ TINY = "--channel-base 64 --channel-max 8 --batch-size 4 --batch-gpu 4 --total-k
 SNAPSHOT = r"(gdrive:\S+|results/exp-000/network-snapshot-000120\.pkl)"
 EXPERIMENT = "results/clevr-scratch-000"
 
-# What changes in each kind of command, so that it runs here: (pattern, further words). The first that fits counts.
+# How each kind of command is changed so that it runs here: (pattern, extra words). The first match counts.
 RULES = [
     (r"^make demo$", None),  # test_make_targets
     (r"^make test$", None),
-    (r"^pip install", None),  # what `make` itself runs
+    (r"^pip install", None),  # `make` runs it
     (r"^nvcc test_nvcc", None),  # tests/test_ops_builder.py compiles it
     (r"^python generate\.py .*--images-num 32", "--images-num 2 --gpus cpu"),
     (r"^python generate\.py", "--gpus cpu"),
-    (r"^python prepare_data\.py --ffhq", "--mirror http://127.0.0.1:9"),  # no server answers there: one clear line
+    (r"^python prepare_data\.py --ffhq", "--mirror http://127.0.0.1:9"),  # no server answers there: one clear error line
     (r"^python prepare_data\.py --task", ""),
     (r"^python prepare_data\.py --scenes", "--max-images 8 --resolution 16"),
     (r"^python prepare_data\.py --check", ""),
@@ -38,11 +38,11 @@ RULES = [
     (r"^python -m benchmarks\.step$", "--help"),
     (r"^python -m tests\.golden", "--help"),
 ]
-MAY_FAIL = {"prepare_data.py --ffhq": "error:", "ops.doctor": "problem:"}  # for a reason that is one line
+MAY_FAIL = {"prepare_data.py --ffhq": "error:", "ops.doctor": "problem:"}  # with a one-line reason
 
 
 def readme_commands():
-    """Commands in the README's bash blocks and, starting with python, in its text; in order."""
+    """Commands in the README's bash blocks, then those in its text that start with python."""
     with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as file:
         text = file.read()
     blocks = re.findall(r"```bash\n(.*?)```", text, flags=re.S)
@@ -58,7 +58,7 @@ def rule_of(command):
 
 
 def execute(command, folder):
-    """Run a command with this Python and the repository's files, in a folder of its own."""
+    """Run a command with this Python and the repository's files, in a separate folder."""
     words = shlex.split(command)
     words[0] = sys.executable
     if words[1].endswith(".py"):
@@ -69,7 +69,7 @@ def execute(command, folder):
 
 @pytest.fixture
 def workplace(tmp_path):
-    """A folder with what the README takes for granted: some photos, a prepared dataset, feature networks, a trained model."""
+    """A folder with what the README assumes: some photos, a prepared dataset, feature networks, a trained model."""
     from PIL import Image
 
     from dataset_tool.scenes import draw_scene
@@ -103,7 +103,7 @@ def test_every_command(workplace):
         excuse = [mark for words, mark in MAY_FAIL.items() if words in command]
         assert done.returncode == 0 or (excuse and excuse[0] in done.stdout), f"{command}\n{done.stdout}"
         run.append(pattern)
-    assert {pattern for pattern, extra in RULES if extra is not None} <= set(run)  # no rule outlives its command
+    assert {pattern for pattern, extra in RULES if extra is not None} <= set(run)  # no rule without a command
     assert len(glob.glob(os.path.join(workplace, "images", "*.png"))) >= 2
     assert os.path.exists(os.path.join(workplace, EXPERIMENT, "visuals", "layer_maps"))
     assert os.path.exists(os.path.join(workplace, EXPERIMENT, "metric-fid.txt"))
@@ -113,7 +113,7 @@ def test_every_command(workplace):
 @on_one_stack
 @pytest.mark.slow
 def test_demo(tmp_path):
-    """The demo at a thousandth of its length: every step runs, the table has numbers; a second call continues."""
+    """The demo at a thousandth of its length: every step runs, the table has numbers; a second run continues."""
     folder = str(tmp_path / "demo")
     small = ["-m", "examples.demo", "--kimg", "0.064", "--images", "32", "--folder", folder]
     for _ in range(2):

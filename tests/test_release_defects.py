@@ -1,4 +1,4 @@
-"""One test for every known defect of the public release (docs/differences.md): each fails on the old behaviour."""
+"""One test for every known defect of the public release (docs/differences.md): each fails with the old behaviour."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_sagan_has_self_attention_in_both_layers_of_its_scale(graph):
 @pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
 @pytest.mark.parametrize("layer", [-1, 2, 4])
 def test_kgan_with_every_architecture_and_merge_layer(graph, architecture, layer):
-    """Every image of a sample takes part, and one sample's images leave the others alone."""
+    """Every image of a sample contributes, and one sample's images do not affect the others."""
     g = generator(merge=True, components_num=3, merge_layer=layer, architecture=architecture)
     z = latents(g, count=2)
     base = g.run(z).images
@@ -55,7 +55,7 @@ def test_kgan_with_every_architecture_and_merge_layer(graph, architecture, layer
 
 
 def test_iterative_attention_carries_its_assignments(graph):
-    """Centroids of later layers come from the layer before: what the first layer assigns matters to the last."""
+    """Later layers take their centroids from the layer before, so the first layer's assignments matter to the last."""
     g = generator(transformer=True, components_num=3, kmeans=True, iterative=True, norm="layer", integration="mul")
     z = latents(g)
     assert matters(g, "4x4/Conv/AttLayer_l2n/weight_key2", lambda: g.run(z, return_maps=True).maps[:, :, -1])
@@ -71,7 +71,7 @@ def test_labels_condition_every_component(graph, options):
     g = generator(c_dim=4, **options)
     z = latents(g, count=4)
     images = [g.run(z, np.eye(4)[[label] * 4], return_ws=True) for label in (0, 2)]
-    assert images[0].ws.shape[1] == g.config.inputs_num  # the label is no further component
+    assert images[0].ws.shape[1] == g.config.inputs_num  # the label does not add a component
     assert (np.abs(images[0].ws - images[1].ws).max(axis=(2, 3)) > 1e-4).all()
     assert np.abs(images[0].images - images[1].images).max() > 1e-4
 
@@ -95,7 +95,7 @@ def test_dropout_is_off_at_inference(graph):
     streams = tflib.RandomStreams(0, step)
     real = tf.constant(images, tf.float32)
     trained = d.get_output_for(real, tf.zeros([4, 0]), training=True, streams=streams).scores
-    assert np.abs(tflib.run(trained, {step: 1}) - tflib.run(trained, {step: 2})).max() > 1e-6  # and on in training
+    assert np.abs(tflib.run(trained, {step: 1}) - tflib.run(trained, {step: 2})).max() > 1e-6  # and it is on in training
 
 
 def test_hinge_rewards_the_generator_for_high_scores(graph):

@@ -28,7 +28,7 @@ def run_dir(tmp_path_factory):
 
 
 def page_data(folder):
-    """The data in a page, and the page."""
+    """The data in a page, and the page itself."""
     text = (folder / "report.html").read_text(encoding="utf-8")
     packed = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL).group(1)
     return json.loads(packed), text
@@ -77,8 +77,8 @@ def test_pictures_of_other_kinds(tmp_path):
     stripes[:, ::2] = (255, 0, 0)
     report_run.save(tmp_path, "red.png", stripes)
     with PIL.Image.open(_bytes(pictures.photograph(str(tmp_path / "red.png"), 200))) as picture:
-        assert np.abs(np.asarray(picture).astype(int) - stripes).max() < 40  # colours as fine as the shades
-    many = np.random.RandomState(1).randint(256, size=[15, 20, 3])  # colours, beyond a palette
+        assert np.abs(np.asarray(picture).astype(int) - stripes).max() < 40  # colours as detailed as the shades
+    many = np.random.RandomState(1).randint(256, size=[15, 20, 3])  # too many colours for a palette
     report_run.save(tmp_path, "many.png", many)
     with PIL.Image.open(_bytes(pictures.drawing(str(tmp_path / "many.png")))) as picture:
         np.testing.assert_array_equal(np.asarray(picture), many)
@@ -150,7 +150,7 @@ def test_results_of_unlike_settings_or_of_another_network_are_not_one_curve(tmp_
         {"name": "swd, fakes 50, protocol None", "points": [[1, 10], [2, 20]]},
         {"name": "swd, fakes 6, protocol stylegan2", "points": [[2, 7]]},
     ]
-    assert chart["latest"] == 7  # the page's head names the newest result for the last snapshot
+    assert chart["latest"] == 7  # the page's header names the newest result for the last snapshot
     record(1, 3, fakes=6, protocol="stylegan2")
     (chart,) = stats.metric_charts(str(tmp_path))
     assert chart["latest"] == 7 and chart["series"][1]["points"] == [[1, 3], [2, 7]]
@@ -170,12 +170,12 @@ def test_damaged_pictures_are_left_out(tmp_path, capsys):
 
 
 def test_damage_of_every_kind_is_noticed(tmp_path, capsys):
-    """For each of them Pillow has an exception of its own."""
+    """Pillow raises a different exception for each kind."""
     path = tmp_path / "picture.png"
     PIL.Image.new("RGB", (8, 8), "white").save(str(path), compress_level=0)
     whole = path.read_bytes()
     place = whole.index(b"IDAT")
-    shortened = whole[: place - 4] + (20).to_bytes(4, "big") + whole[place:]  # its pixels stand in the place of the next chunk
+    shortened = whole[: place - 4] + (20).to_bytes(4, "big") + whole[place:]  # its pixels take the place of the next chunk
     for damaged in (whole[:60], whole[:11] + b"\x01" + whole[12:], shortened):
         path.write_bytes(damaged)
         assert pictures.photograph(str(path), 8) is None and pictures.drawing(str(path)) is None
@@ -262,7 +262,7 @@ def test_slider_moves_by_keyboard(browser):
     assert boxes[0] == boxes[1] and boxes[0][0] > 400
     browser.press("Home")
     assert browser.run(f"return {output}") == "0 kimg"
-    assert browser.run("return document.querySelectorAll('#samples img')[1].clientHeight") == 0  # nothing is shown that is not of this time
+    assert browser.run("return document.querySelectorAll('#samples img')[1].clientHeight") == 0  # no picture of another time is shown
     browser.click("#samples button")
     browser.wait(f"{output} === '24 kimg'")
     browser.click("#samples button")
@@ -410,13 +410,13 @@ def test_touch_on_a_phone(run_dir, browser):
         session.wait("document.querySelectorAll('.curve').length === 8")
         assert session.run("return [innerWidth, document.documentElement.scrollWidth]") == [390, 390]
         rows = session.run("return [...document.querySelectorAll('input')].map((input) => input.parentElement.clientHeight)")
-        assert len(rows) == 4 and max(rows) < 60  # label, slider and reading stand on one line
+        assert len(rows) == 4 and max(rows) < 60  # label, slider and reading are on one line
         session.wait("document.querySelector('#attention canvas').width === 32")
         for place, text in (("#curves .chart svg", "kimg"), ("#attention canvas", "owns")):
             session.tap(place)
             reading = f"document.querySelector('{place.split()[0]} .reading').textContent"
             session.wait(f"{reading}.includes('{text}')")
-            session.run("return new Promise((resolve) => setTimeout(resolve, 400))")  # what follows a touch has come
+            session.run("return new Promise((resolve) => setTimeout(resolve, 400))")  # the events that follow a touch have arrived
             assert text in session.run(f"return {reading}")  # it stays when the finger is lifted
         assert [message for message in session.messages() if message["level"] == "SEVERE"] == []
 
@@ -428,7 +428,7 @@ def test_phone_and_dark_mode(run_dir, browser, tmp_path, width, dark):
         session.wait("document.querySelectorAll('.curve').length === 8")
         assert session.run("return document.documentElement.scrollWidth <= innerWidth")
         rows = session.run("return [...document.querySelectorAll('input')].map((input) => input.parentElement.clientHeight)")
-        assert max(rows) < 60  # label, slider and reading stand on one line
+        assert max(rows) < 60  # label, slider and reading are on one line
         session.screenshot(tmp_path / "page.png")
         with PIL.Image.open(str(tmp_path / "page.png")) as picture:
             corner = picture.convert("RGB").getpixel((2, 2))

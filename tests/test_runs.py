@@ -55,7 +55,7 @@ def test_results_do_not_mix_with_those_for_other_weights(tmp_path):
         assert results_run(*path) == "exp-001"
     assert results_run("results", "exp-000", "1.pkl") == "exp-000"
     assert results_run("results", "other-003", "1.pkl", named=False) == "other-003"
-    assert run_record.latest_run(options.result_dir, "exp") == str(tmp_path / "results" / "exp-000")  # what --train continues
+    assert run_record.latest_run(options.result_dir, "exp") == str(tmp_path / "results" / "exp-000")  # the one that --train continues
     assert run_record.latest_run(options.result_dir, "other") == str(tmp_path / "results" / "other-003")
     (tmp_path / "results" / "exp-001" / "1.pkl").write_text("")
     assert run_record.latest_run(options.result_dir, "exp") == str(tmp_path / "results" / "exp-001")
@@ -89,7 +89,7 @@ def test_a_lock_has_one_owner_whose_name_is_in_it(tmp_path):
 
 
 def test_a_lock_on_a_full_disk_has_an_owner_without_a_name(tmp_path):
-    """A limit of no bytes a file stands for the full disk."""
+    """A file size limit of zero bytes stands in for the full disk."""
     path, limits = str(tmp_path / "run.lock"), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
     try:
@@ -102,7 +102,7 @@ def test_a_lock_on_a_full_disk_has_an_owner_without_a_name(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
 def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, capsys, number):
-    """Lustre without -o flock, some NFS."""
+    """Such as Lustre without -o flock, or some NFS."""
     path = str(tmp_path / "run.lock")
 
     def flock(file, operation):
@@ -147,7 +147,7 @@ def test_numbered_files(tmp_path):
 
 
 def open_closed_pipe():
-    """A text stream into a pipe that nobody reads."""
+    """A text stream into a pipe whose reading end is closed."""
     reading, writing = os.pipe()
     os.close(reading)
     return open(writing, "w")
@@ -175,7 +175,7 @@ def test_what_stands_for_an_output_is_like_it(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdout", output)
     with log.tee(str(path)):
         assert (sys.stdout.encoding, sys.stdout.isatty(), sys.stdout.fileno()) == ("ascii", True, 7)
-        assert sys.stdout.write("\xfc\udcff\n") == 3  # a name of bytes that are no UTF-8
+        assert sys.stdout.write("\xfc\udcff\n") == 3  # a name whose bytes are not UTF-8
     assert path.read_bytes() == b"\xc3\xbc\\udcff\n" and output.buffer.getvalue() == b"\\xfc\\udcff\n"
 
 
@@ -294,7 +294,7 @@ def start_stoppable(mode):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_signal_asks(number):
     process = start_stoppable("polite")
-    process.send_signal(signal.SIGUSR1)  # one of no concern
+    process.send_signal(signal.SIGUSR1)  # an irrelevant one
     process.send_signal(number)
     out, _ = process.communicate(timeout=20)
     assert (process.returncode, out) == (0, f"saved after {signal.Signals(number).name}\n".encode())
@@ -312,7 +312,7 @@ def test_the_first_reason_to_stop_counts_and_is_gone_afterwards():
 
 
 def test_other_threads_leave_the_handlers_alone():
-    """Python lets the main thread alone set them."""
+    """Python lets only the main thread set them."""
 
     def guarded():
         with signals.ended_by_exceptions(), signals.postponed():

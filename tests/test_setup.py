@@ -1,4 +1,4 @@
-"""The Makefile, as make reads it: which Python it takes, and what it refuses."""
+"""The Makefile, run with make: which Python it uses, and what it refuses."""
 
 import os
 import pathlib

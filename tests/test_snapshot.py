@@ -1,4 +1,4 @@
-"""Snapshots: round trip, form of the file, safe reading, clear errors."""
+"""Snapshots: round trip, file format, safe reading, clear errors."""
 
 import collections
 import os
@@ -46,7 +46,7 @@ def test_round_trip(tmp_path):
 
 
 class PlainReader(pickle.Unpickler):
-    """What any reader with the documented class names gets: instances that hold their state."""
+    """What any reader that knows the documented class names gets: instances that hold their state."""
 
     def find_class(self, module, name):
         if module.startswith("dnnlib"):
@@ -55,7 +55,7 @@ class PlainReader(pickle.Unpickler):
 
 
 def test_written_form(tmp_path):
-    """The form of the public release: classes, state keys, sub-networks, own variables only; names every NumPy knows."""
+    """The format of the public release: classes, state keys, sub-networks, only their own variables; names that every NumPy knows."""
     path = str(tmp_path / "s.pkl")
     with tflib.session_scope():
         networks = small_networks()
@@ -147,7 +147,7 @@ for name in sorted(os.listdir(sys.argv[1])):
 
 
 def test_hostile_files_are_one_clear_line(tmp_path):
-    """They crash nothing, take no memory to speak of and leave nothing changed: the last one, a good file, is read after all of them."""
+    """They crash nothing, use hardly any memory and change nothing: the last file, a good one, is read after all the others."""
     for name, (body, _) in HOSTILE.items():
         (tmp_path / name).write_bytes(byhand.snapshot(body))
     (tmp_path / "z_good").write_bytes(byhand.snapshot(byhand.of_state(byhand.F4, (1,), byhand.plain(b"AAAA"))))
@@ -161,7 +161,7 @@ def test_hostile_files_are_one_clear_line(tmp_path):
 
 
 def test_files_of_python_2_are_read(tmp_path):
-    """Strings of bytes, dicts from lists of pairs; and what the writers here never use: Fortran order, the other byte order."""
+    """Byte strings, dicts from lists of pairs; and what our writers never use: Fortran order, the other byte order."""
 
     def text(value):
         return b"T" + struct.pack("<I", len(value)) + value
@@ -210,7 +210,7 @@ def test_variables_that_do_not_fit_are_all_listed(graph):
 
 def test_unknown_arguments_are_reported_and_the_variables_decide(graph, capsys):
     record = snapshot.read_records(golden_path("snapshots", "v2_ganformer_duplex.pkl"))[0]
-    record.static_kwargs.update(label_size=7, mapping_layersnum=2, nobody_knows=3)  # the first two: the other vocabulary's spelling
+    record.static_kwargs.update(label_size=7, mapping_layersnum=2, nobody_knows=3)  # the first two are spelled as in the other vocabulary
     network = snapshot.build_network(record, "G")
     assert network.config.c_dim == 0 and network.config.mapping_num_layers == 4
     assert capsys.readouterr().out.count("nobody_knows") == 1
@@ -282,7 +282,7 @@ def test_arguments_of_the_other_network_are_no_news(config_class, first, other):
     (DiscriminatorConfig, vocabulary.FIRST_DISCRIMINATOR, {"a_dim": 8}),
 ])  # fmt: skip
 def test_the_first_vocabulary(config_class, first, latent_sizes):
-    """Every name has its own field; those of the second vocabulary are leftovers."""
+    """Every name sets its own field; names of the second vocabulary are leftovers."""
     given = {"resolution": 32, "latent_size": 8, "dlatent_size": 12, "label_size": 3, "fmap_base": 1024, "fmap_max": 64,
              "mapping_layersnum": 5}  # fmt: skip
     second = {"z_dim": 99, "w_dim": 99, "a_dim": 99, "c_dim": 99, "channel_base": 99, "channel_max": 99, "mapping_num_layers": 99}

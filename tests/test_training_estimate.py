@@ -37,7 +37,7 @@ def test_cost_of_a_discriminator_against_a_sum_by_hand():
 @pytest.mark.parametrize("gradient", ["", "BackpropInput", "BackpropFilter"])
 @pytest.mark.parametrize("kind, convolve", [("Conv2D", tf.nn.conv2d), ("DepthwiseConv2dNative", tf.nn.depthwise_conv2d)])
 def test_multiply_adds_of_a_convolution_and_its_gradients(kind, convolve, gradient):
-    """With stride 2: 6 channels of 4 channels' 3 x 3 pixels each, or 4 x 6 channels of one channel's, in 2 images of 4 x 4 pixels."""
+    """Stride 2, 2 images of 4 x 4 pixels: 6 channels from 3 x 3 pixels of 4 channels each, or 4 x 6 channels from those of one channel."""
     with tf.Graph().as_default() as graph:
         x, w = tf.zeros([2, 8, 8, 4]), tf.zeros([3, 3, 4, 6])
         tf.gradients(convolve(x, w, [1, 2, 2, 1], "SAME"), [x, w])
@@ -53,7 +53,7 @@ def test_multiply_adds_of_a_matrix_product_and_its_gradients():
 
 
 def test_peak_of_a_chain_of_exponentials():
-    """Alone, two of the 4 kB results exist at once; for the gradient (of y = exp(x): y dy) all five remain, with one dy and the next."""
+    """Alone, two of the 4 kB results exist at once; for the gradient (of y = exp(x): y dy) all five remain, plus one dy and the next."""
     with tf.Graph().as_default():
         x = y = tf.placeholder(tf.float32, [1000])
         for _ in range(5):
@@ -75,7 +75,7 @@ def test_memory_grows_with_the_batch_as_a_training_does():
     needed = [estimate.memory(*memory_run.NETWORKS, memory_run.training_of(images), "/cpu:0") for images in (few, many)]
     with tflib.session_scope():
         G, D = (tflib.Network("net", config).parameter_count()[0] for config in memory_run.NETWORKS)
-    assert 4 * (4 * G + 3 * D) <= needed[0].variables <= 4.4 * (4 * G + 3 * D)  # with the moving average and Adam's two of each
+    assert 4 * (4 * G + 3 * D) <= needed[0].variables <= 4.4 * (4 * G + 3 * D)  # with the moving average and Adam's two values for each
     assert needed[0].variables == needed[1].variables
     growth = needed[1].tensors - needed[0].tensors
     print(f"MiB an image: estimated {growth / (many - few) / 2**20:.1f}, measured {(measured[1] - measured[0]) / (many - few) / 2**20:.1f}")
@@ -107,7 +107,7 @@ def seconds_a_kimg(config, workers=1):
     (dataclasses.replace(PLAIN, pathreg=True, g_reg_interval=1), 1, 7, 8),
 ])  # fmt: skip
 def test_what_costs_time(monkeypatch, loss, workers, g_passes, d_passes):
-    """Consistency: D scores four batches in its loss instead of two. A regularizer: six passes, path length's of half a batch."""
+    """Consistency: D scores four batches in its loss instead of two. A regularizer: six passes; path length's use half a batch."""
     monkeypatch.setattr(estimate, "memory", lambda *arguments: estimate.Memory(0, 0))
     monkeypatch.setattr(estimate, "measured_speed", lambda device: 1e8)
     G, D = (estimate.network_cost(config) for config in NETWORKS)
@@ -130,7 +130,7 @@ def test_the_estimate_in_words(monkeypatch):
 
 
 def test_mixed_precision_takes_less_time(monkeypatch):
-    """All scales of a small network but 4x4 are computed in the 16-bit type, which is twice as fast here."""
+    """All scales of a small network except 4x4 are computed in the 16-bit type, which is twice as fast here."""
     monkeypatch.setattr(estimate, "memory", lambda *arguments: estimate.Memory(0, 0))
     monkeypatch.setattr(estimate, "measured_speed", lambda device, dtype=tf.float32: 1e8 if dtype == tf.float32 else 2e8)
     full, half = (estimate.network_cost(NETWORKS[1], half) for half in (None, tflib.half_type()))

@@ -39,7 +39,7 @@ def test_crop_padding(ratio, rows):
 
 
 def test_crop_of_an_image_computed_without_padding():
-    """Rows 4 to 11 of a square are there: of its box 5 to 10, those; of a larger box, all."""
+    """It holds rows 4 to 11 of a square: a box of rows 5 to 10 keeps those, a larger box keeps all."""
     half = np.arange(4, 12)[:, np.newaxis] * np.ones([1, 3, 8, 16], int)
     for ratio, rows in ((0.4, (5, 11)), (0.5, (4, 12)), (0.75, (4, 12))):
         assert np.array_equal(images.crop_padding(half, ratio)[0, 0, :, 0], np.arange(*rows))
@@ -71,7 +71,7 @@ def cells_of(grid):
 
 
 class Painter:
-    """A generator of pictures of the shade of their class; in the last layer's first head each class attends to a latent of its own."""
+    """A generator of pictures in the shade of their class; in the last layer's first head, each class attends to a different latent."""
 
     def __init__(self, has_attention):
         self.config = SimpleNamespace(has_attention=has_attention, maps_num=3 * 2 * 2, resolution=8)
@@ -93,7 +93,7 @@ class Painter:
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_sample_grids(tmp_path, keep):
-    """The same latents every time, with the labels of the real pictures; older grids go where only the newest is kept."""
+    """The same latents every time, with the labels of the real pictures; older grids are removed if only the newest is to be kept."""
     dataset, painter = ArrayDataset(classes=3), Painter(has_attention=False)
     samples = SampleGrid(str(tmp_path), dataset, painter, 0, 0.5, keep)
     samples.write_reals()
@@ -113,7 +113,7 @@ def test_sample_grids(tmp_path, keep):
 
 @pytest.mark.parametrize("memory, size", [(2**28, 4), (1, 1)])
 def test_grids_of_attention(tmp_path, monkeypatch, memory, size):
-    """Beside the samples, cell by cell: in the same order, however many maps fit into memory."""
+    """Beside the samples, cell by cell in the same order, however many maps fit into memory."""
     monkeypatch.setattr(sampling, "MAPS_MEMORY", memory)
     painter, sizes = Painter(has_attention=True), []
     run_part = painter.run_part
@@ -133,7 +133,7 @@ def test_grids_of_attention(tmp_path, monkeypatch, memory, size):
 
 
 def test_summaries(tmp_path):
-    """Means since the last report; pictures as they are."""
+    """Means since the last report; unchanged pictures."""
     pictures = {"color": np.arange(24, dtype=np.uint8).reshape(3, 2, 4), "gray": np.arange(8, dtype=np.uint8).reshape(1, 2, 4)}
     summary = Autosummary(str(tmp_path), begun=16)
     summary.add({"a": 1.0, "b": 2.0})

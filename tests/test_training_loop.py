@@ -21,7 +21,7 @@ from training.training_loop import TrainingLoop
 
 
 def train(folder, config, generator=None, outputs=None, evaluate=None, classes=0, state=None, dataset=None):
-    """One session of training; returns the values of all of its variables at the end."""
+    """One training session; returns the values of all of its variables at the end."""
     os.makedirs(str(folder), exist_ok=True)
     with tflib.session_scope():
         networks = small_networks(c_dim=classes, generator=generator)
@@ -41,7 +41,7 @@ def assert_same_state(one, other):
 
 @pytest.mark.slow
 def test_exact_continuation(tmp_path):
-    """2N steps are N, stop, N: with mixing, noise, dropout, both lazy regularizers, accumulation, mirroring, labels and shuffling."""
+    """2N steps equal N, stop, N: with mixing, noise, dropout, both lazy regularizers, accumulation, mirroring, labels and shuffling."""
     options = {"generator": {**GANFORMER, "component_mixing": 0.5}, "classes": 3}
     config = small_training(total_kimg=0.064, tick_kimg=0.008)
     states = []
@@ -60,7 +60,7 @@ def test_exact_continuation(tmp_path):
 
 @pytest.fixture(scope="module")
 def short_run(tmp_path_factory):
-    """A finished run of four ticks, the last of them shorter, with its events and metric calls."""
+    """A finished run of four ticks, the last one shorter, with its events and metric calls."""
     folder = tmp_path_factory.mktemp("runs") / "short"
     calls = []
 
@@ -146,7 +146,7 @@ def test_old_snapshots_are_removed(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("total_kimg, evaluations", [(0.08, 2), (0.064, 1)])  # in the latter the last images are saved in vain twice
+@pytest.mark.parametrize("total_kimg, evaluations", [(0.08, 2), (0.064, 1)])  # in the latter, saving the last images fails twice
 def test_full_disk_loses_nothing(total_kimg, evaluations, tmp_path, monkeypatch, capsys):
     config = small_training(total_kimg=total_kimg, pathreg=False, d_reg="non")
 
@@ -175,7 +175,7 @@ def test_full_disk_loses_nothing(total_kimg, evaluations, tmp_path, monkeypatch,
     (10, 2, [102, 103], True), (10, 1, [102], False), (-1, 2, [100, 101, 102], False),
 ])  # fmt: skip
 def test_a_full_disk_takes_the_room_of_the_oldest_snapshots(keep, room, left, saved, tmp_path, monkeypatch, capsys):
-    """One at a time, however many may be kept; never that of the last one saved, and none where all are to be kept."""
+    """Old ones go one at a time, however many may be kept; never the one last saved, and none if all are to be kept."""
     save = training_state.save
 
     def save_where_room_is(path, state):
@@ -225,7 +225,7 @@ def test_a_stop_during_the_last_metrics_is_said(tmp_path, capsys):
 
 
 def test_time_left_has_the_snapshots_in_it(monkeypatch, capsys):
-    """Ticks of 1000 images at 10 images/s; a snapshot every third and at the end, of 40 s with its metrics."""
+    """Ticks of 1000 images at 10 images/s; a snapshot every third tick and at the end takes 40 s with its metrics."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(status.time, "time", lambda: clock.now)
     shown = status.Status(ScheduleConfig(total_kimg=7, tick_kimg=1), None, 0, 0.0, {})
@@ -262,7 +262,7 @@ def test_a_tick_says_where_a_continued_run_stands(monkeypatch, capsys):
 
 
 def test_what_the_options_ask_for_reaches_the_loop(picture_models, tmp_path, monkeypatch, capsys):
-    """A run without a training state is not continued; the new one's lock is held until the end; a report that fails ends nothing."""
+    """A run without a training state is not continued; the new one's lock is held until the end; a failing report stops nothing."""
     made, old = {}, tmp_path / "exp-000" / "network-snapshot-000000.pkl"
 
     class Loop:
@@ -298,14 +298,14 @@ def test_snapshots_left(images, left):
 
 
 def small_loop(folder, state=None, evaluate=None):
-    """A TrainingLoop of 80 images in the present session."""
+    """A TrainingLoop of 80 images in the current session."""
     config, outputs = small_training(pathreg=False, d_reg="non"), OutputConfig(summarize=False)
     return TrainingLoop(str(folder), small_networks(), config, outputs, ArrayDataset(), ["/cpu:0"], {}, evaluate, state)
 
 
 @pytest.mark.usefixtures("graph")
 def test_a_complete_run_is_left_as_it_is(tmp_path):
-    """Neither saved nor evaluated again; the time and the average path length are those of the state."""
+    """It is neither saved nor evaluated again; the time and the average path length are those of the state."""
     loop = small_loop(tmp_path)
     state = training_state.capture(loop.variables, training_state.Progress(10, 80, 7200.0, 1.5), {})
     again = small_loop(tmp_path, state, lambda Gs, path, run_dir: pytest.fail("evaluated again"))
@@ -315,7 +315,7 @@ def test_a_complete_run_is_left_as_it_is(tmp_path):
 
 @pytest.mark.usefixtures("graph")
 def test_a_state_is_written_after_its_networks(tmp_path, monkeypatch):
-    """Nothing continues from images whose networks could not be saved."""
+    """No run continues from images whose networks could not be saved."""
 
     def fail(path, networks):
         raise OSError(5, "Input/output error")

@@ -1,4 +1,4 @@
-"""The stages of a step, one by one: what they change, what they leave, the same on any number of devices."""
+"""The stages of a step, one by one: what they change, what they leave alone, the same results on any number of devices."""
 
 import dataclasses
 from types import SimpleNamespace
@@ -68,7 +68,7 @@ def test_every_trainable_variable_moves():
         after = values_of(step)
         still = {key for name in ("G", "D") for key in before[name] if np.array_equal(before[name][key], after[name][key])}
         trainable = {*step.G.trainables, *step.D.trainables}
-        unused = {key for key in trainable if key.endswith("_key") or key == "ltnt_emb/emb"}  # no part in k-means scores
+        unused = {key for key in trainable if key.endswith("_key") or key == "ltnt_emb/emb"}  # not used by k-means scores
         assert still & trainable == unused
 
 
@@ -140,7 +140,7 @@ def test_mirroring_changes_half_of_the_reals():
 
 
 def test_a_skipped_update_leaves_no_trace():
-    """Weights that are not finite for one step: what moves along with the updates (means, averages) is not spoilt for good."""
+    """Weights are not finite for one step: values that move along with the updates (means, averages) are not spoilt for good."""
     with tflib.session_scope():
         step, dataset = make_step(small_training(), generator={**GANFORMER, "norm": "batch"})
         step.run(batch_at(dataset, 0), 0)
@@ -161,7 +161,7 @@ def test_a_skipped_update_leaves_no_trace():
 
 
 def test_a_loss_that_is_never_finite_ends_the_training(monkeypatch, capsys):
-    """Counted for each loss: the good updates of the discriminator between them do not hide the regularizer's bad ones."""
+    """Counted for each loss separately: good updates of the discriminator in between do not hide the regularizer's bad ones."""
     monkeypatch.setattr(training_step.loss, "squared_gradient", lambda scores, images: tf.reduce_sum(scores) * [np.float32(np.nan)])
     monkeypatch.setattr(training_step, "SKIPS_IN_ROW", 3)
     with tflib.session_scope():
@@ -176,8 +176,8 @@ def test_a_loss_that_is_never_finite_ends_the_training(monkeypatch, capsys):
 
 @pytest.mark.parametrize("kind", ["none", "diffaug"])
 def test_the_weights_of_the_regularizers(kind):
-    """Lazy regularization multiplies by its interval; R1 has γ / 2, the path length 2 × --g-reg-weight (specification of the training).
-    R1's gradient is that by the real images, whatever augmentation they pass."""
+    """Lazy regularization multiplies by the interval; R1 has γ / 2, path length 2 × --g-reg-weight (specification of the training).
+    R1's gradient is with respect to the real images before any augmentation."""
     config = small_training(gamma=6.0, g_reg_weight=3.0, g_reg_interval=4, d_reg_interval=16)
     config = dataclasses.replace(config, augment=AugmentConfig(kind=kind, probability=1.0))
     with tflib.session_scope():
@@ -198,10 +198,10 @@ MIX = np.random.RandomState(8).standard_normal([8, 3 * 8 * 8])
 
 
 def formula_step(config):
-    """A TrainingStep on formulas that NumPy can repeat in place of both networks.
+    """A TrainingStep whose two networks are formulas that NumPy can repeat.
 
     Returns:
-        (step, dataset, painted, judged): the lists are filled by calls of the networks.
+        (step, dataset, painted, judged): calls of the networks append to the two lists.
     """
     painted, judged = [], []
 
@@ -228,7 +228,7 @@ def formula_step(config):
 
 
 def score_of(images, labels):
-    """The same score, of augmented images: the tests' augmentation halves them."""
+    """The same score for augmented images: the tests' augmentation halves them."""
     return 0.1 * np.sum((images / 2) ** 2 * WEIGHTS, axis=(1, 2, 3)) + labels @ [1, 2, 3]
 
 
@@ -238,7 +238,7 @@ def halving(monkeypatch):
 
 
 def second_round(step, dataset):
-    """Feed of a batch's second round, its real images and labels."""
+    """Feed of a batch's second round, and its real images and labels."""
     batch = batch_at(dataset, 0)
     return step._feed(batch, 1), batch.reals[4:].astype(np.float64) / 127.5 - 1, batch.labels[4:]
 
@@ -252,7 +252,7 @@ def test_the_losses_against_numpy(halving):
         (g_loss, _, _), (d_loss, shown, _) = step._generator_loss(part), step._discriminator_loss(part)
         assert tf.gradients(d_loss, painted[1][0]) == [None]
         g_loss, d_loss, shown, painted = tflib.run([g_loss, d_loss, shown, painted], feed)
-    assert len({path for _, _, path in judged}) == 5  # each with draws of its own
+    assert len({path for _, _, path in judged}) == 5  # each with its own draws
     for images, drawn in painted:
         assert images.shape == (4, 3, 8, 8) and all(drawn.sum(axis=1) == 1)
     np.testing.assert_allclose(g_loss, np.logaddexp(0, -score_of(*painted[0])).mean(), rtol=1e-4)
@@ -268,7 +268,7 @@ def test_the_losses_against_numpy(halving):
 
 
 def test_the_penalties_against_numpy(halving):
-    """Of reals (R1), fakes (R2) or points between them (gradient penalty), with the labels of the reals, fakes, reals."""
+    """On reals (R1), fakes (R2) or points between them (gradient penalty), with the labels of the reals, fakes, reals."""
     with tflib.session_scope():
         step, dataset, painted, judged = formula_step(small_training(mirror=False, pathreg=False, d_reg="non"))
         feed, reals, labels = second_round(step, dataset)
@@ -276,7 +276,7 @@ def test_the_penalties_against_numpy(halving):
         for kind in ("r1", "r2", "gp"):
             step.config = dataclasses.replace(step.config, loss=LossConfig(d_reg=kind, gamma=6.0, d_reg_interval=3))
             penalties.append(step._discriminator_penalty(step._part(0))[:2])
-        assert tf.gradients([value for value, _ in penalties], [images for images, _ in painted]) == [None, None]  # none by the generator
+        assert tf.gradients([value for value, _ in penalties], [images for images, _ in painted]) == [None, None]  # none for the generator
         penalties, painted, judged = tflib.run([penalties, painted, [given[:2] for given in judged]], feed)
     share = (2 * judged[2][0] - painted[1][0]) / (reals - painted[1][0])
     share = np.median(share, axis=(1, 2, 3))
@@ -292,7 +292,7 @@ def test_the_penalties_against_numpy(halving):
 
 
 def test_the_path_length_penalty_against_numpy(monkeypatch):
-    """Of half the images, around the moving average, which moves a hundredth of the way."""
+    """Over half the images, around the moving average, which moves a hundredth of the way."""
 
     def lengths(images, ws, directions):
         assert images.shape.as_list() == [2, 3, 8, 8]

@@ -1,4 +1,4 @@
-"""The visualizations of run_network.py --vis, checked file by file against Network.run and against their definitions."""
+"""The visualizations of run_network.py --vis, checked file by file against Network.run and their definitions."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def files(*parts):
 
 @pytest.fixture(scope="module")
 def defaults(picture_models, tmp_path_factory):
-    """Folder of the default set of the GANformer."""
+    """Folder with the GANformer's default set of visualizations."""
     folder = tmp_path_factory.mktemp("defaults")
     visualized(picture_models, "ganformer", folder, "--vis-num", "5", "--vis-rich-num", "2", "--interpolation-density", "3")
     return folder
@@ -76,7 +76,7 @@ def test_through_the_command_line(picture_models, tmp_path, defaults):
     common = ["--gpus", "cpu", "--data-dir", tmp_path, "--dataset", "blobs", "--ratio", "0.75", "--result-dir", tmp_path / "results"]
     snapshot = shutil.copy(picture_models["ganformer"], str(tmp_path / "network-snapshot-000012.pkl"))
     model = ["--pretrained-pkl", snapshot, "--seed", SEED]
-    code, out, err = finish(*common, *model, "--vis-images", "--vis-maps", "--vis-num", "3")  # they turn --vis on
+    code, out, err = finish(*common, *model, "--vis-images", "--vis-maps", "--vis-num", "3")  # these options turn --vis on
     assert code == 0, err
     run_dir = tmp_path / "results" / "exp-000"
     assert f"visualizations (images, maps) in {run_dir / 'visuals'}" in out and f"report {run_dir / 'report.html'}" in out
@@ -113,7 +113,7 @@ def test_out_of_memory_names_the_flag(picture_models, tmp_path, monkeypatch, cap
         out, err = capsys.readouterr()
         assert one_error_line(err) == f"error: out of memory, {advice} (OOM when allocating)"
         assert ("dataset blobs: its labels are not used" in out) == (main == run_network.main)
-    assert datasets[0].labels.shape == (4, 0)  # as the network was trained
+    assert datasets[0].labels.shape == (4, 0)  # as for the trained network
 
 
 def test_out_of_memory_in_the_pictures_of_a_training_names_the_flag(tmp_path, monkeypatch):
@@ -176,7 +176,7 @@ def test_interpolations_end_at_their_ends(defaults):
 def test_halfway_is_spherical_in_z_and_straight_in_w(defaults, reference, picture_models):
     z, outputs = reference
     units = z / np.linalg.norm(z, axis=-1, keepdims=True)
-    halfway = (z[0] + z[1]) / np.sqrt(2 + 2 * np.sum(units[0] * units[1], axis=-1, keepdims=True))  # sin(angle / 2) / sin(angle) of both
+    halfway = (z[0] + z[1]) / np.sqrt(2 + 2 * np.sum(units[0] * units[1], axis=-1, keepdims=True))  # sin(angle / 2) / sin(angle) for both
     with tflib.session_scope():
         Gs = load_generator(picture_models["ganformer"])
         found = Gs.run(halfway[np.newaxis], truncation_psi=0.7), Gs.run_part("synthesis", outputs.ws[:2].mean(axis=0)[np.newaxis])
@@ -207,7 +207,7 @@ def test_noise_variation_is_the_standard_deviation(picture_models, tmp_path):
 
 
 def spied(monkeypatch):
-    """List of how many pictures are computed at once with their maps."""
+    """List that records how many pictures are computed at once with their maps."""
     sizes, compute = [], sampling.Sampler.pictures_and_maps
     monkeypatch.setattr(sampling.Sampler, "pictures_and_maps", lambda self, ws, seeds: sizes.append(len(ws)) or compute(self, ws, seeds))
     return sizes
@@ -250,7 +250,7 @@ def test_layer_maps_grid_and_components(picture_models, tmp_path, reference):
             np.testing.assert_array_equal(coloured[clear], HUES[own.argmax(axis=0)][clear])
 
     moved = [np.repeat(pair[:1], 4, axis=0) for pair in (reference[0], reference[1].ws)]
-    for component in range(4):  # the others stay those of sample 0
+    for component in range(4):  # the others stay as in sample 0
         moved[0][component, component] = reference[0][1, component]
         moved[1][component, component] = reference[1].ws[1, component]
     with tflib.session_scope():
@@ -267,11 +267,11 @@ def test_layer_maps_grid_and_components(picture_models, tmp_path, reference):
 @pytest.mark.parametrize("name", ["labelled", "kgan"])
 def test_models_without_attention(name, picture_models, tmp_path, capsys):
     stale = [tmp_path / name for name in ("images/000007.png", "latents-w/000007.npy", "interpolations-z/000007/all.gif")]
-    for path in (*stale, tmp_path / "images" / "notes.txt"):  # of an earlier call with more samples, and someone's own
+    for path in (*stale, tmp_path / "images" / "notes.txt"):  # files of an earlier call with more samples, and one of the user's own
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
     visualized(picture_models, name, tmp_path, "--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "1")
-    acting = {"noise-variance.png"} if name == "kgan" else set()  # the other one has no noise
+    acting = {"noise-variance.png"} if name == "kgan" else set()  # the other model has no noise
     assert set(files(tmp_path)) == {"images", "latents-z", "latents-w", "interpolations-z", "interpolations-w", "about.json"} | acting
     assert "no attention to latents: no maps" in capsys.readouterr().out
     assert not any(path.exists() for path in stale) and (tmp_path / "images" / "notes.txt").exists()
@@ -340,7 +340,7 @@ def test_a_snapshot_of_a_training_feeds_the_report(picture_models, tmp_path, cap
     assert len(files(tmp_path, "visuals", "snapshot", "images")) == 4
     with tflib.session_scope():
         showcase.run(load_generator(picture_models["kgan"]), dataset_for("kgan"), options, str(tmp_path / "kgan"), shown=0)
-    assert len(data.gather(str(tmp_path / "kgan"))["strips"]) == 2  # and no maps, which it does not have
+    assert len(data.gather(str(tmp_path / "kgan"))["strips"]) == 2  # and no maps, since the model has none
 
 
 def test_the_report_pairs_maps_with_their_own_pictures_only(picture_models, tmp_path):
@@ -397,7 +397,7 @@ def test_style_mixing_tables(picture_models, tmp_path, capsys):
         components = np.concatenate([ws[1:2, :1], ws[5:6, 1:]], axis=1)
         cells = expected_bytes(Gs.run_part("synthesis", np.concatenate([ws, mixed, components])).images, ratio=0.75)
     table = read_png(tmp_path, "layer-mixing.png")
-    left = 5 * 16 + 8  # the second table
+    left = 5 * 16 + 8  # of the second table
     assert table.shape == (3 * 12, 4 * 5 * 16 + 3 * 8, 3)
     assert (table[:12, :16] == 255).all()
     for row in range(2):
@@ -432,7 +432,7 @@ def test_slerp_keeps_angles():
 
 
 def test_as_many_maps_are_held_as_a_quarter_of_a_gigabyte_takes():
-    """16 maps of 1024 x 1024 pixels, 4 bytes each, are 64 MiB."""
+    """16 maps of 1024 x 1024 pixels with 4 bytes each take 64 MiB."""
     for resolution, batch_size, held in ((1024, 8, 4), (1024, 2, 2), (4096, 8, 1)):
         config = SimpleNamespace(maps_num=16, resolution=resolution)
         Gs = SimpleNamespace(input_shapes=[[1, 8], [0]], config=config)
@@ -464,7 +464,7 @@ def test_the_ratio_is_the_one_given_else_the_snapshots_else_the_datasets():
 
 def test_mixture_of_gated_maps():
     maps = np.zeros([2, 1, 3])
-    maps[:, 0] = [[0.5, 0.0, 0.1], [0.0, 0.0, 0.3]]  # they need not sum to 1, nor be anything at all
+    maps[:, 0] = [[0.5, 0.0, 0.1], [0.0, 0.0, 0.3]]  # they need not sum to 1, and may all be zero
     first, second = colours.palette(2).astype(float)
     np.testing.assert_allclose(colours.mixture(maps)[:, 0].T, [first, [0, 0, 0], np.round(0.25 * first + 0.75 * second)], atol=1)
 
@@ -486,7 +486,7 @@ def test_movie_without_and_with_ffmpeg(channels, pixels, tmp_path, monkeypatch, 
     assert (tmp_path / "b.mp4").read_bytes() == frames.transpose(0, 2, 3, 1).tobytes()
     given = (tmp_path / "args").read_text()
     assert f"-f rawvideo -pix_fmt {pixels} -s 7x5 -r 8" in given
-    # What browsers play has 4:2:0 colours, which take even sides; the temporary file's ending does not tell the format.
+    # Browsers play 4:2:0 colours, which need even sizes; the temporary file's extension does not reveal the format.
     assert "-vf pad=ceil(iw/2)*2:ceil(ih/2)*2 -pix_fmt yuv420p" in given and " -f mp4 " in given
     big = np.tile(frames, [1, 1, 100, 100])  # more than a pipe holds
     for script, code, reason in (("echo no such codec >&2", 1, "no such codec"), ("echo half > $out", 0, "no reason given")):

@@ -1,4 +1,4 @@
-"""ViTGAN's networks: golden files, sizes, snapshots, and the mistakes that public code has made."""
+"""ViTGAN's networks: golden files, sizes, snapshots, and mistakes found in public code."""
 
 import re
 
@@ -41,7 +41,7 @@ def test_golden(name):
     assert error <= tolerance
     with np.load(path, allow_pickle=False) as file:
         gradients = {array for array in file.files if "grad_" in array or re.match(r"(\w+_)?g:", array)}
-    assert gradients <= set(golden_vitgan.results(path)[0])  # none was left out for its name
+    assert gradients <= set(golden_vitgan.results(path)[0])  # none was missed because of its name
 
 
 def test_scores_of_other_shapes_are_no_consistency():
@@ -77,7 +77,7 @@ def test_initial_scales_at_the_default_width():
 @pytest.mark.usefixtures("graph")
 def test_snapshot_round_trip(tmp_path):
     G, D = small_generator(seed=1), small_discriminator(seed=2, l2_mode="kim_dh")
-    D.set_values({name: 3 * value for name, value in D.get_values().items() if name.endswith("weight")})  # σ(W) is not σ(W_init) now
+    D.set_values({name: 3 * value for name, value in D.get_values().items() if name.endswith("weight")})  # σ(W) now differs from σ(W_init)
     tflib.run(D.after_update_op())
     Gs = small_generator("Gs", seed=3, demodulate=True, siren_layers=3)
     path = str(tmp_path / "network-snapshot-000000.pkl")
@@ -164,7 +164,7 @@ def test_equal_tokens_have_distance_0_and_finite_gradients(mode):
 
 @pytest.mark.usefixtures("graph")
 def test_roots_of_0_have_no_slope():
-    """Nor a curvature: the regularizers differentiate twice."""
+    """And no curvature: the regularizers differentiate twice."""
     x = tf.constant([0.0, 4.0])
     root = attention.safe_sqrt(x)
     slope = tf.gradients(root, x)[0]
@@ -181,7 +181,7 @@ def test_queries_and_keys_are_tied_in_the_discriminator_only():
 
 @pytest.mark.usefixtures("graph")
 def test_patch_head_keeps_positions_apart():
-    """Permuted pixels give permuted outputs, and a token paints its own patch alone: no reshape mixes positions with channels."""
+    """Permuted pixels give permuted outputs, and a token paints only its own patch: no reshape mixes positions with channels."""
     x, scales, w = normal(1, 9, 5), normal(4, 5), normal(5, 3)
     order = np.random.RandomState(0).permutation(9)
     straight, permuted = tflib.run([siren.modulated_linear(tf.constant(v), tf.constant(scales), tf.constant(w)) for v in (x, x[:, order])])
@@ -200,7 +200,7 @@ def test_patch_head_keeps_positions_apart():
 @pytest.mark.usefixtures("graph")
 @pytest.mark.parametrize("layers_num", [2, 3])
 def test_a_step_of_the_optimizer_is_small_in_the_patch_head(layers_num):
-    """Adam's first step moves every number by the learning rate: in the sine, times 30 and in weights of 1/384, that must be little."""
+    """Adam's first step moves every number by the learning rate; in the sine layers (factor 30, weights of 1/384) it must stay small."""
     features, tokens = tf.constant(np.sin(normal(16, 384))), tf.constant(normal(8, 384))
     painted = siren.siren_head(features, tokens, [384] * (layers_num - 1) + [3], 30.0)
     variables.initialize({variable.name: variable for variable in tf.global_variables()}, seed=0)
@@ -226,7 +226,7 @@ def test_mapping_against_numpy():
 
 @pytest.mark.usefixtures("graph")
 def test_scores_have_no_activation():
-    """A GELU at the end could not go below −0.17."""
+    """With a GELU at the end they could not go below −0.17."""
     network = small_discriminator()
     images = normal(3, 3, 16, 16)
     before = network.run(images).scores
@@ -258,7 +258,7 @@ def test_spectral_state_moves_once_per_update_and_converges():
         if name.endswith("_sigma"):
             np.testing.assert_allclose(value, singular_value(network.get_values()[name[: -len("_sigma")]]), rtol=1e-5)
     images, labels = tf.constant(normal(2, 3, 16, 16)), tf.zeros([2, 0])
-    for _ in range(2):  # any number of passes leaves the state alone
+    for _ in range(2):  # any number of passes leaves the state unchanged
         tflib.run(network.get_output_for(images, labels, training=True).scores)
     for name, value in state.items():
         np.testing.assert_array_equal(network.get_values()[name], value)
@@ -296,8 +296,8 @@ def test_maps_are_the_attention_of_every_block():
     network = small_generator()
     out = network.run(normal(2, 1, 8), return_maps=True)
     assert out.maps.shape == (2, 16, 2, 3, 16, 16)  # [N, T, depth, h, S, S]
-    np.testing.assert_allclose(out.maps.sum(axis=1), 1, rtol=1e-5)  # a patch takes from all tokens together once
-    np.testing.assert_array_equal(out.maps[..., ::4, ::4], out.maps[..., 3::4, 3::4])  # constant inside a patch
+    np.testing.assert_allclose(out.maps.sum(axis=1), 1, rtol=1e-5)  # a patch's attention over all tokens sums to one
+    np.testing.assert_array_equal(out.maps[..., ::4, ::4], out.maps[..., 3::4, 3::4])  # constant within a patch
     h = tflib.run(layers.standardize(tf.constant(_positions(network))))
     values, w = network.get_values(), network.run_part("mapping", normal(2, 1, 8)).ws[0, 0, 0]
 
@@ -338,7 +338,7 @@ def test_truncation_labels_and_other_readings():
 
 @pytest.mark.usefixtures("graph")
 def test_truncated_latents_and_their_average():
-    """ψ pulls the places below the cutoff towards the average, in the whole as in its parts; training moves the average by a 0.005th."""
+    """ψ pulls places below the cutoff towards the average, in the whole and in its parts; training moves the average 0.005 of the way."""
     G, z, average = small_generator(), normal(3, 1, 8), normal(24)
     G.set_values({"dlatent_avg": average})
     w = G.run_part("mapping", z).ws
@@ -364,7 +364,7 @@ def test_impossible_configurations(options, message):
 
 
 def test_patches_of_small_pictures_are_even():
-    """Else the discriminator could not overlap them."""
+    """Otherwise the discriminator could not overlap them."""
     assert ViTGANDiscriminatorConfig(**dict(SMALL, resolution=8, patch=default_patch(8))).grid == 4
 
 

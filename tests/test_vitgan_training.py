@@ -23,7 +23,7 @@ STYLEGAN = {"resolution": 8, "channel_base": 32, "channel_max": 8}
 
 
 def tiny_networks(kind="ViTGAN"):
-    """Both networks ViTGAN's, or only one ("G", "D"), the other StyleGAN2's."""
+    """Two ViTGAN networks, or only one of them ("G", "D") with StyleGAN2's for the other."""
     generator, discriminator = ViTGANGeneratorConfig(z_dim=6, mapping_num_layers=2, **TINY), ViTGANDiscriminatorConfig(**TINY)
     if kind == "D":
         generator = GeneratorConfig(z_dim=8, w_dim=8, mapping_num_layers=2, style_mixing=0.9, **STYLEGAN)
@@ -59,7 +59,7 @@ def run_steps(step, batches, count, start=0):
 @pytest.mark.usefixtures("graph")
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_power_iteration_is_written_back_once_a_step(rounds):
-    """Four passes of the discriminator a round, any number of rounds: one step of the iteration, from the updated weights."""
+    """Four passes of the discriminator per round, any number of rounds: one iteration step, from the updated weights."""
     step, batches = make_step(tiny_training(rounds))
     assert [stage.name for stage in step.stages] == ["generator", "discriminator", "after_update_D", "moving_average"]
     stages = {stage.name: stage.run for stage in step.stages}
@@ -82,7 +82,7 @@ def test_power_iteration_is_written_back_once_a_step(rounds):
 
 
 def test_two_devices_do_what_one_does():
-    """Consistency, augmentation and the power iteration included."""
+    """Including consistency, augmentation and power iteration."""
     tflib.init_tf("cpu", cpu_replicas=2)
     try:
         ends = []
@@ -109,7 +109,7 @@ def test_reals_are_in_the_range_the_augmentation_expects():
 
 @pytest.mark.usefixtures("graph")
 def test_consistency_is_of_the_same_images():
-    """Without any augmented image the consistency terms are 0."""
+    """If no image is augmented, the consistency terms are 0."""
     step, batches = make_step(tiny_training(probability=0.0))
     statistics = run_steps(step, batches, 1)[0]
     assert statistics["Regularizer/bcr_real"] == statistics["Regularizer/bcr_fake"] == 0
@@ -126,7 +126,7 @@ def test_consistency_joins_the_loss_with_its_weights():
 
 @pytest.mark.usefixtures("graph")
 def test_moving_average_moves_every_variable_every_step():
-    """An average over an exhausted iterator stops after the first step; the warm-up follows min(half-life, (1 + t) / (10 + t))."""
+    """An average over an exhausted iterator would stop after the first step; the warm-up follows min(half-life, (1 + t) / (10 + t))."""
     step, batches = make_step(tiny_training())
     expected = step.Gs.get_values()
     for index in range(3):
@@ -146,7 +146,7 @@ def test_warm_up_ends_at_the_half_life():
 
 
 def train(folder, config, state=None, kind="ViTGAN"):
-    """One session of a run; the values of all variables at its end, and the states it saved."""
+    """One session of a run; the values of all variables at its end, and the states that it saved."""
     saved = []
     folder.mkdir(exist_ok=True)
 
@@ -220,7 +220,7 @@ def test_hybrids():
     (["--baseline", "StyleGAN2"], ("r1", 10)),
 ])  # fmt: skip
 def test_the_regularizer_follows_from_the_models(argv, expected):
-    """R1 cripples the transformer (paper, section 3.2), and StyleGAN2's discriminator needs it, however they were asked for."""
+    """R1 cripples the transformer (paper, section 3.2), but StyleGAN2's discriminator needs it, however the models were selected."""
     options = options_of(*argv)
     assert (options.d_reg, options.gamma) == expected
 

@@ -1,4 +1,4 @@
-"""Training in several processes over TF_CONFIG: real processes on the loopback interface."""
+"""Training in several processes with TF_CONFIG: real processes on the loopback interface."""
 
 import glob
 import importlib
@@ -78,7 +78,7 @@ def start_both(flags):
 
 
 def start_scripts(script, flags):
-    """Two workers that run a script of Python in place of run_network.py."""
+    """Two workers that run a Python script instead of run_network.py."""
     words, ports = [sys.executable, "-c", script, *map(str, flags)], free_ports(2)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return [subprocess.Popen(words, cwd=ROOT, env=worker_environment(rank, ports), **pipes) for rank in range(2)]
@@ -96,7 +96,7 @@ def final_arrays(folder):
 
 
 def lines_of(folder, name):
-    """What a run has written to a file of JSON lines."""
+    """What a run has written to a JSON lines file."""
     with open(os.path.join(str(folder), name), encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
@@ -109,10 +109,10 @@ def flags(tmp_path_factory):
 
 
 def test_two_workers_and_their_deaths(flags, tmp_path):
-    """Two workers do what one process does, but for rounding. One that dies ends the other; stopped and started again they arrive at the
+    """Two workers do what one process does, except for rounding. If one dies, the other ends; stopped and started again, they arrive at the
     same bits."""
     results, flags = flags[-1], [*flags, "--pathreg", "--mirror-augment"]
-    beginning = [*flags, "--total-kimg", "0.16"]  # ten steps: roundings grow from step to step
+    beginning = [*flags, "--total-kimg", "0.16"]  # ten steps, since rounding errors grow from step to step
     code, out, err = finish(*beginning, "--expname", "alone")
     assert code == 0, err
     both = end(start_both([*beginning, "--expname", "both"]))
@@ -129,9 +129,9 @@ def test_two_workers_and_their_deaths(flags, tmp_path):
     assert code == 0, err
     found = lines_of(results / "both-000", "metrics.jsonl")
     while_training, afterwards = found[-4:-2], found[-2:]
-    for one, other in zip(while_training, afterwards):  # all workers made the images of the first, one process those of the second
+    for one, other in zip(while_training, afterwards):  # the former images come from all workers, the latter from one process
         assert one["error"] is None and one["settings"] == other["settings"]
-        # PPL divides differences of images by 1e-8: another order of the same sums moves it by some thousandths.
+        # PPL divides differences of images by 1e-8: summing in another order moves it by a few thousandths.
         assert one["values"] == pytest.approx(other["values"], rel=1e-2 if "ppl" in one["values"] else 2e-3)
     together = final_arrays(results / "both-000")
 
@@ -160,7 +160,7 @@ def test_two_workers_and_their_deaths(flags, tmp_path):
 
 @pytest.mark.usefixtures("graph")
 def test_numbers_and_bytes_of_any_length_are_exchanged(monkeypatch):
-    """In sums of a few numbers, here over two workers of which the other one adds zeros."""
+    """As sums of a few numbers, here over two workers, of which the other one adds zeros."""
     exchange = importlib.import_module("dnnlib.tflib.exchange")
     monkeypatch.setattr(exchange, "CHUNK", 2)
     for rank in (0, 1):
@@ -175,7 +175,7 @@ def test_numbers_and_bytes_of_any_length_are_exchanged(monkeypatch):
 
 
 def test_the_others_stay_while_worker_0_writes(flags):
-    """A stopped training whose last files take longer to write than a worker that is gone is waited for ends well all the same."""
+    """A stopped run ends well even if writing its last files takes longer than the wait for a worker that is gone."""
     first, second = start_scripts(SLOW_DISK, [*flags, "--total-kimg", "100", "--expname", "slow"])
     wait_for(first, "tick")
     second.send_signal(signal.SIGTERM)
@@ -186,7 +186,7 @@ def test_the_others_stay_while_worker_0_writes(flags):
 
 @pytest.fixture
 def killed():
-    """List of processes that are killed at the end, where they are frozen too."""
+    """List of processes that are killed at the end, even if they are frozen."""
     processes = []
     yield processes
     for process in processes:
@@ -199,9 +199,9 @@ def test_a_pause_is_waited_for_and_a_frozen_worker_named(flags, killed):
     killed += [first, second]
     wait_for(first, "tick")
     second.send_signal(signal.SIGSTOP)
-    time.sleep(6)  # longer than one look, shorter than the three
+    time.sleep(6)  # longer than one check, shorter than the three
     second.send_signal(signal.SIGCONT)
-    for _ in range(3):  # two of which may be older
+    for _ in range(3):  # two of these lines may be older
         wait_for(first, "tick")
     second.send_signal(signal.SIGSTOP)
     ((code, output),) = end([first], timeout=60)
@@ -225,7 +225,7 @@ def test_two_signals_end_a_worker_that_waits_for_a_frozen_one(flags, killed):
 
 @on_one_stack
 def test_a_signal_to_any_worker_ends_an_evaluation(flags, tmp_path, killed):
-    """Neither those metrics that need images nor those that follow begin anew."""
+    """Neither metrics that need images nor later ones start over."""
     flags = [*flags, "--features-dir", write_features_dir(tmp_path), "--expname", "scored", "--eval-images-num", "1000000"]
     flags[flags.index("none")] = "fid,kid"
     killed += start_both([*flags, "--total-kimg", "100", "--tick-kimg", "0.016"])
@@ -239,7 +239,7 @@ def test_a_signal_to_any_worker_ends_an_evaluation(flags, tmp_path, killed):
 
 
 def test_only_what_answers_is_there(monkeypatch):
-    """Of connections alone the system takes care, for a frozen process too."""
+    """A connection proves nothing: the system accepts it even for a frozen process."""
     module = importlib.import_module("dnnlib.tflib.workers")
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.5)
     with socket.socket() as listening:
@@ -259,7 +259,7 @@ def test_workers_that_hold_different_weights_are_stopped(flags):
 
 
 def test_silent_workers_are_looked_at_at_the_same_time(monkeypatch):
-    """A look at a host that is off takes ten seconds: one after the other, several would take more than the minute."""
+    """Checking a host that is off takes ten seconds; one after the other, several would take more than the minute."""
     module = importlib.import_module("dnnlib.tflib.workers")
     at_once, gone = threading.Barrier(2), []
 

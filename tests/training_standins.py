@@ -1,4 +1,4 @@
-"""Small networks and a dataset in memory for the tests of training."""
+"""Small networks and an in-memory dataset for the training tests."""
 
 import numpy as np
 
@@ -34,7 +34,7 @@ GANFORMER = {"transformer": True, "components_num": 2, "kmeans": True, "norm": "
 
 
 def small_networks(seed=0, c_dim=0, generator=None):
-    """G, D and Gs by name, of 8 x 8 pixels; `generator` has further options of G (a StyleGAN2 without them)."""
+    """G, D and Gs by name, for 8 x 8 pixels; `generator` has further options for G (without any it is a StyleGAN2)."""
     shared = {"resolution": 8, "channel_base": 32, "channel_max": 8, "c_dim": c_dim}
     options = {"z_dim": 8, "w_dim": 8, "mapping_num_layers": 2, "style_mixing": 0.9, **(generator or {})}
     G = tflib.Network("G", GeneratorConfig(**shared, **options), seed=seed)
@@ -43,7 +43,7 @@ def small_networks(seed=0, c_dim=0, generator=None):
 
 
 def small_training(batch_size=8, batch_gpu=4, total_kimg=0.08, tick_kimg=0.02, mirror=True, precision="fp32", **loss):
-    """TrainingConfig of a few steps; both regularizers often."""
+    """TrainingConfig of a few steps, with both regularizers running often."""
     loss = dict({"pathreg": True, "g_reg_interval": 2, "d_reg_interval": 3}, **loss)
     schedule = ScheduleConfig(batch_size=batch_size, batch_gpu=batch_gpu, total_kimg=total_kimg, tick_kimg=tick_kimg, ema_kimg=0.05)
     return TrainingConfig(seed=7, mirror_augment=mirror, precision=precision, loss=LossConfig(**loss), schedule=schedule)

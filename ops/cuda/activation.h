@@ -1,4 +1,4 @@
-// Activations and all their derivatives, for kernels and for the CPU. Formulas: docs/cuda.md, "Activations".
+// Activations and their derivatives of every order, for the kernels and for the CPU. Formulas: docs/cuda.md, "Activations".
 #pragma once
 
 #include <math.h>
@@ -12,11 +12,11 @@ enum Activation { kLinear = 0, kRelu = 1, kLrelu = 2, kTanh = 3, kSigmoid = 4, k
 
 const int kMaxOrder = 8;
 
-// y = gain * act(u) limited to [-clamp, clamp] (order 0), or the order-th derivative of that by u.
+// y = gain * act(u) limited to [-clamp, clamp] (order 0), or its order-th derivative with respect to u.
 struct ActivationSpec {
   int act;
   int order;
-  float slope;                      // negative slope of the piecewise linear ones: 1, 0 or alpha
+  float slope;                      // negative slope of the piecewise linear activations: 1, 0 or alpha
   float gain;
   float clamp;                      // < 0: none
   float sigmoid[kMaxOrder + 2];     // sigmoid^(order) as a polynomial in s = sigmoid(u): coefficient of s^i
@@ -97,8 +97,8 @@ GF_INLINE float activate(const ActivationSpec& spec, float u) {
   return limit(spec.gain * (kPiecewise ? piecewise_linear(spec.slope, u) : smooth_activation(spec, 0, u)), spec.clamp);
 }
 
-// The factor gain * act^(order) inside the clamp, 0 outside. `ref` is the output y of a piecewise linear
-// activation, the input u of a smooth one.
+// The factor gain * act^(order) inside the clamp, 0 outside. `ref` is the output y for a piecewise linear
+// activation and the input u for a smooth one.
 template <bool kPiecewise>
 GF_INLINE float activation_factor(const ActivationSpec& spec, float ref) {
   if (kPiecewise) {
@@ -110,7 +110,7 @@ GF_INLINE float activation_factor(const ActivationSpec& spec, float ref) {
   return inside ? spec.gain * smooth_activation(spec, spec.order, ref) : 0.f;
 }
 
-// x times the factor; 0 where that is 0, whatever x: an infinite gradient from above stays behind the clamp.
+// x times the factor; 0 if the factor is 0, whatever x is: an infinite incoming gradient does not get past the clamp.
 GF_INLINE float times_factor(float x, float factor) { return factor == 0.f ? 0.f : x * factor; }
 
 }  // namespace ganformer

@@ -7,7 +7,7 @@ namespace {
 
 const int kThreads = 256;
 
-// Division by a number that the launch knows, 2^31 at most, of numbers below 2^31: with 2^(s-1) < by <= 2^s, n / by is
+// Division of numbers below 2^31 by a divisor that is known at launch and at most 2^31: with 2^(s-1) < by <= 2^s, n / by is
 // (n + n * m / 2^32) / 2^s for m = 2^32 (2^s - by) / by + 1 (Granlund, Montgomery, Division by Invariant Integers, section 4).
 struct Divisor {
   uint32_t by, multiplier, shift;
@@ -25,8 +25,8 @@ __device__ __forceinline__ uint32_t quotient(uint32_t value, const Divisor& divi
   return (value + product) >> divisor.shift;
 }
 
-// What a kernel works on, of fewer than 2^31 elements. `inner` vectors follow each other along the innermost axis, `middle` such rows
-// make a sample.
+// What one launch works on: fewer than 2^31 elements. A row along the innermost axis has `inner` vectors, and a sample has `middle`
+// rows.
 struct Part {
   const void *x, *scale, *residual, *noise, *bias, *ref;
   void* y;
@@ -48,7 +48,7 @@ __device__ __forceinline__ Position locate(const Part& part, bool channels_last,
   return channels_last ? Position{sample, in_row, in_sample} : Position{sample, in_sample, in_row};
 }
 
-// An operand that may be absent: a number for each element of the vector, or one for all of them.
+// An operand that may be absent: one number per element of the vector, or a single number for all of them.
 template <typename T, int kSize, bool kEach>
 struct Operand {
   static const int kNumbers = kEach ? kSize : 1;
@@ -71,7 +71,7 @@ struct Operand {
   }
 };
 
-// All operands are asked for before the first is used. y may be x. Vectors of one element serve both layouts.
+// All operands are loaded before the first is used. y may be x. Vectors of one element serve both layouts.
 template <typename T, int kSize, bool kChannelsLast, bool kPiecewise>
 __global__ void __launch_bounds__(kThreads) value_kernel(Part part, ActivationSpec spec) {
   typedef Operand<T, kSize, true> Whole;
@@ -126,8 +126,8 @@ const void* moved(const void* pointer, int64_t elements) {
   return pointer ? static_cast<const T*>(pointer) + elements : nullptr;
 }
 
-// Of what a part consists: `rows` rows along the innermost axis, from row `first` of sample `sample` on, of one or several samples; of a
-// single row perhaps only `length` elements from `begin` on.
+// The extent of a part: `rows` rows along the innermost axis, starting at row `first` of sample `sample`, in one or several samples; a
+// single row may be cut down to the `length` elements that start at `begin`.
 struct Span {
   int64_t sample, first, rows, begin, length;
 };
@@ -167,7 +167,7 @@ void launch(const GanformerBiasAct& args, const ActivationSpec& spec, const Span
   }
 }
 
-// Several samples at once, or where these are too large rows of one, or parts of a row.
+// Several samples at once; if a sample is too large, some of its rows; if a row is too large, parts of it.
 template <typename T, int kSize, bool kChannelsLast, bool kPiecewise>
 void launch_parts(const GanformerBiasAct& args, const ActivationSpec& spec, cudaStream_t stream) {
   const int64_t limit = GF_PART_ELEMENTS;
@@ -204,7 +204,7 @@ void launch_activation(const GanformerBiasAct& args, const ActivationSpec& spec,
 
 template <typename T>
 void launch_type(const GanformerBiasAct& args, cudaStream_t stream) {
-  // A clamp that T cannot hold would not be recognised in the stored output by the derivative.
+  // The derivative recognises clamped outputs by their stored value, so round the clamp to what T can hold.
   const float clamp = to_float(from_float<T>(args.clamp));
   const ActivationSpec spec = make_activation(args.act, args.order, args.alpha, args.gain, clamp);
   if (is_piecewise_linear(args.act)) {

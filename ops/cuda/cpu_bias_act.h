@@ -1,5 +1,5 @@
-// Bias-act on the CPU: the same arguments as the launcher's, in lines of neighbouring elements. Terms that several elements have in
-// common are repeated, so that a line's results are a single loop.
+// Bias-act on the CPU, with the launcher's arguments, in lines of neighbouring elements. Terms shared by several elements are repeated,
+// so that a single loop computes a line.
 #pragma once
 
 #include <algorithm>
@@ -44,7 +44,7 @@ class CpuBiasAct {
  public:
   explicit CpuBiasAct(const GanformerBiasAct& args)
       : args_(args), piecewise_(is_piecewise_linear(args.act)), zeros_(kLine, 0.f), ones_(kLine, 1.f) {
-    const float clamp = to_float(element_from<T>(args.clamp));  // as the stored output shows it
+    const float clamp = to_float(element_from<T>(args.clamp));  // as it appears in the stored output
     spec_ = make_activation(args.act, args.order, args.alpha, args.gain, clamp);
     if (args.channels_last && !args.scale && (!args.noise || args.noise_samples == args.samples)) {
       args_.pixels *= args.samples;  // nothing depends on the sample
@@ -58,7 +58,7 @@ class CpuBiasAct {
     past_cache_ = std::is_same<T, float>::value && args.x != args.y && goes_past_cache(args.y, elements * sizeof(T));
   }
 
-  // Blocks of a sample: neighbouring pixels, or a channel of channels first.
+  // A task is a block of a sample: neighbouring pixels for channels last, one channel for channels first.
   int64_t tasks() const { return args_.samples * blocks_; }
   int64_t task_elements() const { return args_.channels_last ? pixels_ * args_.channels : args_.pixels; }
 
@@ -81,7 +81,7 @@ class CpuBiasAct {
     float scale[kLine], noise[kLine], bias[kLine];
   };
 
-  // Values of channels as floats; for channels last every row is repeated for the pixels of a block.
+  // Per-channel values as floats; for channels last, every row is repeated for each pixel of a block.
   std::vector<float> decode(const void* values, int64_t rows, int64_t channels) const {
     std::vector<float> result(rows * pixels_ * channels);
     for (int64_t row = 0; row < rows; row++) {
@@ -92,7 +92,7 @@ class CpuBiasAct {
     return result;
   }
 
-  // Elements start, start + 1, ... of a tensor like x.
+  // Elements start, start + 1, ... of a tensor shaped like x.
   static const float* elements(const void* tensor, int64_t start, int64_t count, float* buffer) {
     return floats(static_cast<const T*>(tensor) + start, count, buffer);
   }
@@ -103,7 +103,7 @@ class CpuBiasAct {
     return buffer;
   }
 
-  // The values of channels for a line that begins at element `first` of the sample, the block's element `at`.
+  // The per-channel values for a line that begins at element `first` of the sample, which is element `at` of its block.
   const float* channel_line(const std::vector<float>& values, int64_t sample, int64_t first, int64_t at, int64_t count,
                             const float* absent, float* buffer) const {
     if (values.empty()) return absent;
@@ -144,7 +144,7 @@ class CpuBiasAct {
     finish_line(y, count, static_cast<T*>(args_.y) + start);
   }
 
-  // Where a line's results are computed: in the result where nothing is left to do with them.
+  // Where a line's results are computed: in place if nothing is left to be done with them.
   float* place_of(float* result, Buffers* buffers) const { return past_cache_ ? buffers->y : result; }
   template <typename U>
   float* place_of(U*, Buffers* buffers) const {
@@ -166,7 +166,7 @@ class CpuBiasAct {
   GanformerBiasAct args_;
   ActivationSpec spec_;
   bool piecewise_, past_cache_;
-  int64_t pixels_, blocks_;  // pixels of a block of channels last, else 1; blocks of a sample
+  int64_t pixels_, blocks_;  // pixels per block for channels last, else 1; blocks per sample
   std::vector<float> bias_, scale_;
   const std::vector<float> zeros_, ones_;  // lines of absent terms
 };

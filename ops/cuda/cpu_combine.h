@@ -1,4 +1,4 @@
-// Weighted sums of lines of floats, what an FIR filter on the CPU consists of.
+// Weighted sums of lines of floats, the building block of FIR filters on the CPU.
 #pragma once
 
 #include <algorithm>
@@ -30,7 +30,7 @@ void combine_up_to_four(const float* const* lines, const float* weights, int cou
   }
 }
 
-// to = (add ? to : 0) + sum_n weights[n] * lines[n], all of `size` numbers
+// to = (add ? to : 0) + sum_n weights[n] * lines[n], each `size` numbers long
 inline void combine(const float* const* lines, const float* weights, int count, int64_t size, bool add, float* to) {
   if (count == 0 && !add) std::fill(to, to + size, 0.f);
   for (int n = 0; n < count; n += 4, add = true) {

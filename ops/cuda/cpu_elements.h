@@ -40,7 +40,7 @@ void copy_fixed_blocks(const From* from, int64_t from_stride, int64_t blocks, To
   }
 }
 
-// Runs of `block` numbers, `from_stride` and `to_stride` apart. Single numbers (NCHW) and colours are short enough to unroll.
+// Copies runs of `block` numbers, `from_stride` and `to_stride` apart. Single numbers (NCHW) and colours are short enough to unroll.
 template <typename From, typename To>
 void copy_blocks(const From* from, int64_t from_stride, int64_t blocks, int64_t block, To* to, int64_t to_stride) {
   switch (block) {

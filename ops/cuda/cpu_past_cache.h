@@ -1,4 +1,4 @@
-// Results larger than the caches are written to memory past them, which saves reading what lay there into the caches first.
+// Results larger than the caches are written directly to memory, which avoids first reading its old contents into the caches.
 #pragma once
 
 #include <cstdint>
@@ -20,17 +20,17 @@ const int kLanes = sizeof(Lanes) / sizeof(float);
 #define GANFORMER_PAST_CACHE_BYTES (16 << 20)
 #endif
 
-// Whether the caches would not hold a result until it is read, and it is aligned for store_past_cache at every kLanes-th float.
+// Whether a result is too large to stay in the caches until it is read, and aligned for store_past_cache at every kLanes-th float.
 inline bool goes_past_cache(const void* result, uint64_t bytes) {
   return bytes >= GANFORMER_PAST_CACHE_BYTES && reinterpret_cast<uintptr_t>(result) % sizeof(Lanes) == 0;
 }
 
-// At any float. (A memcpy is not always one instruction: g++ 12 without AVX-512 copies in pieces of 8 bytes.)
+// Loads and stores at any float. (A memcpy is not always one instruction: g++ 12 without AVX-512 copies in pieces of 8 bytes.)
 typedef float UnalignedLanes __attribute__((vector_size(sizeof(Lanes)), aligned(sizeof(float)), may_alias));
 inline Lanes load(const float* from) { return *reinterpret_cast<const UnalignedLanes*>(from); }
 inline void store(const Lanes& lanes, float* to) { *reinterpret_cast<UnalignedLanes*>(to) = lanes; }
 
-// A thread that has used it calls finish_past_cache() before it says that it is done.
+// A thread that has used store_past_cache calls finish_past_cache() before it reports that it is done.
 #if defined(__AVX__)
 inline void store_past_cache(const Lanes& lanes, float* to) { _mm256_stream_ps(to, reinterpret_cast<const __m256&>(lanes)); }
 inline void finish_past_cache() { _mm_sfence(); }

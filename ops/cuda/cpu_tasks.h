@@ -1,4 +1,4 @@
-// Work on the CPU in tasks, shared out between the calling thread and those of a pool.
+// CPU work divided into tasks, shared between the calling thread and the threads of a pool.
 #pragma once
 
 #include <algorithm>
@@ -11,10 +11,10 @@
 
 namespace ganformer {
 
-const int64_t kElementsAtOnce = 1 << 14;  // computed in a few microseconds, many times what it takes to fetch the next tasks
+const int64_t kElementsAtOnce = 1 << 14;  // takes a few microseconds, many times longer than fetching the next tasks
 
-// The tasks of op, whose run(first, last) may be called by several threads at once. Threads fetch them when they are ready: the caller
-// begins at once, and one of a pool that has to be woken first, which takes as long as a whole small op, finds less to do or nothing.
+// The tasks of op, whose run(first, last) may be called by several threads at once. Threads fetch tasks when they are ready: the caller
+// begins at once, while a pool thread that has to be woken first, which takes as long as a whole small op, finds little or nothing left.
 template <typename Op>
 class TaskQueue {
  public:
@@ -22,7 +22,7 @@ class TaskQueue {
 
   bool has_tasks() const { return next_.load() < tasks_; }
 
-  // Runs tasks until all are taken. Op must live until wait() has returned, the queue until the last work().
+  // Runs tasks until all are taken. Op must outlive wait(), the queue must outlive the last work().
   void work() {
     for (int64_t first = next_.fetch_add(at_once_); first < tasks_; first = next_.fetch_add(at_once_)) {
       const int64_t last = std::min(first + at_once_, tasks_);
@@ -34,7 +34,7 @@ class TaskQueue {
     }
   }
 
-  // Returns when all are done. What is still missing then takes less time than to sleep and to be woken.
+  // Returns when all tasks are done. Yields first: the tasks still running usually take less time than sleeping and waking up.
   void wait() {
     for (int i = 0; i < kYields && left_.load() > 0; i++) std::this_thread::yield();
     std::unique_lock<std::mutex> lock(mutex_);
@@ -51,7 +51,7 @@ class TaskQueue {
   std::condition_variable finished_;
 };
 
-// A thread of the pool that works on the queue; it has the next one called before it begins.
+// Has a pool thread work on the queue; before it begins, that thread calls the next helper.
 template <typename Op, typename Schedule>
 void call_helper(const std::shared_ptr<TaskQueue<Op>>& queue, int64_t helpers, const Schedule& schedule) {
   if (helpers == 0 || !queue->has_tasks()) return;
@@ -61,8 +61,8 @@ void call_helper(const std::shared_ptr<TaskQueue<Op>>& queue, int64_t helpers, c
   });
 }
 
-// op.run over all tasks on up to `threads` threads, the caller among them. schedule(function) has a thread of the pool call it; copies of
-// it outlive the call. An exception would leave op under the hands of other threads: it ends the process.
+// Runs op over all tasks on up to `threads` threads including the caller. schedule(function) has a pool thread call the function; copies
+// of `schedule` outlive this call. An exception would destroy op while other threads use it, so it ends the process.
 template <typename Op, typename Schedule>
 void run_tasks(const Op& op, int64_t tasks, int64_t task_elements, int threads, const Schedule& schedule) noexcept {
   const int64_t at_once = std::max<int64_t>(1, kElementsAtOnce / std::max<int64_t>(1, task_elements));

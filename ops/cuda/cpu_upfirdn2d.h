@@ -1,9 +1,9 @@
-// upfirdn2d on the CPU, any filter, factors, layout: rows are filtered along x into a ring of line buffers, and these are combined along
-// y, so that an image is read and written once. NCHW is the same problem with one channel and samples * channels images.
+// upfirdn2d on the CPU for any filter, factors and layout: rows are filtered along x into a ring of line buffers, and these are combined
+// along y, so that an image is read and written once. NCHW is the same problem with one channel and samples * channels images.
 //
-// Along x, output o = up * m + phase meets the samples down * m + first(phase) + n. With the samples split by their remainder modulo
-// `down`, every phase is therefore a sum of contiguous runs of numbers, m running together with the channels, whatever the factors.
-// Pictures with many channels need no such care: cpu_upfirdn2d_channels_last.h.
+// Along x, output o = up * m + phase meets the samples down * m + first(phase) + n. If the samples are split by their remainder modulo
+// `down`, every phase is therefore a sum of contiguous runs of numbers (m and the channels form one run), whatever the factors are.
+// Pictures with many channels do not need this: see cpu_upfirdn2d_channels_last.h.
 #pragma once
 
 #include <type_traits>
@@ -62,11 +62,11 @@ class CpuUpfirdn2d {
 
  private:
   static const int64_t kRowsPerTask = 16;
-  static const int64_t kLineFloats = 2048;  // of a phase of a tile: with a few taps the line buffers stay in the first-level cache
+  static const int64_t kLineFloats = 2048;  // per phase of a tile: with a few taps, the line buffers stay in the first-level cache
 
   struct Phase {
     std::vector<int> taps;
-    std::vector<int64_t> positions;  // of the samples of a tile's first step, counted from the tile's first sample
+    std::vector<int64_t> positions;  // of the samples for a tile's first step, counted from the tile's first sample
   };
 
   struct Buffers {
@@ -133,7 +133,7 @@ class CpuUpfirdn2d {
     return line;
   }
 
-  // The row's samples that any output meets, split by their remainder; the rest of the buffer stays zero.
+  // Loads the samples of the row that outputs meet, split by their remainder; the rest of the buffer stays zero.
   void load_row(int64_t image, int64_t row, Buffers* buffers) const {
     const Axis& axis = problem_.x_axis;
     const int64_t channels = problem_.channels;
@@ -155,7 +155,7 @@ class CpuUpfirdn2d {
     }
   }
 
-  // The filter's row `tap` (only the x part of a separable filter) over the loaded row.
+  // Applies row `tap` of the filter (for a separable filter, its x part) to the loaded row.
   void filter_along_x(const Buffers& buffers, int tap, bool add, float* to) const {
     const Axis& axis = problem_.x_axis;
     for (const Phase& phase : phases_) {
@@ -172,7 +172,7 @@ class CpuUpfirdn2d {
     }
   }
 
-  // Outputs of a phase in the tile.
+  // Number of outputs of a phase in the tile.
   int64_t steps_of(const Buffers& tile, int64_t phase) const {
     const int64_t all = (problem_.x_axis.out - phase + problem_.x_axis.up - 1) / problem_.x_axis.up;
     return std::min(all - tile.first_step, tile_steps_);

@@ -1,5 +1,5 @@
-// upfirdn2d on the CPU for separable filters over pictures whose channels fill vectors: a row is filtered along x, column after column,
-// into a line in the output's order, and lines are combined along y straight into the result. Floats are not copied or split on the way.
+// upfirdn2d on the CPU for separable filters and enough channels to fill vectors: a row is filtered along x, column by column, into a line
+// in the output's order, and lines are combined along y straight into the result. Floats are not copied or split on the way.
 #pragma once
 
 #include <type_traits>
@@ -48,8 +48,8 @@ class CpuUpfirdn2dChannelsLast {
 
  private:
   static const int64_t kRowsPerTask = 32;
-  static const int64_t kLineFloats = 16384;   // of a tile: the lines of a few taps stay in the second-level cache
-  static const int64_t kVectorChannels = 16;  // with fewer, sums column by column are too short
+  static const int64_t kLineFloats = 16384;   // per tile: the lines of a few taps stay in the second-level cache
+  static const int64_t kVectorChannels = 16;  // with fewer, the sums for single columns are too short
 
   // The taps first_tap, first_tap + up, ... that an output meets inside the image, at neighbouring samples.
   struct Met {
@@ -65,8 +65,8 @@ class CpuUpfirdn2dChannelsLast {
     return met;
   }
 
-  // A range of columns of an image, and the rows last filtered along x. Its memory stays with the thread: new pages take longer
-  // to get than a small picture to filter.
+  // A range of columns of an image, and the rows most recently filtered along x. The thread keeps the memory: getting new pages takes
+  // longer than filtering a small picture.
   struct Tile {
     explicit Tile(const CpuUpfirdn2dChannelsLast& op) : held(taps_met(op.problem_.y_axis)), line(op.tile_columns_ * op.problem_.channels) {
       static thread_local std::vector<float> memory;
@@ -88,7 +88,7 @@ class CpuUpfirdn2dChannelsLast {
     std::vector<int64_t> held;  // the row in each slot, -1 for none
     int64_t line;               // numbers in a slot
     float* lines;               // [slots, tile columns, channels]
-    float* sum;                 // [tile columns, channels], where pictures are not of floats
+    float* sum;                 // [tile columns, channels], unless T is float
     float* samples;             // [columns in, channels], likewise
   };
 
@@ -125,7 +125,7 @@ class CpuUpfirdn2dChannelsLast {
     return line;
   }
 
-  // The row as floats, as far as the tile meets it.
+  // The row as floats, at least the part that the tile meets.
   const float* samples_of(const float* row, Tile*) const { return row; }
   template <typename U>
   const float* samples_of(const U* row, Tile* tile) const {
@@ -151,7 +151,7 @@ class CpuUpfirdn2dChannelsLast {
     }
   }
 
-  // How many columns from this one on meet the same taps, each one sample further: they are one sum.
+  // How many columns, starting with this one, meet the same taps, each one sample further on: they are computed as one sum.
   int64_t run_length(int64_t column, int64_t last) const {
     const Met& met = columns_[column];
     int64_t run = 1;
@@ -166,8 +166,8 @@ class CpuUpfirdn2dChannelsLast {
   const T* x_;
   T* y_;
   int64_t tasks_per_image_, tile_columns_;
-  std::vector<Met> columns_;                 // what every column meets
-  std::vector<std::vector<float>> weights_;  // of the taps phase, phase + up, ...
+  std::vector<Met> columns_;                 // what each column meets
+  std::vector<std::vector<float>> weights_;  // for each phase, of the taps phase, phase + up, ...
 };
 
 }  // namespace ganformer

@@ -1,7 +1,7 @@
-// upfirdn2d on the CPU for the networks' own cases: pictures of floats, channels last in whole vectors, separable 4-tap filters with
-// factor 2 up, 2 down, or 1. A sweep over the columns computes a row, or the two of factor 2 up: a new column of pixels is combined
-// along y, and with the columns before, which stay in the first-level cache, along x. So memory is read and written all the time, in
-// order, and a large result goes past the caches.
+// upfirdn2d on the CPU for the cases that the networks use: float pictures, channels last in whole vectors, separable 4-tap filters with
+// factor 2 up, 2 down, or 1. A sweep over the columns computes one row, or two for factor 2 up: each new column of pixels is combined
+// along y, and then along x with the columns before it, which stay in the first-level cache. Memory is thus read and written steadily and
+// in order, and a large result bypasses the caches.
 #pragma once
 
 #include <algorithm>
@@ -56,20 +56,20 @@ class CpuUpfirdn2dFourTaps {
 
  private:
   typedef Walk<kVariant> W;
-  static const int64_t kStrip = 8;           // steps down of a task
-  static const int64_t kTileFloats = 16384;  // of a row of a tile: the rows of a step stay in the second-level cache
+  static const int64_t kStrip = 8;           // steps down per task
+  static const int64_t kTileFloats = 16384;  // per row of a tile: the rows of a step stay in the second-level cache
 
-  // The taps that an output of a step has at the window's samples.
+  // The taps that each output of a step applies to the window's samples.
   struct Taps {
     float of[W::kOut][W::kWindow];
   };
 
-  // A column combined along y, [channels] for each output of a step down.
+  // A column combined along y: [channels] for each output of a step down.
   struct Column {
     float* combined[W::kOut];
   };
 
-  // The rows of a step down, and the window that moves over their columns, oldest column first.
+  // The rows of a step down, and the window that moves over their columns; the oldest column comes first.
   struct Sweep {
     explicit Sweep(int64_t channels) : memory((W::kWindow * W::kOut + 2) * channels + kLanes, 0.f) {
       float* next = memory.data() + (kLanes - reinterpret_cast<uintptr_t>(memory.data()) / sizeof(float) % kLanes);
@@ -86,7 +86,7 @@ class CpuUpfirdn2dFourTaps {
 
     std::vector<float> memory;
     const float* zeros;             // [channels], a pixel outside the image
-    float* unused;                  // [channels], for the pixels of a pair that do not exist
+    float* unused;                  // [channels], target for the pixels of a pair that do not exist
     const float* rows[W::kWindow];  // null outside the image
     float* out[W::kOut];            // null for the row of a pair that does not exist
     Column window[W::kWindow];
@@ -117,7 +117,7 @@ class CpuUpfirdn2dFourTaps {
     }
   }
 
-  // The pixels of one column, one of each row.
+  // The pixels of one column, one from each row.
   struct Pixels {
     const float* row[W::kWindow];
   };
@@ -146,7 +146,7 @@ class CpuUpfirdn2dFourTaps {
     combine<kPastCache>(along_y_, along_x_, fresh, sweep.window, to, problem_.channels);
   }
 
-  // A step's outputs. All but the numbers is copied, so that the compiler need not read it again after every store.
+  // Computes a step's outputs. Everything but the pixels is copied, so that the compiler need not reload it after every store.
   template <bool kPastCache>
   static void combine(const Taps along_y, const Taps along_x, const Pixels (&fresh)[W::kAdvance], const Column (&columns)[W::kWindow],
                       float* const (&to)[W::kOut][W::kOut], int64_t channels) {

@@ -1,4 +1,4 @@
-// Which of the CPU kernels of upfirdn2d takes a call.
+// Chooses the CPU kernel of upfirdn2d for a call.
 #pragma once
 
 #include <type_traits>
@@ -9,7 +9,7 @@
 
 namespace ganformer {
 
-// Calls runner with the kernel, a class of tasks() and run(first, last).
+// Calls runner with the kernel, an object that has tasks(), task_elements() and run(first, last).
 template <typename T, typename Runner>
 void with_cpu_upfirdn2d(const GanformerUpfirdn2d& args, const Runner& runner) {
   const FirProblem problem = make_problem(args);

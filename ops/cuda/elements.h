@@ -1,4 +1,4 @@
-// Element types and integers, for kernels and for the CPU.
+// Element types and integer division, for the kernels and for the CPU.
 #pragma once
 
 #include <stdint.h>
@@ -12,7 +12,7 @@
 
 namespace ganformer {
 
-// bfloat16 by bits: cuda_bf16.h exists only from CUDA 11 on, and conversions are all that is needed.
+// bfloat16 as raw bits: cuda_bf16.h exists only since CUDA 11, and conversions are all that is needed.
 struct bfloat16 {
   uint16_t bits;
 };
@@ -32,7 +32,7 @@ GF_INLINE bfloat16 round_to_bfloat16(float value) {
   return result;
 }
 
-// Most tensors have fewer than 2^32 elements, where one division costs a fraction of the 64-bit one.
+// Most tensors have fewer than 2^32 elements, and a 32-bit division costs a fraction of a 64-bit one.
 GF_INLINE int64_t divide(uint64_t value, uint64_t by) {
   return (value | by) >> 32 ? value / by : static_cast<uint32_t>(value) / static_cast<uint32_t>(by);
 }

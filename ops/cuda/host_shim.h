@@ -1,8 +1,8 @@
 // The CUDA built-ins used by the kernels, on the CPU: compile a .cu with `g++ -std=c++17 -x c++`. For tests only.
 //
-// A block's threads are fibers that run one after the other up to the next __syncthreads() or exchange of lanes: a missing barrier
-// therefore reads what the other threads have not written yet. Shared memory is a heap block of exactly the asked size, filled with NaN
-// before every block.
+// A block's threads are fibers that run one after the other, each up to its next __syncthreads() or lane exchange: if a barrier is
+// missing, a thread therefore reads what the others have not written yet. Shared memory is a heap block of exactly the requested size,
+// filled with NaN before every block.
 #pragma once
 
 #include <math.h>
@@ -27,8 +27,8 @@
 #define GF_SHARED(name) float* name = static_cast<float*>(shim::shared)
 #define GF_UNROLL
 #define GF_GRID_CONSTANT
-#define GF_MAX_BLOCKS 7       // small, so that the loops over further tiles run
-#define GF_PART_ELEMENTS 512  // small, so that tensors are taken in parts
+#define GF_MAX_BLOCKS 7       // small, so that blocks loop over several tiles
+#define GF_PART_ELEMENTS 512  // small, so that tensors are processed in parts
 #define GF_LAUNCH(kernel, grid, block, shared, stream, ...) \
   shim::launch(grid, block, shared, stream, false, [&] { kernel(__VA_ARGS__); })
 #define GF_LAUNCH_TILED(kernel, grid, block, shared, stream, ...) \
@@ -129,7 +129,7 @@ inline dim3 position(unsigned thread) {
   return dim3(thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / blockDim.x / blockDim.y);
 }
 
-// One block: every fiber runs to its next barrier, in turn, until all have finished; all must meet the same barriers.
+// One block: the fibers run in turn, each to its next barrier, until all have finished; all must reach the same barriers.
 inline void run_tiled_block(unsigned threads) {
   static std::vector<std::unique_ptr<Fiber>> fibers;
   while (fibers.size() < threads) fibers.emplace_back(new Fiber);
@@ -191,10 +191,11 @@ namespace ganformer {
 
 template <typename Kernel>
 int64_t resident_blocks(Kernel, int) {
-  return 4;  // small, so that there are long strips too
+  return 4;  // small, so that long strips occur too
 }
 
-// All threads of a block must call this equally often. Two sets of slots in turn: none is written again before all have read it.
+// All threads of a block must call this the same number of times. Two alternating sets of slots: none is overwritten before all threads
+// have read it.
 inline float exchange(float value, int lanes) {
   static float slots[2][1024];
   float* const now = slots[shim::running->exchanges++ % 2];

@@ -1,5 +1,5 @@
-// The plain C interface of the kernels. Sizes are elements, pointers are device memory, stream is a cudaStream_t.
-// The structs are mirrored by ctypes in benchmarks/cuda_kernels.py: keep the order of the fields.
+// The plain C interface of the kernels. Sizes are in elements, pointers are to device memory, stream is a cudaStream_t.
+// The structs are mirrored with ctypes in benchmarks/cuda_kernels.py: keep the order of the fields.
 #pragma once
 
 #include <stdint.h>
@@ -7,9 +7,9 @@
 enum GanformerType { GANFORMER_FLOAT32 = 0, GANFORMER_FLOAT16 = 1, GANFORMER_BFLOAT16 = 2 };
 
 // order 0:  y = clamp(gain * act(u)),  u = x * scale[n, c] + residual + noise[n or 0, pixel] + bias[c]
-// order k:  y = x * gain * act^(k) inside the clamp, else 0; taken at ref: the output y of linear, relu and lrelu, and of the others
-//           the input before the bias, u = ref + bias[c].
-// scale, residual, noise, bias and ref may be null (ref only for linear without clamp, or for order 0).
+// order k:  y = x * gain * act^(k) inside the clamp, else 0. act^(k) is evaluated from ref: the output y for linear, relu and lrelu;
+//           for the others the input before the bias, u = ref + bias[c].
+// scale, residual, noise, bias and ref may be null (ref only for linear without a clamp, or for order 0).
 struct GanformerBiasAct {
   const void* x;         // [samples, pixels, channels] or [samples, channels, pixels]
   const void* scale;     // [samples, channels]
@@ -32,13 +32,13 @@ struct GanformerBiasAct {
 };
 
 // y[o] = sum_j w[j] * z[o * down + j - pad0] along both axes, z = x with up - 1 zeros after each sample, 0 outside;
-// w[j] = f[len - 1 - j], or f[j] with flip. Cropping is a negative pad0.
+// w[j] = f[len - 1 - j], or f[j] with flip. A negative pad0 crops.
 struct GanformerUpfirdn2d {
   const void* x;
-  const float* fy;  // [taps_y], or [taps_y, taps_x] where fx is null
+  const float* fy;  // [taps_y], or [taps_y, taps_x] if fx is null
   const float* fx;  // [taps_x] or null
   void* y;
-  void* workspace;  // ganformer_upfirdn2d_workspace() bytes, 16-byte aligned; may be null for 0
+  void* workspace;  // ganformer_upfirdn2d_workspace() bytes, 16-byte aligned; may be null if that is 0
   int64_t samples;
   int64_t channels;
   int64_t in_h, in_w, out_h, out_w;

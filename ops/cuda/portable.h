@@ -1,17 +1,17 @@
-// What a kernel needs from the compiler: element types, 16-byte packs, launches. With g++ the built-ins come from host_shim.h.
+// What the kernels need from the compiler: element types, 16-byte packs, launches. With g++ the built-ins come from host_shim.h.
 #pragma once
 
 #ifdef __CUDACC__
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
-// Launches end with the error of the launch itself; errors while running surface at the caller's next synchronisation.
+// A launch reports only its own errors; errors while the kernel runs surface at the caller's next synchronisation.
 #define GF_LAUNCH(kernel, grid, block, shared, stream, ...) kernel<<<grid, block, shared, stream>>>(__VA_ARGS__)
-#define GF_LAUNCH_TILED GF_LAUNCH  // a kernel whose threads wait for each other
+#define GF_LAUNCH_TILED GF_LAUNCH  // for kernels whose threads wait for each other
 #define GF_UNROLL _Pragma("unroll")
 #define GF_SHARED(name) extern __shared__ float name[]
 #define GF_MAX_BLOCKS (1 << 30)
-#define GF_PART_ELEMENTS (1 << 30)  // that a launch of bias_act works on at most
-// A parameter that is indexed at run time stays where it is, in constant memory, in place of a copy for each thread.
+#define GF_PART_ELEMENTS (1 << 30)  // at most this many per launch of bias_act
+// Keeps a parameter that is indexed at run time in constant memory, instead of a copy for each thread.
 #if __CUDACC_VER_MAJOR__ * 100 + __CUDACC_VER_MINOR__ >= 1107 && (!defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 700)
 #define GF_GRID_CONSTANT __grid_constant__
 #else
@@ -27,21 +27,21 @@
 namespace ganformer {
 
 #ifdef __CUDACC__
-// Blocks of a kernel that the current GPU holds at once; 1 if it does not say. Launchers ask once, for the first GPU: only the lengths of
-// strips depend on it.
+// Blocks of a kernel that the current GPU can hold at once; 1 if the query fails. Launchers ask once, for the first GPU they run on: only
+// the lengths of strips depend on it.
 template <typename Kernel>
 inline int64_t resident_blocks(Kernel kernel, int threads) {
   int device = 0, processors = 0, blocks = 0;
   if (cudaGetDevice(&device) != cudaSuccess ||
       cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device) != cudaSuccess ||
       cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, 0) != cudaSuccess || blocks == 0) {
-    cudaGetLastError();  // what is wrong is seen by the launch
+    cudaGetLastError();  // clear it: the launch will report what is wrong
     return 1;
   }
   return static_cast<int64_t>(processors) * blocks;
 }
 
-// The value of the lane `lanes` to the right or left in the warp, all of whose lanes call this.
+// The value held by the lane `lanes` to the right (down) or left (up). All lanes of the warp must call this.
 __device__ __forceinline__ float shuffle_down(float value, int lanes) { return __shfl_down_sync(0xffffffffu, value, lanes); }
 __device__ __forceinline__ float shuffle_up(float value, int lanes) { return __shfl_up_sync(0xffffffffu, value, lanes); }
 #endif
@@ -64,7 +64,7 @@ GF_INLINE bfloat16 from_float<bfloat16>(float value) {
   return round_to_bfloat16(value);
 }
 
-// The type that moves 2 to 16 bytes as one access.
+// The type that moves 2 to 16 bytes in one access.
 template <int kBytes>
 struct WordsOf;
 template <>
@@ -84,7 +84,7 @@ struct WordsOf<16> {
   typedef uint4 type;
 };
 
-// kSize neighbouring elements as they are in memory. Loaded well before they are unpacked, they arrive while other work is done.
+// kSize neighbouring elements as they are in memory. Load them well before they are unpacked: they arrive while other work is done.
 template <typename T, int kSize>
 using Words = typename WordsOf<sizeof(T) * kSize>::type;
 
@@ -93,7 +93,7 @@ __device__ __forceinline__ Words<T, kSize> load_words(const T* at) {
   return *reinterpret_cast<const Words<T, kSize>*>(at);
 }
 
-// The same, of what the kernel does not write: GPUs have a path for such from compute capability 3.2 on.
+// The same for data that the kernel does not write: GPUs since compute capability 3.2 have a read-only path for it.
 template <typename T, int kSize>
 __device__ __forceinline__ Words<T, kSize> load_constant_words(const T* at) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 320
@@ -116,8 +116,8 @@ __device__ __forceinline__ void load(const T* at, float (&out)[kSize]) {
   unpack<T, kSize>(load_words<T, kSize>(at), out);
 }
 
-// nvcc splits plain vector assignments into one store for each element. Nothing reads what a kernel has stored, so that these need
-// no order among other accesses.
+// nvcc splits plain vector assignments into one store per element. A kernel never reads what it has stored, so these stores need no
+// ordering with other accesses.
 template <typename W>
 __device__ __forceinline__ void store_words(W words, W* at) {
   *at = words;

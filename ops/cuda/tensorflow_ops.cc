@@ -1,6 +1,6 @@
 // The ops in TensorFlow: shapes, CPU kernels on TensorFlow's own threads, GPU kernels on its stream. Gradients: ops/compiled.py.
 //
-// GANFORMER_OK_STATUS: Status::OK() before TensorFlow 2.x's absl::OkStatus(). GANFORMER_CUDA: the launchers are linked in.
+// GANFORMER_OK_STATUS: Status::OK(), or absl::OkStatus() in newer TensorFlow 2. GANFORMER_CUDA: the launchers are linked in.
 #ifdef GANFORMER_CUDA
 #define EIGEN_USE_GPU
 #include <cuda_runtime_api.h>

@@ -1,4 +1,4 @@
-// Upsample, FIR filter and downsample of images in one pass. Which kernel takes which case: docs/cuda.md, "upfirdn2d".
+// Upsampling, FIR filtering and downsampling of images in one pass. Which kernel takes which case: docs/cuda.md, "upfirdn2d".
 #include "upfirdn2d_channels_last.cuh"
 #include "upfirdn2d_planes.cuh"
 #include "upfirdn2d_tiled.cuh"
@@ -6,7 +6,7 @@
 namespace ganformer {
 namespace {
 
-// Two passes pay when one pass would read many more samples than two short ones.
+// Two passes pay off if a single pass would read many more samples than two short ones.
 bool takes_two_passes(const FirProblem& p) {
   const int64_t along_y = taps_met(p.y_axis), along_x = taps_met(p.x_axis);
   return p.channels_last && p.separable && !has_four_tap_variant(p) && along_y * along_x > 2 * (along_y + along_x);

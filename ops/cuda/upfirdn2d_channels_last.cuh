@@ -1,4 +1,4 @@
-// NHWC: every thread owns one vector of channels (16 bytes where the sizes allow) and walks over pixels.
+// NHWC: every thread owns one vector of channels (16 bytes if the sizes allow) and walks over pixels.
 #pragma once
 
 #include "upfirdn2d_walk.cuh"
@@ -7,8 +7,8 @@ namespace ganformer {
 
 const int kBlockThreads = 256;
 
-// Threads of a block: neighbouring channel vectors first, so that accesses coalesce, then neighbouring columns, which share samples in
-// L1, then strips of rows, where the picture is too narrow to fill the block.
+// Order of a block's threads: neighbouring channel vectors first, so that accesses coalesce; then neighbouring columns, which share
+// samples in L1; then, if the picture is too narrow to fill the block, strips of rows.
 struct ChannelsLastGrid {
   int lanes, side;           // channel vectors and columns side by side in a block, powers of two
   int64_t vectors, columns;  // of the problem
@@ -20,7 +20,7 @@ inline ChannelsLastGrid make_grid(int64_t vectors, int64_t columns, int64_t stri
   grid.lanes = 1;
   while (grid.lanes < 32 && grid.lanes < vectors) grid.lanes *= 2;
   grid.side = kBlockThreads / grid.lanes;
-  // Fewer columns where that leaves fewer threads idle, as long as a warp stays together.
+  // Fewer columns if that leaves fewer threads idle, as long as a warp stays within one strip.
   for (int side = grid.side / 2; side >= 8 && side * grid.lanes >= 32; side /= 2) {
     if (tiles_of(columns, side) * side < tiles_of(columns, grid.side) * grid.side) grid.side = side;
   }
@@ -99,7 +99,7 @@ void launch_direct(const FirProblem& p, const void* x, void* y, cudaStream_t str
   }
 }
 
-// ---- Separable 4-tap filters. A thread walks down a strip of rows and keeps the rows that it has filtered along x in registers. ----
+// ---- Separable 4-tap filters: a thread walks down a strip of rows and keeps the rows it has filtered along x in registers. ----
 
 // A thread's samples of one row, as they are in memory.
 template <typename T, int kSize, int kVariant>
@@ -107,7 +107,7 @@ struct Row {
   Words<T, kSize> sample[Walk<kVariant>::kWindow];
 };
 
-// The samples that a thread reads, row after row, zero outside the image.
+// The samples that a thread reads, row by row; zero outside the image.
 template <typename T, int kSize, int kVariant>
 struct SampleRows {
   typedef Walk<kVariant> W;
@@ -160,7 +160,7 @@ __device__ __forceinline__ void filter_row(const Row<T, kSize, kVariant>& row, c
   }
 }
 
-// Where a thread's outputs go, step after step.
+// Where a thread's outputs go, step by step.
 template <typename T, int kSize, int kVariant>
 struct OutputRows {
   typedef Walk<kVariant> W;
@@ -175,7 +175,7 @@ struct OutputRows {
     for (int e = 0; e < W::kOut; e++) inside_[e] = static_cast<unsigned>(first_column + e) < static_cast<unsigned>(p.x_axis.out);
   }
 
-  // Combines the window along y; its oldest row lies at `oldest`, a compile-time number once the walk is unrolled.
+  // Combines the window along y; its oldest row is at `oldest`, a compile-time constant once the walk is unrolled.
   __device__ __forceinline__ void write(const float (&window)[W::kWindow][W::kOut][kSize], int oldest, const float (&wy)[4]) {
     GF_UNROLL
     for (int d = 0; d < W::kOut; d++) {
@@ -208,8 +208,8 @@ struct OutputRows {
   bool inside_[W::kOut];
 };
 
-// Rows are fetched a step before they are used. The window is a ring, unrolled so that its rows stay in registers. Three blocks on a
-// multiprocessor are just enough for the memory; down 2 has four times as many bytes on their way, and more registers help more.
+// Rows are fetched one step before they are used. The window is a ring, unrolled so that its rows stay in registers. Three blocks per
+// multiprocessor are just enough to keep the memory busy; down 2 has four times as many bytes in flight, so more registers help it more.
 template <typename T, int kSize, int kVariant>
 __global__ void __launch_bounds__(kBlockThreads, kVariant == kDown2 ? 2 : 3)
     four_tap_kernel(FirProblem p, ChannelsLastGrid grid, WalkAxis down, WalkAxis across, int strip_steps, const T* x, T* y) {
@@ -233,7 +233,7 @@ __global__ void __launch_bounds__(kBlockThreads, kVariant == kDown2 ? 2 : 3)
     for (int steps = first + strip_steps < down.steps ? strip_steps : down.steps - first; steps > 0;) {
       GF_UNROLL
       for (int oldest = 0; oldest < W::kWindow; oldest += W::kAdvance, steps--) {
-        if (steps == 0) break;  // a condition of the loop would keep nvcc before 11.8 from unrolling it
+        if (steps == 0) break;  // as part of the loop condition, this would keep nvcc before 11.8 from unrolling
         GF_UNROLL
         for (int r = 0; r < W::kAdvance; r++) filter_row<T, kSize, kVariant>(rows[r], wx, window[oldest + r]);
         if (steps > 1) {
@@ -246,7 +246,7 @@ __global__ void __launch_bounds__(kBlockThreads, kVariant == kDown2 ? 2 : 3)
   }
 }
 
-const int kStripBeginning = 8;  // steps that a strip takes to begin
+const int kStripBeginning = 8;  // start-up cost of a strip, in steps
 
 template <typename T, int kSize, int kVariant>
 void launch_walk(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {

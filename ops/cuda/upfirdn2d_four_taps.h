@@ -1,5 +1,5 @@
-// Separable 4-tap filters with factor 2 up, 2 down, or 1, the cases of the networks, seen as a walk along each axis: every step adds
-// samples to a window and completes outputs.
+// Separable 4-tap filters with factor 2 up, 2 down, or 1, the cases that the networks use, treated as a walk along each axis: every step
+// adds samples to a window and completes outputs.
 #pragma once
 
 #include <stdlib.h>
@@ -12,22 +12,22 @@ namespace ganformer {
 
 enum FourTaps { kUp2, kDown2, kSame };
 
-// What one step of the walk needs. With factor 2 up, two outputs per axis share the same two samples (each uses two of the taps).
+// What one step of the walk needs. For factor 2 up, two outputs per axis share the same two samples (each uses two of the taps).
 template <int kVariant>
 struct Walk {
   static const int kOut = kVariant == kUp2 ? 2 : 1;        // outputs per axis and step
   static const int kWindow = kVariant == kUp2 ? 2 : 4;     // samples that an output needs
   static const int kAdvance = kVariant == kDown2 ? 2 : 1;  // new samples per step
-  static const int kHeld = kWindow - kAdvance;             // samples of the steps before
+  static const int kHeld = kWindow - kAdvance;             // samples kept from earlier steps
 };
 
-// The tap that output `out` of a step has at sample `sample` of the window.
+// The tap that output `out` of a step applies to sample `sample` of the window.
 template <int kVariant>
 GF_INLINE int walk_tap(int out, int sample) {
   return kVariant == kUp2 ? 1 - out + 2 * sample : sample;
 }
 
-// For up 2: outputs are paired so that a pair shares its samples, which begins one before output 0 for even pads.
+// For up 2, outputs are paired so that both of a pair use the same samples; with an even pad, the first pair begins one before output 0.
 struct WalkAxis {
   int shift;   // outputs of the first pair that do not exist
   int origin;  // first sample of step 0
@@ -43,7 +43,7 @@ inline WalkAxis walk_axis(const Axis& axis) {
   return walk;
 }
 
-const int64_t kWalkSize = 1 << 28;  // sizes up to this one let the walk count in 32 bits inside a row
+const int64_t kWalkSize = 1 << 28;  // with sizes up to this, the walk can count in 32 bits within a row
 
 inline bool has_four_tap_variant(const FirProblem& p) {
   const Axis &y = p.y_axis, &x = p.x_axis;

@@ -1,5 +1,5 @@
-// NCHW, separable 4-tap filters. The lanes of a warp hold neighbouring columns of a plane and walk down a strip of rows. A lane reads its
-// own samples alone, combines them along y, and gets what else it needs along x from the lanes beside it.
+// NCHW, separable 4-tap filters. The lanes of a warp hold neighbouring columns of a plane and walk down a strip of rows. A lane reads only
+// its own samples, combines them along y, and gets the others it needs along x from the lanes beside it.
 #pragma once
 
 #include "upfirdn2d_walk.cuh"
@@ -8,20 +8,20 @@ namespace ganformer {
 
 const int kPlaneThreads = 256, kWarp = 32, kPlaneWarps = kPlaneThreads / kWarp;
 
-// What a lane holds of a row. kWhole: the sizes and pads of the networks let it read and write several neighbours as one word. Lanes then
-// cover the outputs without gaps, and the first and the last lane of a warp read the sample beyond theirs too, their edge. Otherwise the
-// last lanes of a warp only serve those to their left.
+// What a lane holds of a row. kWhole: with the sizes and pads that the networks use, it can read and write several neighbours as one word.
+// Lanes then cover the outputs without gaps, and the first and the last lane of a warp also read the sample beyond their own, the edge.
+// Otherwise the last lanes of a warp only serve those to their left.
 template <int kVariant, bool kWhole>
 struct Lanes {
   static const int kSamples = (kVariant == kDown2 ? 2 : 1) * (kWhole ? 2 : 1);
   static const int kOut = (kVariant == kUp2 ? 2 : 1) * (kWhole ? 2 : 1);
   static const int kHalo = kWhole ? 0 : kVariant == kDown2 ? 1 : kVariant == kUp2 ? 2 : 3;  // lanes to the right that an output needs
-  static const int kComplete = kWarp - kHalo;                // lanes of a warp that have all they need
-  static const int kOwn = kSamples + (kWhole ? 1 : 0);       // with the edge
+  static const int kComplete = kWarp - kHalo;                // lanes of a warp that have everything they need
+  static const int kOwn = kSamples + (kWhole ? 1 : 0);       // including the edge
   static const int kTurn = kVariant == kSame ? 16 : 4;       // steps whose rows are fetched together
 };
 
-// Samples and pads of an axis along which lanes can hold whole words.
+// Whether the sizes and pad of an axis let lanes hold whole words along it.
 template <int kVariant>
 inline bool holds_whole(const Axis& axis) {
   return kVariant == kUp2     ? axis.in % 2 == 0 && axis.out == 2 * axis.in && axis.pad0 == 2
@@ -29,7 +29,7 @@ inline bool holds_whole(const Axis& axis) {
                               : false;
 }
 
-// All planes side by side, each with the lanes beside its outputs; the last lanes of a warp are the first of the next.
+// All planes side by side, each including the lanes beside its outputs; the last lanes of a warp repeat as the first of the next.
 struct PlaneGrid {
   int64_t planes, lanes, strips, tiles;  // lanes: of one plane
   int origin;                            // first sample of a plane's unit 0
@@ -50,9 +50,9 @@ inline PlaneGrid make_plane_grid(const FirProblem& p) {
 
 struct LanePlace {
   int64_t plane;
-  int unit;                    // of the plane's outputs, kOut each
+  int unit;                    // which kOut of the plane's outputs
   bool inside;                 // the plane exists
-  bool complete;               // the lanes it needs are in the same warp
+  bool complete;               // all lanes it needs are in the same warp
   bool first_lane, last_lane;  // of the warp
   bool first_unit, last_unit;  // of the plane
 };
@@ -100,13 +100,13 @@ struct LaneRow {
 
 static __device__ const uint4 kZeroWords = {0, 0, 0, 0};
 
-// Rows of an image of `rows` that lie before row `end`, which may lie above the image.
+// How many of an image's `rows` rows come before row `end`, which may lie above the image.
 __device__ __forceinline__ unsigned rows_before(int end, int64_t rows) {
   return end < 0 ? 0 : end < rows ? static_cast<unsigned>(end) : static_cast<unsigned>(rows);
 }
 
-// Numbers of a column, row after row; zero outside the image and from row `end` on. These are read from kZeroWords: a load that does not
-// depend on a condition goes straight to its register.
+// The numbers of a column, row by row; zero outside the image and from row `end` on. The zeros are read from kZeroWords: an unconditional
+// load goes straight to its register.
 template <typename T, int kEach>
 struct ColumnRows {
   const char* next;
@@ -142,7 +142,7 @@ struct LaneRows {
     edge_.start(left ? first - 1 : first + L::kSamples, at.inside && (left || right), p.x_axis.in);
   }
 
-  // The row `ahead` of the present one.
+  // Fetches the row `ahead` rows after the current one.
   __device__ __forceinline__ void fetch(int ahead, Row& row) const {
     const bool row_inside = static_cast<unsigned>(row_ + ahead) < rows_;
     GF_UNROLL
@@ -173,23 +173,23 @@ __device__ __forceinline__ float right_of(float first, float edge, const LanePla
   return at.last_lane ? edge : at.last_unit ? 0.f : right;
 }
 
-// A lane's outputs of a row from what it and the lanes beside it have combined along y. even: the first output of a lane meets taps 0 and
-// 2, not 1 and 3. kSame,
+// A lane's outputs of a row, from what it and the lanes beside it have combined along y. even: a lane's first output meets taps 0 and 2,
+// not 1 and 3. One overload per variant. kSame:
 __device__ __forceinline__ void combine_lanes(const float (&own)[1], const float (&w)[4], const LanePlace&, bool, float (&out)[1]) {
   const float right = shuffle_down(own[0], 1);
   out[0] = w[0] * own[0] + w[1] * right + shuffle_down(w[2] * own[0] + w[3] * right, 2);
 }
-// kDown2,
+// kDown2:
 __device__ __forceinline__ void combine_lanes(const float (&own)[2], const float (&w)[4], const LanePlace&, bool, float (&out)[1]) {
   out[0] = w[0] * own[0] + w[1] * own[1] + shuffle_down(w[2] * own[0] + w[3] * own[1], 1);
 }
-// kDown2, whole,
+// kDown2, whole:
 __device__ __forceinline__ void combine_lanes(const float (&own)[5], const float (&w)[4], const LanePlace& at, bool, float (&out)[2]) {
   const float left = left_of(own[3], own[4], at), right = right_of(own[0], own[4], at);
   out[0] = w[0] * left + w[1] * own[0] + w[2] * own[1] + w[3] * own[2];
   out[1] = w[0] * own[1] + w[1] * own[2] + w[2] * own[3] + w[3] * right;
 }
-// kUp2,
+// kUp2:
 __device__ __forceinline__ void combine_lanes(const float (&own)[1], const float (&w)[4], const LanePlace&, bool even, float (&out)[2]) {
   const float right = shuffle_down(own[0], 1);
   const float by_even = w[0] * own[0] + w[2] * right, by_odd = w[1] * own[0] + w[3] * right;
@@ -197,7 +197,7 @@ __device__ __forceinline__ void combine_lanes(const float (&own)[1], const float
   out[0] = even ? by_even : by_odd;
   out[1] = even ? by_odd_right : by_even;
 }
-// kUp2, whole.
+// kUp2, whole:
 __device__ __forceinline__ void combine_lanes(const float (&own)[3], const float (&w)[4], const LanePlace& at, bool, float (&out)[4]) {
   const float left = left_of(own[1], own[2], at), right = right_of(own[0], own[2], at);
   out[0] = w[0] * left + w[2] * own[0];
@@ -206,7 +206,7 @@ __device__ __forceinline__ void combine_lanes(const float (&own)[3], const float
   out[3] = w[1] * own[1] + w[3] * right;
 }
 
-// Where a lane's outputs go, row after row; nowhere from row `end` on.
+// Where a lane's outputs go, row by row; nothing is written from row `end` on.
 template <typename T, int kVariant, bool kWhole>
 struct LaneOutputs {
   typedef Walk<kVariant> W;
@@ -223,8 +223,8 @@ struct LaneOutputs {
     for (int e = 0; e < kStores; e++) inside_[e] = at.complete && at.unit * L::kOut + e < p.x_axis.out;
   }
 
-  // Combines the window along y for row `phase` of a step, then the lanes; the result is the row `ahead` of the present one. The window's
-  // oldest row lies at `oldest`, a compile-time number once the walk is unrolled.
+  // Combines the window along y for row `phase` of a step, then the lanes; the result goes `ahead` rows after the current one. The
+  // window's oldest row is at `oldest`, a compile-time constant once the walk is unrolled.
   __device__ __forceinline__ void write(int ahead, int phase, const float (&window)[W::kWindow][L::kOwn], int oldest,
                                         const float (&wy)[4], const float (&wx)[4]) {
     float own[L::kOwn], out[L::kOut];
@@ -261,8 +261,8 @@ struct LaneOutputs {
   bool even_, inside_[kStores];
 };
 
-// All lanes stay to the end of a strip, with samples or without: those beside them get theirs from them. A strip is a number of whole
-// turns, the rows of each of which are asked for at once; other warps work while these are on their way.
+// All lanes stay to the end of a strip, whether or not they have samples: the lanes beside them take part in the same shuffles. A strip
+// is a whole number of turns. All rows of a turn are requested at once; other warps work while they are in flight.
 template <typename T, int kVariant, bool kWhole>
 __global__ void __launch_bounds__(kPlaneThreads, kVariant == kSame ? 1 : 0)
     planes_kernel(FirProblem p, PlaneGrid grid, WalkAxis down, int strip_steps, const T* x, T* y) {
@@ -301,7 +301,7 @@ __global__ void __launch_bounds__(kPlaneThreads, kVariant == kSame ? 1 : 0)
   }
 }
 
-const int kTurnsToBegin = 1;  // that a strip costs beside its own
+const int kTurnsToBegin = 1;  // start-up cost of a strip, in turns
 
 template <typename T, int kVariant, bool kWhole>
 void launch_planes_of(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {

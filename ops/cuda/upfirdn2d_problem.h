@@ -6,10 +6,10 @@
 
 namespace ganformer {
 
-const int kMaxTaps = 32, kMaxFactor = 1 << 20;  // up and down factors; times taps they fit 32 bits
+const int kMaxTaps = 32, kMaxFactor = 1 << 20;  // kMaxFactor: of up and down; a factor times the taps fits in 32 bits
 
 struct Axis {
-  const float* filter;  // null: the filter is not separable and lies with the other axis, or is the single tap 1
+  const float* filter;  // null: the filter is not separable and is stored with the other axis, or it is the single tap 1
   int64_t in, out;
   int taps, up, down, pad0;
 };
@@ -48,7 +48,7 @@ GF_INLINE float tap_weight(const FirProblem& p, int j, int i) {
   return p.y_axis.filter[row * p.x_axis.taps + column];
 }
 
-// Taps met by one output at most.
+// The largest number of taps that one output meets.
 GF_INLINE int64_t taps_met(const Axis& axis) { return (axis.taps + axis.up - 1) / axis.up; }
 
 inline FirProblem make_problem(const GanformerUpfirdn2d& args) {

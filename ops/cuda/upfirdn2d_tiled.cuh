@@ -10,7 +10,7 @@ const int kTileThreads = 256;
 const int kTileHeight = 32, kTileWidth = 64;
 const int64_t kSharedFloats = 48 * 1024 / sizeof(float);
 
-// Samples that `outputs` neighbouring outputs meet at most.
+// The largest number of samples that `outputs` neighbouring outputs meet.
 inline int tile_extent(int outputs, int up, int down, int taps) {
   return ((outputs - 1) * down + up - 1) / up + (taps + up - 1) / up;
 }
@@ -30,7 +30,7 @@ inline TileShape make_tiles(const FirProblem& p) {
   shape.out_h = kTileHeight;
   shape.out_w = kTileWidth;
   for (;;) {
-    // In 64 bits first: a huge factor must shrink the tile, not overflow.
+    // Computed in 64 bits first: a huge factor must shrink the tile, not overflow.
     const int64_t in_h = (static_cast<int64_t>(shape.out_h - 1) * p.y_axis.down) / p.y_axis.up + kMaxTaps;
     const int64_t in_w = (static_cast<int64_t>(shape.out_w - 1) * p.x_axis.down) / p.x_axis.up + kMaxTaps;
     if (in_h < kSharedFloats && in_w < kSharedFloats) {
@@ -48,7 +48,7 @@ inline TileShape make_tiles(const FirProblem& p) {
   return shape;
 }
 
-// Where a tile's outputs meet its samples, relative to both tiles' corners.
+// Where a tile's outputs meet its samples, relative to the corners of the output tile and the input tile.
 struct TileAxis {
   int64_t first_sample;
   int phase;  // position of the first output's tap 0 relative to first_sample, in upsampled steps, -up < phase <= 0

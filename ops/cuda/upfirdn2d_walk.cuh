@@ -1,4 +1,4 @@
-// What the walks down strips of rows share.
+// Code shared by the kernels that walk down strips of rows.
 #pragma once
 
 #include "portable.h"
@@ -16,11 +16,11 @@ __device__ __forceinline__ void load_taps(const FirProblem& p, float (&wy)[4], f
 
 inline int64_t tiles_of(int64_t items, int64_t size) { return (items + size - 1) / size; }
 
-const int kMaxStrips = 64;  // into which a column is divided
+const int kMaxStrips = 64;  // per column
 
-// Steps of a strip with which the work ends soonest, if blocks run in waves of `resident`: long strips read fewer rows twice, short ones
-// fill the GPU. `blocks`: of one strip of every column. `beginning`: steps that a strip takes to begin, for the rows above its own and the
-// wait for the first of them.
+// The number of steps per strip that minimises the total time if blocks run in waves of `resident`: long strips read fewer rows twice,
+// short ones fill the GPU. `blocks`: needed for one strip of every column. `beginning`: start-up cost of a strip in steps, for the rows
+// above its own and the wait for the first of them.
 inline int strip_steps_for(int64_t blocks, int64_t steps, int64_t beginning, int64_t resident) {
   int64_t best_steps = steps, best_time = INT64_MAX;
   for (int64_t strips = 1; strips <= steps && strips <= kMaxStrips; strips++) {
