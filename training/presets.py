@@ -1,8 +1,8 @@
 """The option table of run_network.py, and its presets.
 
-The single source of flags, help texts, defaults, checks and documentation: `dnnlib.option_table` makes the argparse parser and the typed
-`Options` from these rows, and `training.command_line` prints them as the tables of docs/options.md. A preset is a dict of values for the same
-names.
+The single source of flags, help texts, defaults, checks and documentation: `dnnlib.option_table` makes the argparse parser and the
+typed `Options` from these rows, and `training.command_line` prints them as the tables of docs/options.md. A preset is a dict of values
+for the same names.
 """
 
 from __future__ import annotations
