@@ -65,7 +65,7 @@ def test_peak_of_a_chain_of_exponentials():
 @pytest.mark.slow
 @on_one_stack
 def test_memory_grows_with_the_batch_as_a_training_does():
-    few, many = 8, 72
+    few, many = 8, 40
     measured = []
     for images in (few, many):
         command = [sys.executable, "-m", "tests.memory_run", str(images)]
