@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import glob
-import json
 import os
 import re
 import sys
@@ -23,6 +22,7 @@ from dnnlib.util import python_line
 from examples import webdriver
 from examples.demo import step
 from examples.gallery_entries import GENERATE, SECTIONS, VIS
+from training import run_record
 
 SHEET_WIDTH = 1088  # pixels; small pictures are enlarged towards it
 GIF_WIDTH = 192
@@ -142,20 +142,19 @@ class Run:
     def __init__(self, folder):
         self.folder = os.path.normpath(folder)
         snapshots = runs.numbered_files(self.folder, "network-snapshot-", ".pkl")
-        match = re.fullmatch(r"(.+)-\d+", os.path.basename(self.folder))
-        if not snapshots or not match:
+        name = runs.run_name(self.folder)
+        if not snapshots or not name:
             raise UserError(f"--run {folder}: expected the folder of a run, <result-dir>/<expname>-<NNN>, with a snapshot in it")
-        with open(os.path.join(self.folder, "config.json"), encoding="utf-8") as file:
-            record = json.load(file)
+        record = run_record.read_record(self.folder)
         options, data = record["options"], record["dataset"]
         self.about = f"dataset {data['name']} of {data['count']:,} images, {data['resolution']} pixels wide, {snapshots[-1][0]} kimg"
         self.snapshot = snapshots[-1][1]
         self._cell = (round(data["resolution"] * data["ratio"]), data["resolution"])
         results = os.path.dirname(self.folder) or "."
-        self._run = ("--expname", match.group(1), "--result-dir", results)
+        self._run = ("--expname", name, "--result-dir", results)
         self._data = ("--dataset", options["dataset"], "--data-dir", options["data_dir"])
         self.report = ("run_network.py", "--report", *self._run)
-        if runs.latest_run(results, match.group(1)) != self.folder:
+        if run_record.latest_run(results, name) != self.folder:
             raise UserError(f"--run {folder}: there is a later run of that name, which the visualizations would show")
 
     def write_photo(self):

@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from dnnlib import UserError, atomic_output
-from dnnlib.files import PARTIAL, check_space
+from dnnlib.files import PARTIAL, check_space, size_text
 from metrics.results import warn
 
 ABANDONED_SECONDS = 86400  # no running evaluation has a temporary file this old
@@ -53,7 +53,7 @@ class ReferenceCache:
             warn(f"{path}: reference statistics are not kept ({getattr(error, 'strerror', None) or error})")
             return
         if size >= LARGE_BYTES:
-            print(f"reference statistics for later evaluations: {size / 1e6:,.0f} MB in {path} (may be deleted)", flush=True)
+            print(f"reference statistics for later evaluations: {size_text(size)} in {path} (may be deleted)", flush=True)
 
     def _remove_abandoned(self):
         """Remove temporary files of killed evaluations."""

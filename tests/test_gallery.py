@@ -1,5 +1,6 @@
 """examples.gallery: the page of all visualizations for a tiny run."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import PIL.Image
 import pytest
 
-from dnnlib import run_main
+from dnnlib import UserError, run_main
 from examples import gallery, webdriver
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
 from tests.conftest import on_one_stack
@@ -37,6 +38,21 @@ def test_every_entry_has_its_picture(tmp_path):
             sizes[name] = picture.size
     assert sizes["samples.png"] == (4 * (8 * 16 + 7 * 4), 4 * (2 * 16 + 4))  # two rows of eight pictures, enlarged four times
     assert sizes["interpolations.png"][0] == 4 * 10 * 16 and sizes["video.gif"] == (64, 64)
+
+
+def test_the_run_must_be_the_one_that_the_visualizations_show(tmp_path):
+    """The latest trained one of its name: a later folder with results alone is not in the way."""
+    first, second = tmp_path / "tiny-000", tmp_path / "tiny-001"
+    record = {"options": {"dataset": "blobs", "data_dir": "data"},
+              "dataset": {"name": "blobs", "count": 8, "resolution": 16, "ratio": 0.75}}  # fmt: skip
+    for folder in (first, second):
+        folder.mkdir()
+    (first / "network-snapshot-000001.pkl").touch()
+    (first / "config.json").write_text(json.dumps(record))
+    assert gallery.Run(str(first)).report[1:] == ("--report", "--expname", "tiny", "--result-dir", str(tmp_path))
+    (second / "network-snapshot-000001.pkl").touch()
+    with pytest.raises(UserError, match="there is a later run of that name"):
+        gallery.Run(str(first))
 
 
 def test_a_folder_that_is_no_run(tmp_path, capsys):

@@ -188,7 +188,7 @@ def test_large_references_are_announced_and_do_not_fill_the_disk(options, monkey
     metrics.evaluate("kid", BlobGenerator(), _dataset(), options)
     (name,) = os.listdir(options.cache_dir)
     path = os.path.join(options.cache_dir, name)
-    assert capsys.readouterr().out == f"reference statistics for later evaluations: 0 MB in {path} (may be deleted)\n"
+    assert capsys.readouterr().out == f"reference statistics for later evaluations: 0.0 MB in {path} (may be deleted)\n"
     metrics.evaluate("kid", BlobGenerator(), _dataset(), options)
     assert capsys.readouterr().out == ""
 

@@ -43,7 +43,7 @@ def choose_run(options, record):
 
 
 def _lock_run(run_dir):
-    """The lock of a run (see dnnlib.locks), or None on a file system that has none.
+    """The lock of a run (see dnnlib.locks), or None if its file cannot be opened.
 
     Raises:
         UserError: another process trains in it.
