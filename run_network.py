@@ -195,7 +195,7 @@ def _use_snapshot(snapshot, options, dataset, evaluator):
         run_record.check_ratio(snapshot.trained, dataset)
     if options.vis:
         visualize.check(snapshot.networks[2], dataset, options)
-    with tflib.session_scope(), tflib.memory_errors(f"lower --eval-batch-gpu (now {command_line.eval_batch_gpu(options)})"):
+    with tflib.session_scope(), tflib.memory_errors("--eval-batch-gpu", command_line.eval_batch_gpu(options)):
         Gs = build_network(snapshot.networks[2], "Gs")
         if not Gs.config.c_dim and dataset.labels.shape[1]:
             print(f"dataset {dataset.name}: its labels are not used, the snapshot was trained without them")

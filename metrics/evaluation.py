@@ -158,8 +158,6 @@ class Context:
         """Call action(kind, *arguments) for some metrics, and record an exception as theirs. Returns whether there was none."""
         try:
             action(kind, *arguments)
-        except EvaluationStopped:
-            raise
         except Exception as error:  # isolated: reported by the metrics it belongs to
             for metric in metrics:
                 self._errors[kind, metric.name] = error
@@ -317,10 +315,8 @@ def _evaluate_one(metric, context):
     start = time.time()
     values, problem = {}, None
     try:
-        with tflib.memory_errors(f"lower --eval-batch-gpu (now {context.options.batch_size})"):
+        with tflib.memory_errors("--eval-batch-gpu", context.options.batch_size):
             values = metric.run(context)
-    except EvaluationStopped:
-        raise
     except Exception as error:  # isolated: a metric must not end a training run
         problem = one_line(error)
         results.warn(f"metric {metric.name} failed: {problem}")

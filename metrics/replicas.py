@@ -33,7 +33,7 @@ class Replicas:
                 start += len(part)
             except tf.errors.ResourceExhaustedError:
                 if len(part) <= len(self._replicas):
-                    with tflib.memory_errors("try --gpus cpu: not even a single image fits into the feature network"):
+                    with tflib.memory_errors():
                         raise
                 self._largest = len(part) // 2
         return {name: np.concatenate([value[name] for value in values]) for name in values[0]}

@@ -3,8 +3,11 @@
 from dnnlib.signals import stop_asked
 
 
-class EvaluationStopped(Exception):
-    """A signal has asked the training around this evaluation to stop."""
+class EvaluationStopped(BaseException):
+    """A signal has asked the training around this evaluation to stop.
+
+    Not an Exception: it is no failure of the metric that it interrupts.
+    """
 
 
 def stop_if_asked():

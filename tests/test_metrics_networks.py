@@ -99,7 +99,7 @@ def test_batches_that_do_not_fit_into_memory_are_taken_in_parts(write_graph, mon
             np.testing.assert_allclose(values, expected[name], rtol=1e-6, atol=1e-6)
     assert tried == [9, 4, 2, 2, 2, 2, 1, 2, 2, 2, 2, 1]  # a size that does not fit is tried only once
     limit = 0
-    with pytest.raises(UserError, match=r"not even a single image fits into the feature network \(OOM when allocating\)"):
+    with pytest.raises(UserError, match=r"even with one image at a time: use a machine with more memory \(OOM when allocating\)"):
         network(images)
     network.close()
 

@@ -14,6 +14,7 @@ import tensorflow.compat.v1 as tf
 import generate
 import run_network
 from dnnlib import UserError, run_main, tflib
+from dnnlib.tflib import setup
 from dnnlib.tflib.snapshot import read_records
 from tests.cli_helpers import finish, write_raw_dataset
 from tests.dataset_helpers import write_old_dataset
@@ -105,10 +106,11 @@ def test_out_of_memory_names_the_flag(picture_models, tmp_path, monkeypatch, cap
     pictures = ["--model", picture_models["ganformer"], "--batch-size", "3", "--output-dir", tmp_path / "images"]
     one = [*pictures, "--project", tmp_path / "one.png"]
     cases = ((run_network.main, vis, "lower --eval-batch-gpu (now 2)"), (generate.main, pictures, "lower --batch-size (now 3)"),
-             (generate.main, one, "use a machine with more memory"), (generate.main, one, "try --gpus cpu"))  # fmt: skip
+             (generate.main, [*pictures, "--batch-size", "1"], "even with one image at a time: use a machine with more memory"),
+             (generate.main, one, "even with one image at a time: try --gpus cpu"))  # fmt: skip
     for main, words, advice in cases:
-        if advice == "try --gpus cpu":
-            monkeypatch.setattr(generation, "open_devices", lambda gpus: ["/gpu:0"])
+        if advice.endswith("try --gpus cpu"):
+            monkeypatch.setattr(setup, "devices", lambda: ["/gpu:0"])
         assert run_main(main, ["--gpus", "cpu", *map(str, words)]) == 1
         out, err = capsys.readouterr()
         assert one_error_line(err) == f"error: out of memory, {advice} (OOM when allocating)"

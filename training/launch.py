@@ -228,7 +228,7 @@ def train(plan, options, dataset, devices, evaluate):
         if leads and plan.state is not None:  # only now: --reload must not read options that the state did not fit
             run_record.write_record(plan.run_dir, plan.record)
         try:
-            with tflib.memory_errors(f"lower --batch-gpu (now {options.batch_gpu})"):
+            with tflib.memory_errors("--batch-gpu", options.batch_gpu):
                 return loop.run() and leads
         finally:
             if plan.lock is not None:

@@ -55,7 +55,7 @@ class SampleGrid:
             UserError: out of memory.
         """
         sampler = Sampler(Gs, self._dataset.ratio, self._truncation_psi, batch_size, quiet=True)
-        with tflib.memory_errors(f"lower --eval-batch-gpu (now {batch_size})"):
+        with tflib.memory_errors("--eval-batch-gpu", batch_size):
             ws = sampler.ws(self._z, self._labels)
             cells = _with_maps(sampler, ws) if Gs.config.has_attention else {"images": sampler.pictures(ws)}
         grids = {kind: images.make_grid(pictures, self._columns) for kind, pictures in cells.items()}

@@ -131,18 +131,26 @@ def session_scope(optimize=True):
 
 
 @contextlib.contextmanager
-def memory_errors(advice):
+def memory_errors(option=None, batch=1):
     """Context that turns TensorFlow's out-of-memory error into a UserError.
 
     Args:
-        advice: what to do about it, in the imperative.
+        option: the option that gives the number of images that a device takes at once.
+        batch: that number.
     """
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
         lines = str(error).splitlines()
         reason = next((line for line in lines if "OOM" in line), lines[0])  # TensorFlow 2 begins with the place, not with the reason
-        raise UserError(f"out of memory, {advice} ({reason.strip()})") from None
+        raise UserError(f"out of memory, {_memory_advice(option, batch)} ({reason.strip()})") from None
+
+
+def _memory_advice(option, batch):
+    if batch > 1:
+        return f"lower {option} (now {batch})"
+    on_gpu = devices()[0].startswith("/gpu")
+    return f"even with one image at a time: {'try --gpus cpu' if on_gpu else 'use a machine with more memory'}"
 
 
 def half_type():

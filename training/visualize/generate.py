@@ -42,7 +42,7 @@ def run(options, seeds, label, argv, perceptual=None):
     _check(config, options, label)
     ratio = sampling.picture_ratio(options.ratio, config, _published_ratio(options.model))
     target = None if options.project is None else projection.read_target(options.project, config, ratio)
-    on_gpu = open_devices(options.gpus)[0].startswith("/gpu")
+    open_devices(options.gpus)
     with tflib.session_scope():
         sampler = sampling.Sampler(
             build_network(stored, "Gs"),
@@ -54,10 +54,10 @@ def run(options, seeds, label, argv, perceptual=None):
         )
         if target is not None:
             record = {**_record(options, path, ratio, argv), "image_loss": _loss_name(perceptual)}
-            with tflib.memory_errors("try --gpus cpu" if on_gpu else "use a machine with more memory"):  # a single image cannot be split
+            with tflib.memory_errors():
                 _project(sampler, target, options, perceptual, record)
             return
-        with tflib.memory_errors(f"lower --batch-size (now {options.batch_size})"):
+        with tflib.memory_errors("--batch-size", options.batch_size):
             files = _pictures(sampler, options, seeds)
             if options.video:
                 _video(sampler, options.output_dir, seeds, options.video_steps)

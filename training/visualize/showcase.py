@@ -29,5 +29,5 @@ def run(Gs, dataset, options, run_dir, shown):
     asked["vis_layer_maps"] = asked["vis_layer_maps"] and Gs.config.has_attention
     few = {"vis_num": SAMPLES, "vis_rich_num": SAMPLES, "vis_grid": False, "interpolation_per_component": False}
     folder = os.path.join(run_dir, "visuals", "snapshot")
-    with tflib.memory_errors(f"lower --eval-batch-gpu (now {command_line.eval_batch_gpu(options)})"):
+    with tflib.memory_errors("--eval-batch-gpu", command_line.eval_batch_gpu(options)):
         kinds.run(Gs, dataset, dataclasses.replace(options, **asked, **few), folder, quiet=True, with_movies=False, shown=shown)
