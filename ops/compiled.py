@@ -112,9 +112,8 @@ def _bias_act_gradient(op, dy):
     d_noise = _noise_gradient(du, noise, channel) if _has(noise) else None
     if not _has(scale):
         return du, None, d_residual, d_noise, d_bias, None
-    shape = [1] * rank
-    shape[0], shape[channel] = tf.shape(x)[0], tf.shape(x)[channel]
-    return du * tf.reshape(scale, shape), _sum(du * x, pixels, scale), d_residual, d_noise, d_bias, None
+    dx = bias_act(implementation.library("cuda"), du, None, "linear", 0, 1, None, last, scale)
+    return dx, _sum(du * x, pixels, scale), d_residual, d_noise, d_bias, None
 
 
 def can_upfirdn(x, f):

@@ -33,6 +33,12 @@ ACTIVATIONS = {
 }
 
 
+def spread(term, x):
+    """A term of a sum or product with x, in the type of x. For float16 it gets the shape of x before its type, so that its gradient is
+    summed over the pixels in its own type: a sum in float16 loses its small terms."""
+    return tf.cast(tf.broadcast_to(term, tf.shape(x)) if x.dtype == tf.float16 else term, x.dtype)
+
+
 def fused_bias_act(x, b=None, act="linear", gain=None, clamp=None, axis=-1, alpha=None, impl=None):
     """Add a bias along one axis, apply an activation, scale, clamp.
 
@@ -58,7 +64,7 @@ def fused_bias_act(x, b=None, act="linear", gain=None, clamp=None, axis=-1, alph
     if b is not None:
         shape = [1] * x.shape.ndims
         shape[axis] = -1
-        x = x + tf.cast(tf.reshape(b, shape), x.dtype)
+        x = x + spread(tf.reshape(b, shape), x)
     y = spec.func(x, alpha)
     if gain != 1:
         y = y * tf.cast(gain, x.dtype)

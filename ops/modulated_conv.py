@@ -6,6 +6,7 @@ Letters: N batch, I and O channels in and out.
 import tensorflow.compat.v1 as tf
 
 from ops.resample import conv_2d, upsample_conv_2d
+from ops.scaled_bias_act import scale_channels
 
 
 def modulated_conv_2d(x, w, s, demodulate=True, up=False, taps=None, fused=False):
@@ -33,11 +34,6 @@ def modulated_conv_2d(x, w, s, demodulate=True, up=False, taps=None, fused=False
     x = scale_channels(x, s)  # [N, H, W, I]
     y = upsample_conv_2d(x, w, taps) if up else conv_2d(x, w)  # [N, H, W, O]
     return y, scale
-
-
-def scale_channels(x, scale):
-    """x [N, H, W, C] times scale [N, C]; None for 1."""
-    return x if scale is None else x * tf.cast(scale[:, tf.newaxis, tf.newaxis, :], x.dtype)
 
 
 def _demodulation(w, s):

@@ -6,8 +6,7 @@ Letters: N batch, H W height and width, C channels.
 import tensorflow.compat.v1 as tf
 
 from ops import compiled, implementation
-from ops.fused_bias_act import ACTIVATIONS, fused_bias_act
-from ops.modulated_conv import scale_channels
+from ops.fused_bias_act import ACTIVATIONS, fused_bias_act, spread
 
 
 def scaled_bias_act(x, b=None, scale=None, residual=None, noise=None, act="linear", gain=None, clamp=None, alpha=None, impl=None):
@@ -31,8 +30,14 @@ def scaled_bias_act(x, b=None, scale=None, residual=None, noise=None, act="linea
     library = implementation.library(impl)
     if library is not None and compiled.can_bias_act(x, act, alpha, True, impl) and act in compiled.PIECEWISE_LINEAR:
         return compiled.bias_act(library, x, b, act, alpha, gain, clamp, True, scale, residual, noise)
-    x = scale_channels(x, scale)
+    if scale is not None:
+        x = x * spread(scale[:, tf.newaxis, tf.newaxis, :], x)  # [N, H, W, C]
     for term in (residual, noise):
         if term is not None:
-            x = x + tf.cast(term, x.dtype)  # [N, H, W, C]
+            x = x + spread(term, x)  # [N, H, W, C]
     return fused_bias_act(x, b, act, gain, clamp, alpha=alpha, impl=impl)
+
+
+def scale_channels(x, scale):
+    """x [N, H, W, C] times scale [N, C]; None for 1."""
+    return x if scale is None else scaled_bias_act(x, scale=scale)

@@ -201,3 +201,21 @@ def test_scaled_bias_act(graph):
     np.testing.assert_allclose(tflib.run(ops.scaled_bias_act(*given, act="lrelu", clamp=2.0)), expected, atol=1e-5)
     halved = ops.scaled_bias_act(given[0], residual=given[3], gain=0.5)
     np.testing.assert_allclose(tflib.run(halved), (x + residual) / 2, atol=1e-6)
+
+
+def errors_of_float16_sums(impl):
+    """Largest relative error, to second order, of the gradients that are sums over 4·64·64 pixels of float16 terms of one sign."""
+    rng = np.random.RandomState(7)
+    arrays = [1 + rng.rand(*shape) for shape in ([4, 64, 64, 4], [4, 64, 64, 4], [4], [4, 4], [1, 64, 64, 1])]
+    given = [tf.constant(array, tf.float32) for array in arrays]
+    found = []
+    for dtype in (tf.float16, tf.float32):
+        x, weights = (tf.cast(tensor, dtype) for tensor in given[:2])
+        y = tf.cast(ops.scaled_bias_act(x, *given[2:4], noise=given[4], act="relu", impl=impl), tf.float32)
+        dx = tf.gradients(tf.reduce_sum(y * tf.cast(weights, tf.float32)) / 1024, x)[0]  # weights · scale
+        found.append(tf.gradients(y / 1024, given[2:]) + tf.gradients(tf.reduce_sum(tf.cast(dx * weights, tf.float32)), given[3]))
+    return [np.max(np.abs(half - full) / np.abs(full)) for half, full in zip(*tflib.run(found))]
+
+
+def test_sums_of_float16_gradients_keep_their_small_terms(graph):
+    assert max(errors_of_float16_sums("ref")) < 0.005
