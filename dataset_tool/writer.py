@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import glob
 import hashlib
 import itertools
@@ -277,8 +278,12 @@ def _positions(finished):
 
 
 def _sync_folder(folder):
+    """Bring a folder's names to the disk, as far as its file system offers that: some network and FUSE file systems do not."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)
