@@ -79,9 +79,10 @@ def test_unpacked_shapes_and_the_largest_of_several_resolutions(tmp_path):
     small, large = noise(3, 8).transpose(0, 3, 1, 2), noise(4, 16).transpose(0, 3, 1, 2)
     write_old_dataset(tmp_path, "old", small)
     write_old_dataset(tmp_path, "old", large, unpacked=True)
-    dataset = Dataset(str(tmp_path))
-    assert dataset.count == 4
-    np.testing.assert_array_equal(dataset.read([3, 0]), large[[3, 0]])
+    for wanted, pictures in ((8, small), (None, large), (8, small), (16, large), (32, large), (None, large)):
+        dataset = Dataset(str(tmp_path), resolution=wanted)
+        assert dataset.count == len(pictures)
+        np.testing.assert_array_equal(dataset.read([2, 0]), pictures[[2, 0]])
 
 
 def test_a_single_file_needs_no_number(old, tmp_path):
