@@ -125,8 +125,14 @@ def _find_ready(final, plan):
         manifest = manifests.load(final)
         if manifest is not None and manifest.plan == plan.request:
             return manifest
-    raise UserError(f"{final}: already exists, made from other input or with other options; "
-                    "delete it or choose another --data-dir or --task")
+    raise another_dataset(final)
+
+
+def another_dataset(final, flags=()):
+    """The UserError for a dataset that is there, but is not the one that is asked for; flags: those that it contradicts, if known."""
+    given = f" ({', '.join(flags)})" if flags else ""
+    return UserError(f"{final}: already exists, made from other input or with other options{given}; "
+                     "delete it or choose another --data-dir or --task")
 
 
 def _is_continued(partial, plan):
