@@ -6,6 +6,8 @@ import functools
 import os
 import sys
 
+import numpy as np
+
 from dataset_tool import check, labels, pictures, sources, writer
 from dataset_tool.catalog import CATALOG
 from dataset_tool.formats import FORMATS
@@ -212,6 +214,10 @@ def _print_summary(folder, manifest, was_there):
         print(f"  {what}: {number:,} images")
     if manifest.skipped:
         print(f"  skipped: {manifest.skipped:,} unusable images, listed in {os.path.join(folder, 'skipped.txt')}")
-    shape = load_labels(folder, manifest).shape
+    stored = load_labels(folder, manifest)
+    shape = stored.shape
     shown = ", ".join(map(str, manifest.label_names[:12])) + (", ..." if len(manifest.label_names) > 12 else "")
     print(f"  labels: {list(shape)} {manifest.label_kind} ({shown})" if shape[1] else "  labels: none")
+    empty = shape[1] - np.count_nonzero(stored.any(axis=0)) if manifest.label_kind in ("one-hot", "multi-hot") else 0
+    if empty:
+        print(f"  {empty:,} of {shape[1]:,} classes have no images: what is generated for them is arbitrary")
