@@ -179,7 +179,7 @@ class Dataset:
             if picture.shape != self.shape:
                 raise ValueError(f"shape {picture.shape}, the dataset has {self.shape}")
             return picture
-        except (ValueError, KeyError, OSError, SyntaxError) as error:
+        except (ValueError, KeyError, OSError, SyntaxError, Image.DecompressionBombError) as error:
             file = self._files[self._shard(index)]
             reason = f"no feature {error}" if isinstance(error, KeyError) else error
             raise UserError(f"{file}: unusable record at offset {self._index[index][0]} ({reason})") from error
