@@ -15,6 +15,7 @@ from dataset_tool.source_databases import RECORDS
 from dnnlib import UsageError, UserError, option_table
 from dnnlib.files import size_text
 from dnnlib.option_table import Option
+from dnnlib.util import usable_cores
 from training import images
 from training.manifest import load_labels, open_folder
 
@@ -51,7 +52,7 @@ OPTION_GROUPS = (
         Option("mirror", str, None, "URL of another server that has the catalog's files under the same names"),
     )),
     ("Work", (
-        Option("num_workers", int, None, "number of conversion processes (default: one per core)", low=1),
+        Option("num_workers", int, None, "number of conversion processes (default: one per core that this command may use)", low=1),
         Option("allow_skips", bool, False, "continue even if more than 1 % of the images are unusable"),
         Option("debug", bool, False, "show the traceback of an error"),
     )),
@@ -192,8 +193,7 @@ def _write(name, source, options, ratio=1.0, shards=None):
     plan = writer.Plan(name, form, shards, count, source.description, source.identity, described)
     for note in source.notes:
         print(note)
-    manifest, was_there = writer.write_dataset(options.data_dir, plan, source, options.num_workers or os.cpu_count() or 1,
-                                               options.allow_skips)
+    manifest, was_there = writer.write_dataset(options.data_dir, plan, source, options.num_workers or usable_cores(), options.allow_skips)
     _print_summary(os.path.join(options.data_dir, manifest.name), manifest, was_there)
     if attached is None and source.subfolders > 1:
         print(f"  the names of the {source.subfolders} sub-folders are not used; with --labels folders they become labels")

@@ -262,6 +262,11 @@ def test_shards_and_workers(monkeypatch):
     with pytest.raises(Planned) as caught:
         cli.prepare(cli.Options(scenes=True, max_images=20001, num_workers=1))
     assert caught.value.args == ("scenes", 20001, 2, 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {5}, raising=False)     # one core of several, as with `taskset -c 5`
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    with pytest.raises(Planned) as caught:
+        cli.prepare(cli.Options(scenes=True))
+    assert caught.value.args == ("scenes", cli.SCENES_COUNT, 1, 1)
 
 
 def test_flags_with_values_and_abbreviations(tmp_path, capsys):
