@@ -253,7 +253,7 @@ def _open_dataset(options):
         raise UserError(f"--dataset {options.dataset}: there is no folder {folder} (prepare_data.py makes it; --data-dir says where)")
     from training.dataset import Dataset
 
-    dataset = Dataset(folder, ratio=options.ratio, max_images=options.train_images_num, num_threads=options.num_threads)
+    dataset = Dataset(folder, options.ratio, options.train_images_num, options.num_threads, options.resolution)
     if (options.train_images_num or 0) > dataset.count:
         print(f"--train-images-num {options.train_images_num}: the dataset has only {dataset.count}")
     if options.ratio is None and not dataset.stores_ratio and options.dataset in DATASET_RATIOS:

@@ -21,12 +21,13 @@ from PIL import Image
 from benchmarks import comma_list
 from dataset_tool import cli, pictures, scenes, sources
 from dnnlib import run_main
+from dnnlib.util import usable_cores
 from training import manifest
 from training.dataset import Dataset
 
 PARTS = ("convert", "read", "scenes")
 SOURCE_SIZE, STORED_SIZE = 1024, 256
-CORES = os.cpu_count()
+CORES = usable_cores()
 
 
 def photograph_like(size, seed):

@@ -14,6 +14,7 @@ import sys
 
 from benchmarks.ops_cases import cases
 from dnnlib import UsageError, atomic_output, run_main
+from dnnlib.util import usable_cores
 
 
 def main(argv):
@@ -41,7 +42,7 @@ def main(argv):
     print_table(rows)
     if options.output:
         with atomic_output(options.output, "w") as file:
-            json.dump({"command": command, "device": options.device, **machine, "cpus": os.cpu_count(), "load": os.getloadavg(),
+            json.dump({"command": command, "device": options.device, **machine, "cpus": usable_cores(), "load": os.getloadavg(),
                        "cases": rows}, file, indent=1)
     return 0
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from benchmarks import comma_list
 from dnnlib import atomic_output, run_main
+from dnnlib.util import usable_cores
 
 COMPONENTS, LATENT_SIZE = 16, 512
 ROUNDS = 3
@@ -97,7 +98,7 @@ def measure(name, gpus):
     from training.status import peak_memory_gb
 
     open_devices(gpus)
-    machine = {"machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", "tensorflow": tf.__version__}
+    machine = {"machine": f"{platform.processor() or platform.machine()}, {usable_cores()} cores", "tensorflow": tf.__version__}
     if case.kind in ("overhead", "loop"):
         with tflib.session_scope():
             return {"case": name, **(_overhead if case.kind == "overhead" else _loop)(case), **machine}

@@ -51,14 +51,14 @@ class Entry:
         """One line for --help."""
         return f"{self.images:,} images, {self.published.gigabytes:g} GB download"
 
-    def is_downloaded(self, options):
-        """Whether its file is there already."""
-        return os.path.isfile(self._path(options))
+    def path(self, options):
+        """Where its file is, or is downloaded to."""
+        return os.path.join(options.data_dir, "downloads", self._chosen(options)[0].file)
 
     def fetch(self, options):
         """Download and unpack what is missing. Returns the Source. Raises UserError."""
         published, folder = self._chosen(options)
-        path = self._path(options)
+        path = self.path(options)
         _download(published, path, options.mirror)
         source = _open(path, folder, self)
         if source.count != self.images:
@@ -67,12 +67,9 @@ class Entry:
 
     def kept(self, options):
         """What `fetch` leaves on disk: (pattern of the paths, bytes)."""
-        path = self._path(options)
+        path = self.path(options)
         files = [path, *_files_below(_unpacked(path)), *_files_below(_folder(path))]
         return f"{path}*", sum(os.lstat(file).st_size for file in files)
-
-    def _path(self, options):
-        return os.path.join(options.data_dir, "downloads", self._chosen(options)[0].file)
 
     def _chosen(self, options):
         """The Published file that the options select, and the folder inside it."""

@@ -6,12 +6,16 @@ import functools
 import os
 import sys
 
+import numpy as np
+
 from dataset_tool import check, labels, pictures, sources, writer
 from dataset_tool.catalog import CATALOG
 from dataset_tool.formats import FORMATS
+from dataset_tool.source_databases import RECORDS
 from dnnlib import UsageError, UserError, option_table
 from dnnlib.files import size_text
 from dnnlib.option_table import Option
+from dnnlib.util import usable_cores
 from training import images
 from training.manifest import load_labels, open_folder
 
@@ -35,11 +39,11 @@ OPTION_GROUPS = (
                high=1),
         Option("resolution", int, None, "width of the stored squares, a power of two (default: 256, or as in the source)", low=4, high=4096,
                power_of_two=True),
-        Option("channels", int, 3, "1 gray, 3 RGB, 4 RGB with alpha", choices=tuple(images.MODES)),
+        Option("channels", int, None, "1 gray, 3 RGB (default), 4 RGB with alpha", choices=tuple(images.MODES)),
         Option("max_images", int, None, "use only the first N images; with --scenes: draw N (default: all)", low=1),
         Option("shards_num", int, None, "number of record files (default: as in the catalog, else one per 20,000 images)", low=1),
         Option("labels", str, None, f"{labels.ACCEPTED} (default: those of the source, if any)"),
-        Option("encoding", str, "png", "encoding of the images: raw for older readers, jpeg is lossy", choices=pictures.ENCODINGS),
+        Option("encoding", str, None, "of the images: png (default), raw for older readers, jpeg is lossy", choices=pictures.ENCODINGS),
     )),
     ("Scenes and catalog", (
         Option("masks", bool, False, "with --scenes: also store which object each pixel shows"),
@@ -48,7 +52,7 @@ OPTION_GROUPS = (
         Option("mirror", str, None, "URL of another server that has the catalog's files under the same names"),
     )),
     ("Work", (
-        Option("num_workers", int, None, "number of conversion processes (default: one per core)", low=1),
+        Option("num_workers", int, None, "number of conversion processes (default: one per core that this command may use)", low=1),
         Option("allow_skips", bool, False, "continue even if more than 1 % of the images are unusable"),
         Option("debug", bool, False, "show the traceback of an error"),
     )),
@@ -60,8 +64,7 @@ def main(argv):
     """Prepare what the arguments ask for. Returns the exit code."""
     options = Options(**option_table.parse_given(argv, "prepare_data.py", DESCRIPTION, OPTION_GROUPS))
     if options.check:
-        form = pictures.ImageFormat(options.resolution or sources.Source.default_resolution, options.channels, options.ratio or 1.0)
-        return check.report(options.check, form)
+        return check.report(options.check, _image_format(options, sources.Source.default_resolution, 1.0))
     prepare(options)
     return 0
 
@@ -138,14 +141,32 @@ def _check_usage(options):
 
 def _prepare_from_catalog(name, options):
     entry, folder = CATALOG[name], os.path.join(options.data_dir, name)
-    if os.path.isdir(folder) and os.listdir(folder) and not entry.is_downloaded(options):
-        manifest, _ = open_folder(folder)
-        _print_summary(folder, manifest, was_there=True)
-        print("  using the existing dataset; its source files are gone and are not downloaded again")
+    if os.path.isdir(folder) and os.listdir(folder) and not os.path.isfile(entry.path(options)):
+        _use_existing(entry, folder, options)
     else:
         _write(name, entry.fetch(options), options, entry.ratio, entry.shards)
         pattern, size = entry.kept(options)
         print(f"  kept: {pattern} ({size_text(size)}), only needed to prepare {name} again with other options; may be deleted")
+
+
+def _use_existing(entry, folder, options):
+    """Accept a dataset without its download, with which the writer would compare it: what was given is compared with the manifest."""
+    manifest, _ = open_folder(folder, options.resolution)
+    labelled = load_labels(folder, manifest).shape[1] > 0
+    contradicted = [flag for flag, given, there in (
+        ("--resolution", options.resolution, manifest.resolution),
+        ("--channels", options.channels, manifest.channels),
+        ("--ratio", options.ratio, manifest.ratio),
+        ("--encoding", options.encoding, manifest.encoding),
+        ("--shards-num", options.shards_num, len(manifest.shards)),
+        ("--max-images", options.max_images and min(options.max_images, entry.images), manifest.count + manifest.skipped),
+        ("--labels", options.labels and options.labels != "none", labelled),
+        ("--originals", options.originals or None, manifest.source != RECORDS),
+    ) if given not in (None, there)]  # fmt: skip
+    if contradicted:
+        raise writer.another_dataset(folder, contradicted)
+    _print_summary(folder, manifest, was_there=True)
+    print(f"  using the existing dataset; {entry.path(options)} is not there and would only be downloaded to prepare it anew")
 
 
 def _draw_scenes(options):
@@ -161,7 +182,7 @@ def _write(name, source, options, ratio=1.0, shards=None):
     count = min(source.count, options.max_images or source.count)
     if options.max_images and options.max_images > source.count:
         print(f"--max-images {options.max_images}: only {source.count} images are available")
-    form = pictures.ImageFormat(options.resolution or source.default_resolution, options.channels, options.ratio or ratio, options.encoding)
+    form = _image_format(options, source.default_resolution, ratio)
     attached = labels.attach(source, options.labels)
     if options.shards_num and options.shards_num > count:
         raise UsageError(f"--shards-num {options.shards_num}: accepted: 1 to the number of images, {count}")
@@ -172,11 +193,15 @@ def _write(name, source, options, ratio=1.0, shards=None):
     plan = writer.Plan(name, form, shards, count, source.description, source.identity, described)
     for note in source.notes:
         print(note)
-    manifest, was_there = writer.write_dataset(options.data_dir, plan, source, options.num_workers or os.cpu_count() or 1,
-                                               options.allow_skips)
+    manifest, was_there = writer.write_dataset(options.data_dir, plan, source, options.num_workers or usable_cores(), options.allow_skips)
     _print_summary(os.path.join(options.data_dir, manifest.name), manifest, was_there)
     if attached is None and source.subfolders > 1:
         print(f"  the names of the {source.subfolders} sub-folders are not used; with --labels folders they become labels")
+
+
+def _image_format(options, resolution, ratio):
+    """The ImageFormat that is asked for; resolution, ratio: where the options do not say."""
+    return pictures.ImageFormat(options.resolution or resolution, options.channels or 3, options.ratio or ratio, options.encoding or "png")
 
 
 def _print_summary(folder, manifest, was_there):
@@ -189,6 +214,10 @@ def _print_summary(folder, manifest, was_there):
         print(f"  {what}: {number:,} images")
     if manifest.skipped:
         print(f"  skipped: {manifest.skipped:,} unusable images, listed in {os.path.join(folder, 'skipped.txt')}")
-    shape = load_labels(folder, manifest).shape
+    stored = load_labels(folder, manifest)
+    shape = stored.shape
     shown = ", ".join(map(str, manifest.label_names[:12])) + (", ..." if len(manifest.label_names) > 12 else "")
     print(f"  labels: {list(shape)} {manifest.label_kind} ({shown})" if shape[1] else "  labels: none")
+    empty = shape[1] - np.count_nonzero(stored.any(axis=0)) if manifest.label_kind in ("one-hot", "multi-hot") else 0
+    if empty:
+        print(f"  {empty:,} of {shape[1]:,} classes have no images: what is generated for them is arbitrary")

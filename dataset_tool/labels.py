@@ -249,8 +249,13 @@ def _hot(classes, width):
 
 
 def from_array(values, count):
-    """Labels of an array [count] of class numbers or names, or [count, classes]. Raises ValueError for another shape or kind."""
+    """Labels of an array [count] or [1, count] of class numbers or names, or [count, classes].
+
+    Raises:
+        ValueError: another shape or kind.
+    """
     values = np.asarray(values)
+    values = values[0] if values.shape == (1, count) else values
     if values.ndim in (1, 2) and values.size == len(values) == count and all(isinstance(value, (str, bytes)) for value in values.flat):
         return from_classes([[value.decode() if isinstance(value, bytes) else str(value)] for value in values.flat])
     if values.ndim not in (1, 2) or len(values) != count or values.dtype.kind not in "fiub":

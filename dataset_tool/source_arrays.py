@@ -100,16 +100,18 @@ class NpySource(Source):
 
 @dataclass(frozen=True)
 class Hdf5Loader:
-    """Reads a row of an array in an hdf5 file."""
+    """Reads a row of an array in an hdf5 file; from_matlab: see `_is_from_matlab`."""
 
     path: str
     key: str
+    from_matlab: bool
 
     def __call__(self, entry):
         try:
             pixels = _open_hdf5(self.path)[self.key][entry]
         except _DAMAGED_HDF5 as error:
             raise PictureError(str(error)) from error
+        pixels = pixels.T if self.from_matlab else pixels
         return _channels_last(pixels, layout(pixels.shape, self.path))
 
 
@@ -131,18 +133,39 @@ def hdf5_source(root, key=None, own_labels=True):
     try:
         with h5py.File(path, "r") as file:
             shapes = {}
-            file.visititems(lambda name, node: shapes.update({name: node.shape}) if getattr(node, "shape", None) is not None else None)
+            file.visititems(lambda name, node: shapes.update({name: _shape(node)}) if getattr(node, "shape", None) is not None else None)
             key = _choose_key(path, shapes, key)
+            from_matlab = _is_from_matlab(file[key])
             found = _find_labels(path, shapes, key, notes) if own_labels else None
-            values = None if found is None else file[found][()]
+            values = None if found is None else _in_order(file[found])
     except _DAMAGED_HDF5 as error:
         raise UserError(f"--images-dir {path}: not a readable hdf5 file ({error})") from error
+    if from_matlab:
+        notes.append(f"the array {key} is from MATLAB, which stores axes in reverse order: it is read as {list(shapes[key])}")
     if found is not None:
         notes.append(f"the labels are taken from the array {found}")
     count, kind = shapes[key][0], layout(shapes[key], f"{path}, array {key}")
-    return Source(f"hdf5 array {key}", Hdf5Loader(path, key), range(count), count, digest(["hdf5", key, file_facts(path)]), notes=notes,
+    return Source(f"{'MATLAB' if from_matlab else 'hdf5'} array {key}", Hdf5Loader(path, key, from_matlab), range(count), count,
+                  digest(["hdf5", key, file_facts(path)]), notes=notes,
                   labels=None if values is None else _own_labels(values, count, f"{path}, array {found}"),
                   default_resolution=width_of(shapes[key][kind.index("W")]))
+
+
+def _is_from_matlab(node):
+    """Whether MATLAB stored an array, in a .mat of version 7.3: X(row, column, channel, image) as [images, channels, columns, rows]."""
+    return "MATLAB_class" in node.attrs
+
+
+def _in_order(node):
+    return node[()].T if _is_from_matlab(node) else node[()]
+
+
+def _shape(node):
+    """The shape of an array as this module reads it: MATLAB's axes in MATLAB's order, but the images, its last, first."""
+    if not _is_from_matlab(node):
+        return node.shape
+    shape = node.shape[::-1]
+    return shape if len(shape) < 3 else (shape[-1], *shape[:-1])
 
 
 def _find_labels(path, shapes, key, notes):
@@ -150,11 +173,12 @@ def _find_labels(path, shapes, key, notes):
 
     One in the same group that has another length goes to the notes.
     """
+    count = shapes[key][0]
     called = [name for name in shapes if posixpath.basename(name) in _LABEL_KEYS]
-    named = [name for name in called if shapes[name][:1] == shapes[key][:1]]
+    named = [name for name in called if shapes[name][:1] == (count,) or shapes[name] == (1, count)]
     beside = [name for name in named if posixpath.dirname(name) == posixpath.dirname(key)]
     found = beside or named
-    notes += [f"the array {name} {list(shapes[name])} is not used as labels: {key} holds {shapes[key][0]} images"
+    notes += [f"the array {name} {list(shapes[name])} is not used as labels: {key} holds {count} images"
               for name in called if name not in named and posixpath.dirname(name) == posixpath.dirname(key)]
     if len(found) > 1:
         raise UserError(f"{path}: {', '.join(found)} may be the labels of {key}; {_ALTERNATIVES}")

@@ -13,6 +13,8 @@ from dnnlib import UserError
 from training.dataset import Dataset
 from training.picture_files import PictureError, open_picture
 
+RECORDS = "tfrecords"     # what the manifest calls the source of a dataset that is made from another dataset's records
+
 
 @dataclass(frozen=True)
 class LmdbLoader:
@@ -95,7 +97,7 @@ def records_source(folder, ratio):
     if dataset.labels.shape[1]:
         names = dataset.label_names or [str(column) for column in range(dataset.labels.shape[1])]
         found = SourceLabels(dataset.labels, names, "as stored")
-    return Source("tfrecords", RecordsLoader(folder, ratio), range(dataset.count), dataset.count, digest(["records", dataset.fingerprint]),
+    return Source(RECORDS, RecordsLoader(folder, ratio), range(dataset.count), dataset.count, digest(["records", dataset.fingerprint]),
                   labels=found, default_resolution=dataset.resolution, root=folder)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import glob
 import hashlib
 import itertools
@@ -124,8 +125,14 @@ def _find_ready(final, plan):
         manifest = manifests.load(final)
         if manifest is not None and manifest.plan == plan.request:
             return manifest
-    raise UserError(f"{final}: already exists, made from other input or with other options; "
-                    "delete it or choose another --data-dir or --task")
+    raise another_dataset(final)
+
+
+def another_dataset(final, flags=()):
+    """The UserError for a dataset that is there, but is not the one that is asked for; flags: those that it contradicts, if known."""
+    given = f" ({', '.join(flags)})" if flags else ""
+    return UserError(f"{final}: already exists, made from other input or with other options{given}; "
+                     "delete it or choose another --data-dir or --task")
 
 
 def _is_continued(partial, plan):
@@ -277,8 +284,12 @@ def _positions(finished):
 
 
 def _sync_folder(folder):
+    """Bring a folder's names to the disk, as far as its file system offers that: some network and FUSE file systems do not."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(handle)

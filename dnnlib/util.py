@@ -1,5 +1,6 @@
-"""A small container, and the text of a command line."""
+"""A small container, the text of a command line, and the size of the machine."""
 
+import os
 import shlex
 
 
@@ -19,3 +20,8 @@ class EasyDict(dict):
 def python_line(words):
     """A Python command line made of these words (the program first), quoted for a shell."""
     return " ".join(shlex.quote(word) for word in ["python", *words])
+
+
+def usable_cores():
+    """Number of CPU cores that this process may use: all of the machine's, unless taskset or a job scheduler allows fewer."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

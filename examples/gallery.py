@@ -23,6 +23,7 @@ from examples import webdriver
 from examples.demo import step
 from examples.gallery_entries import GENERATE, SECTIONS, VIS
 from training import run_record
+from training.picture_files import open_picture
 
 SHEET_WIDTH = 1088  # pixels; small pictures are enlarged towards it
 GIF_WIDTH = 192
@@ -191,8 +192,7 @@ class Run:
 
 
 def _opened(path):
-    with PIL.Image.open(path) as picture:
-        return picture.convert("RGB")
+    return open_picture(path).convert("RGB")
 
 
 if __name__ == "__main__":

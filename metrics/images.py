@@ -12,6 +12,7 @@ import os
 import numpy as np
 
 from dnnlib import UserError
+from dnnlib.util import usable_cores
 from metrics.stopping import stop_if_asked
 from metrics.streams import image_stream
 from training.images import from_pil, to_uint8
@@ -228,7 +229,7 @@ class ImageFolder:
         raise UserError(f"{path}: {pixels.shape[2]}×{pixels.shape[1]} pixels, accepted to match the dataset: {accepted} (width×height)")
 
     def read(self, start, stop):
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow decodes outside the interpreter's lock
+        with concurrent.futures.ThreadPoolExecutor(usable_cores()) as threads:  # Pillow decodes outside the interpreter's lock
             return np.stack(list(threads.map(self._load, self._paths[start:stop])))
 
 

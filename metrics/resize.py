@@ -7,10 +7,11 @@ GAN Evaluation").
 """
 
 import concurrent.futures
-import os
 
 import numpy as np
 from PIL import Image
+
+from dnnlib.util import usable_cores
 
 
 def clean_bicubic(images, height, width):
@@ -30,6 +31,6 @@ def clean_bicubic(images, height, width):
             plane = Image.fromarray(np.ascontiguousarray(images[index, :, :, channel], np.float32))
             resized[index, :, :, channel] = np.asarray(plane.resize((width, height), Image.Resampling.BICUBIC))
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:  # Pillow computes outside the interpreter's lock
+    with concurrent.futures.ThreadPoolExecutor(usable_cores()) as threads:  # Pillow computes outside the interpreter's lock
         list(threads.map(resize, range(len(images))))
     return np.clip(resized, 0, 255, out=resized)

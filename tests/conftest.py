@@ -7,9 +7,11 @@ import sys
 
 import pytest
 
+from dnnlib.util import usable_cores
+
 # Tests that run side by side share the cores: this is twice as fast as giving each test one thread per core.
 side_by_side = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, (os.cpu_count() or 1) // side_by_side)))
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(max(1, usable_cores() // side_by_side)))
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and all children would too
 # For children that compute on the GPU: tflib.init_tf("cpu") hides it from this process and from all that inherit its variables.
 STARTED_WITH = dict(os.environ)

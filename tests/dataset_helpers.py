@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -151,6 +152,13 @@ def image_bytes(pixels, format, **options):
     output = io.BytesIO()
     Image.fromarray(pixels).save(output, format, **options)
     return output.getvalue()
+
+
+def png_of_size(width, height):
+    """A PNG file that claims to hold so many pixels, but has only one."""
+    whole = image_bytes(np.zeros([1, 1], np.uint8), "PNG")
+    header = b"IHDR" + struct.pack(">II", width, height) + whole[24:29]
+    return whole[:12] + header + struct.pack(">I", zlib.crc32(header)) + whole[33:]
 
 
 def prepare_process(*arguments, **options):

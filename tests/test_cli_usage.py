@@ -220,6 +220,11 @@ def test_the_dataset_that_the_options_name(tmp_path, capsys):
     assert capsys.readouterr().out == "--train-images-num 5: the dataset has only 4\n"
     assert run_network._open_dataset(resolved(f"--dataset mine --labels False --data-dir {tmp_path}")).labels.shape == (4, 0)
     assert capsys.readouterr().out == "dataset mine: its labels (2 wide) are not used (--labels False)\n"
+    write_old_dataset(tmp_path / "mine", "mine", np.zeros([4, 3, 16, 16], np.uint8))
+    for text, resolution in (("", 16), ("--resolution 8", 8), ("--resolution 16", 16)):
+        assert run_network._open_dataset(resolved(f"--dataset mine {text} --data-dir {tmp_path}")).resolution == resolution
+    with pytest.raises(UsageError, match="^--resolution 32: dataset mine has 16$"):
+        run_network._open_dataset(resolved(f"--dataset mine --resolution 32 --data-dir {tmp_path}"))
 
 
 @pytest.mark.parametrize("text, message", [

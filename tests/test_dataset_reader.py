@@ -13,7 +13,7 @@ from PIL import Image
 
 from dnnlib import UserError, records
 from tests.conftest import ROOT
-from tests.dataset_helpers import masked_crc, noise, parse_example, parse_tfrecords, prepare, write_old_dataset, write_pngs
+from tests.dataset_helpers import masked_crc, noise, parse_example, parse_tfrecords, png_of_size, prepare, write_old_dataset, write_pngs
 from training.dataset import Dataset
 
 
@@ -79,9 +79,10 @@ def test_unpacked_shapes_and_the_largest_of_several_resolutions(tmp_path):
     small, large = noise(3, 8).transpose(0, 3, 1, 2), noise(4, 16).transpose(0, 3, 1, 2)
     write_old_dataset(tmp_path, "old", small)
     write_old_dataset(tmp_path, "old", large, unpacked=True)
-    dataset = Dataset(str(tmp_path))
-    assert dataset.count == 4
-    np.testing.assert_array_equal(dataset.read([3, 0]), large[[3, 0]])
+    for wanted, pictures in ((8, small), (None, large), (8, small), (16, large), (32, large), (None, large)):
+        dataset = Dataset(str(tmp_path), resolution=wanted)
+        assert dataset.count == len(pictures)
+        np.testing.assert_array_equal(dataset.read([2, 0]), pictures[[2, 0]])
 
 
 def test_a_single_file_needs_no_number(old, tmp_path):
@@ -203,15 +204,16 @@ def test_records_of_another_shape_or_kind_are_refused_when_read(tmp_path):
     strange = records.encode_example({"shape": [3, 8, 8], "data": b"0" * 192})
     foreign = records.encode_example({"shape": [3, 16, 16], "data": b"not a png", "encoding": b"png"})
     unknown = records.encode_example({"shape": [3, 16, 16], "data": b"", "encoding": b"gif"})
+    huge = records.encode_example({"shape": [3, 16, 16], "data": png_of_size(1 << 15, 1 << 16), "encoding": b"png"})
     with open(str(tmp_path / "odd-r04.tfrecords1of1"), "ab") as file:
-        for data in (strange, foreign, unknown, b"\xff\xff\xff", records.encode_example({"data": b""})):
+        for data in (strange, foreign, unknown, b"\xff\xff\xff", records.encode_example({"data": b""}), huge):
             records.RecordWriter(file).write(data)
     dataset = Dataset(str(tmp_path))
-    assert dataset.count == 7
+    assert dataset.count == 8
     with pytest.raises(UserError, match="prepared without masks"):
         dataset.read_masks([0])
     for index, reason in ((2, r"shape \(3, 8, 8\)"), (3, "cannot identify"), (4, "encoding b'gif'"), (5, "not a tf.train.Example"),
-                          (6, "no feature 'shape'")):
+                          (6, "no feature 'shape'"), (7, "2147483648 pixels")):
         with pytest.raises(UserError, match=rf"tfrecords1of1: unusable record at offset \d+ \(.*{reason}"):
             dataset.read([index])
 

@@ -89,7 +89,26 @@ def test_a_dataset_that_is_there_is_not_downloaded_again(tmp_path, capsys, publi
     code, out, err = prepare(capsys, "--data-dir", tmp_path / "data", "--ffhq")
     assert code == 0, err
     assert f"{tmp_path / 'data' / 'ffhq'}: already there, 4 images of 16 x 16 pixels, 3 channels, ratio not stored" in out
-    assert "  using the existing dataset; its source files are gone and are not downloaded again\n" in out
+    download = tmp_path / "data" / "downloads" / "ffhq-r08.tfrecords1of1"
+    assert f"  using the existing dataset; {download} is not there and would only be downloaded to prepare it anew\n" in out
+
+
+def test_a_dataset_that_is_there_is_used_only_for_what_it_is(tmp_path, capsys, publish):
+    """Without the download, too, an option that it contradicts is not ignored."""
+    publish("clevr", b"", 4)
+    write_old_dataset(tmp_path / "clevr", "clevr", noise(4, 16).transpose(0, 3, 1, 2), np.eye(2)[[0, 1, 1, 0]])
+    arguments = ["--data-dir", tmp_path, "--clevr"]
+    for flag, value in (("--resolution", 512), ("--channels", 1), ("--ratio", 0.75), ("--encoding", "png"), ("--shards-num", 2),
+                        ("--max-images", 3), ("--labels", "none")):  # fmt: skip
+        code, out, err = prepare(capsys, *arguments, flag, value)
+        assert code == 1 and out == "", flag
+        expected = f"{tmp_path / 'clevr'}: already exists, made from other input or with other options ({flag}); delete it"
+        assert expected in error_line(err)
+    assert "(--resolution, --labels); delete" in prepare(capsys, *arguments, "--resolution", 8, "--labels", "none")[2]
+    same = ["--resolution", 16, "--channels", 3, "--ratio", 1, "--encoding", "raw", "--shards-num", 1, "--max-images", 5,
+            "--labels", "source", "--originals"]  # fmt: skip
+    code, _, err = prepare(capsys, *arguments, *same)  # nothing tells what an older dataset was made from
+    assert code == 0, err
 
 
 def test_the_catalog_is_that_of_the_specification():
@@ -153,6 +172,10 @@ def test_clevr_records_in_an_archive_lose_their_padding_before_resizing(tmp_path
     np.testing.assert_array_equal(dataset.read(range(6)), pictures)
     assert dataset.ratio == 0.75 and dataset.stores_ratio and len(dataset.label_names) == 0 and "5 shards" in out
     assert "were expected" not in out
+    shutil.rmtree(str(tmp_path / "data" / "downloads"))
+    arguments = ["--data-dir", tmp_path / "data", "--clevr"]
+    assert prepare(capsys, *arguments)[0] == 0
+    assert "with other options (--originals); delete" in error_line(prepare(capsys, *arguments, "--originals")[2])
 
 
 def test_clevr_originals_and_a_count_that_differs(tmp_path, capsys, publish):

@@ -154,6 +154,26 @@ def test_hdf5_labels_are_those_beside_the_pictures(tmp_path, capsys):
     assert code == 0 and "the array labels [5] is not used as labels: images holds 6 images" in out and "labels: none" in out
 
 
+@pytest.mark.parametrize("shape", [(6, 1), (1, 6)])
+def test_arrays_from_matlab_are_not_transposed(tmp_path, capsys, shape):
+    """Version 7.3 of .mat: hdf5, with all axes in reverse order."""
+    pictures, classes = noise(6)[:, :8], np.arange(6) % 3
+    with h5py.File(str(tmp_path / "in.mat"), "w") as file:
+        file["X"] = pictures.transpose(1, 2, 3, 0).T  # X(row, column, channel, image)
+        file["gray"] = pictures[..., 0].transpose(1, 2, 0).T
+        file["y"] = classes.reshape(shape).astype(np.float64).T
+        for name in file:
+            file[name].attrs["MATLAB_class"] = np.bytes_("uint8")
+    arguments = ["--data-dir", tmp_path, "--images-dir", tmp_path / "in.mat", "--format", "hdf5", "--ratio", 0.5, "--task"]
+    code, out, err = prepare(capsys, *arguments, "own")
+    assert code == 0, err
+    assert "the array X is from MATLAB, which stores axes in reverse order: it is read as [6, 8, 16, 3]" in out
+    np.testing.assert_array_equal(_dataset(tmp_path).read(range(6))[:, :, 4:12], _nchw(pictures))
+    np.testing.assert_array_equal(_dataset(tmp_path).labels, np.eye(3)[classes])
+    assert prepare(capsys, *arguments, "gray", "--key", "gray", "--channels", 1)[0] == 0
+    np.testing.assert_array_equal(_dataset(tmp_path, "gray").read(range(6))[:, 0, 4:12], pictures[..., 0])
+
+
 @pytest.mark.parametrize("kind", ["texts", "fixed texts", "column", "shape", "nan"])
 def test_hdf5_labels_of_other_kinds(tmp_path, capsys, kind):
     """Texts are class names; values that cannot be labels do not matter if labels are not requested."""

@@ -37,6 +37,19 @@ def test_folder_names(run):
     np.testing.assert_array_equal(dataset.labels, [[1, 0], [1, 0], [0, 1], [0, 1]])
 
 
+def test_classes_without_images_are_counted(run, tmp_path, capsys):
+    assert "classes have no images" not in run("folders")[1]
+    arguments = ["--data-dir", tmp_path, "--images-dir", tmp_path / "in", "--resolution", 8]
+    _, out, _ = prepare(capsys, *arguments, "--task", "first", "--labels", "folders", "--max-images", 2)
+    assert "  labels: [2, 2] one-hot (cat, dog)\n  1 of 2 classes have no images: what is generated for them is arbitrary\n" in out
+    table = _write(tmp_path, "labels.csv", "1,1\n2,6\n1b,11\n2b,16\n")
+    _, out, _ = prepare(capsys, *arguments, "--task", "numbers", "--labels", table)
+    assert "  13 of 17 classes have no images" in out
+    table = _write(tmp_path, "labels.csv", "file,x,y\n1,0.5,0\n2,1,0\n1b,0,0\n2b,2,0\n")
+    _, out, _ = prepare(capsys, *arguments, "--task", "vectors", "--labels", table)
+    assert "continuous (x, y)" in out and "have no images" not in out
+
+
 def test_a_dataset_with_other_labels_is_another_one(run, tmp_path):
     spec = _write(tmp_path, "labels.csv", "file,kind\n1,red\n2,blue\n1b,red\n2b,blue\n")
     assert run(spec)[0].count == 4 and "already there" in run(spec)[1]

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, JpegImagePlugin
 
 from dataset_tool import pictures
-from tests.dataset_helpers import error_line, image_bytes, noise, prepare, prepare_process, smooth_picture, write_pngs
+from tests.dataset_helpers import error_line, image_bytes, noise, png_of_size, prepare, prepare_process, smooth_picture, write_pngs
 from training.dataset import Dataset
 from training.picture_files import PictureError, open_picture
 
@@ -53,6 +53,13 @@ def test_formats_that_nobody_needs_are_not_tried(format):
     """For an EPS file, Pillow would start Ghostscript, a program that a picture can give commands to."""
     with pytest.raises(PictureError, match="^not an image$"):
         open_picture(io.BytesIO(image_bytes(noise(1, 8)[0], format)))
+
+
+def test_panoramas_are_not_too_large():
+    with pytest.raises(PictureError, match="truncated"):  # beyond Pillow's own limit it begins to read the pixels, of which there is one
+        open_picture(io.BytesIO(png_of_size(13400, 13400)))
+    with pytest.raises(PictureError, match="^more than 1,073,741,824 pixels$"):
+        open_picture(io.BytesIO(png_of_size(1 << 15, (1 << 15) + 1)))
 
 
 def test_16_bits_are_rounded():

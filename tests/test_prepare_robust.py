@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -261,6 +262,11 @@ def test_shards_and_workers(monkeypatch):
     with pytest.raises(Planned) as caught:
         cli.prepare(cli.Options(scenes=True, max_images=20001, num_workers=1))
     assert caught.value.args == ("scenes", 20001, 2, 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {5}, raising=False)     # one core of several, as with `taskset -c 5`
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    with pytest.raises(Planned) as caught:
+        cli.prepare(cli.Options(scenes=True))
+    assert caught.value.args == ("scenes", cli.SCENES_COUNT, 1, 1)
 
 
 def test_flags_with_values_and_abbreviations(tmp_path, capsys):
@@ -347,6 +353,19 @@ def test_a_dataset_is_on_the_disk_before_and_after_its_folder_is_renamed(tmp_pat
     assert prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 16)[0] == 0
     partial, final = str(tmp_path / "scenes.partial"), str(tmp_path / "scenes")
     assert done[-3:] == [partial, (partial, final), str(tmp_path)]
+
+
+@pytest.mark.parametrize("number, code", [(errno.EINVAL, 0), (errno.ENOTSUP, 0), (errno.EIO, 1)])
+def test_a_file_system_that_cannot_sync_folders_can_hold_datasets(tmp_path, capsys, monkeypatch, number, code):
+    sync = os.fsync
+
+    def fsync(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(number, os.strerror(number))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 16)[0] == code
 
 
 def test_what_a_killed_preparation_began_is_removed(tmp_path, capsys):

@@ -14,6 +14,7 @@ from dnnlib import UserError
 from examples import webdriver
 from tests import report_run
 from tests.conftest import ROOT
+from tests.dataset_helpers import png_of_size
 from training import report
 from training.report import data, pictures, stats
 
@@ -176,7 +177,7 @@ def test_damage_of_every_kind_is_noticed(tmp_path, capsys):
     whole = path.read_bytes()
     place = whole.index(b"IDAT")
     shortened = whole[: place - 4] + (20).to_bytes(4, "big") + whole[place:]  # its pixels take the place of the next chunk
-    for damaged in (whole[:60], whole[:11] + b"\x01" + whole[12:], shortened):
+    for damaged in (whole[:60], whole[:11] + b"\x01" + whole[12:], shortened, png_of_size(1 << 15, 1 << 16)):
         path.write_bytes(damaged)
         assert pictures.photograph(str(path), 8) is None and pictures.drawing(str(path)) is None
         assert capsys.readouterr().err.count(f"warning: the report leaves out {path}: ") == 2

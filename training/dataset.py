@@ -39,7 +39,7 @@ class Dataset:
         fingerprint: 16 hexadecimal digits, a hash of the records, the labels and their number.
     """
 
-    def __init__(self, path, ratio=None, max_images=None, num_threads=4):
+    def __init__(self, path, ratio=None, max_images=None, num_threads=4, resolution=None):
         """Open the dataset in folder `path`.
 
         Args:
@@ -47,6 +47,7 @@ class Dataset:
             ratio: height / width in (0, 1] to use instead of the stored one.
             max_images: use only this many records, from the first on.
             num_threads: number of threads that decode.
+            resolution: which one to take of an older dataset that has several; the largest if it lacks this one or if None.
 
         Raises:
             UserError: there is no such dataset; files are missing, damaged or changed; an argument is out of range.
@@ -55,7 +56,7 @@ class Dataset:
             raise UserError(f"dataset {path}: ratio {ratio}; accepted: above 0, up to 1")
         if max_images is not None and max_images < 1:
             raise UserError(f"dataset {path}: max_images {max_images}; accepted: 1 or more")
-        manifest, self._index = manifests.open_folder(path)
+        manifest, self._index = manifests.open_folder(path, resolution)
         self.path, self.name, self.label_names = path, manifest.name, list(manifest.label_names)
         self.resolution, self.channels, self.has_masks = manifest.resolution, manifest.channels, manifest.masks
         self.shape = (self.channels, self.resolution, self.resolution)
@@ -178,7 +179,7 @@ class Dataset:
             if picture.shape != self.shape:
                 raise ValueError(f"shape {picture.shape}, the dataset has {self.shape}")
             return picture
-        except (ValueError, KeyError, OSError, SyntaxError) as error:
+        except (ValueError, KeyError, OSError, SyntaxError, Image.DecompressionBombError) as error:
             file = self._files[self._shard(index)]
             reason = f"no feature {error}" if isinstance(error, KeyError) else error
             raise UserError(f"{file}: unusable record at offset {self._index[index][0]} ({reason})") from error

@@ -84,8 +84,12 @@ def save(folder, manifest, positions):
         file.write("\n")
 
 
-def open_folder(folder):
+def open_folder(folder, resolution=None):
     """The manifest and the index of a dataset, from its files or, for older datasets, from a scan.
+
+    Args:
+        folder: of the dataset.
+        resolution: which one to take of an older dataset that has several; the largest if it lacks this one or if None.
 
     Returns:
         (Manifest, index int64 [count, 2]).
@@ -95,16 +99,19 @@ def open_folder(folder):
     """
     if not os.path.isdir(folder):
         raise UserError(f"dataset folder {folder}: not found")
-    manifest = load(folder)
-    if manifest is not None:
+    manifest, there = load(folder), {width for width, _, _ in _shard_sets(folder)}
+    largest = max(there, default=None)
+    chosen = resolution if resolution in there else largest
+    if manifest is not None and (not manifest.scanned or manifest.resolution == chosen):
         changed = _changed_shard(folder, manifest)
         if changed is None:
             return manifest, _load_index(folder, manifest)
         if not manifest.scanned:
             raise UserError(f"dataset {folder}: {changed}; prepare it again or bring the file back")
-    manifest, index = _scan_folder(folder)
-    with contextlib.suppress(OSError):     # a read-only folder is scanned on every start
-        save(folder, manifest, index)
+    manifest, index = _scan_folder(folder, chosen)
+    if chosen == largest:     # a smaller one, or one in a read-only folder, is scanned on every start
+        with contextlib.suppress(OSError):
+            save(folder, manifest, index)
     return manifest, index
 
 
@@ -153,8 +160,8 @@ def _load_index(folder, manifest):
     return _scan_shards(folder, [shard.file for shard in manifest.shards])[1]
 
 
-def _scan_folder(folder):
-    name, resolution, files = _find_shards(folder)
+def _scan_folder(folder, resolution):
+    name, files = _find_shards(folder, resolution)
     mtimes = _mtimes(folder, files)
     shards, index = _scan_shards(folder, files)
     count = sum(shard.count for shard in shards)
@@ -179,25 +186,32 @@ def _describe(data, path):
         raise UserError(f"{path}: the first record is no picture of this format (a tf.train.Example with shape and data)") from error
 
 
-def _find_shards(folder):
-    """Name, resolution and file names (in order) of the shards of the largest resolution."""
+def _shard_sets(folder):
+    """The record files of a folder: dict (resolution, name, number of shards) -> dict shard number -> file name."""
     found = {}
     for entry in sorted(os.listdir(folder)):
         match = _SHARD.match(entry)
         if match:
-            found.setdefault((int(match["log2"]), match["name"], int(match["total"] or 1)), {})[int(match["number"] or 1)] = entry
+            found.setdefault((1 << int(match["log2"]), match["name"], int(match["total"] or 1)), {})[int(match["number"] or 1)] = entry
+    return found
+
+
+def _find_shards(folder, resolution):
+    """Name and file names (in order) of the shards of a resolution."""
+    found = _shard_sets(folder)
     if not found:
         others = len(os.listdir(folder))
         raise UserError(f"dataset folder {folder}: no <name>-r<RR>.tfrecords<i>of<n> among its {others} files (prepare_data.py makes them)")
-    log2, name, total = max(found)
-    sets = [f"{other}-r{log2:02d} in {shards}" for size, other, shards in sorted(found) if size == log2]
+    sets = sorted(key for key in found if key[0] == resolution)
     if len(sets) > 1:
-        raise UserError(f"dataset {folder}: one set of record files is accepted, found {', '.join(sets)}; move the others away")
-    missing = sorted(set(range(1, total + 1)) - set(found[max(found)]))
+        listed = ", ".join(f"{name}-r{size.bit_length() - 1:02d} in {total}" for size, name, total in sets)
+        raise UserError(f"dataset {folder}: one set of record files is accepted, found {listed}; move the others away")
+    _, name, total = sets[0]
+    missing = sorted(set(range(1, total + 1)) - set(found[sets[0]]))
     if missing:
-        first = shard_name(name, 1 << log2, missing[0], total)
+        first = shard_name(name, resolution, missing[0], total)
         raise UserError(f"dataset {folder}: {len(missing)} of {total} shards are missing, first {first}")
-    return name, 1 << log2, [found[max(found)][number] for number in range(1, total + 1)]
+    return name, [found[sets[0]][number] for number in range(1, total + 1)]
 
 
 def _scan_shards(folder, files):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from PIL import Image
 
 from training.images import MODES
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")     # what Pillow is allowed to decode: none of these starts a program
+MAX_PIXELS = 1 << 30     # panoramas, and grids of our own at 2048 pixels, have more than the 179 million that Pillow allows
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2     # its error begins at twice this number, its warning at this
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 _ORIENTATION = 0x0112     # the EXIF field, and what undoes each of its values; 1 means not rotated
 _TURNS = {2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
           5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90}
@@ -35,6 +40,8 @@ def _reason(error):
         return "not an image"
     if isinstance(error, FileNotFoundError):
         return "not found"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"more than {MAX_PIXELS:,} pixels"
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -8,6 +8,7 @@ import platform
 import subprocess
 
 from dnnlib import UsageError, UserError, atomic_output, runs
+from dnnlib.util import usable_cores
 from training.config import differences, to_dict
 
 FILE_NAME = "config.json"
@@ -43,7 +44,7 @@ def versions():
     import numpy
     import tensorflow.compat.v1 as tf
 
-    return {"python": platform.python_version(), "tensorflow": tf.__version__, "numpy": numpy.__version__, "cpus": os.cpu_count()}
+    return {"python": platform.python_version(), "tensorflow": tf.__version__, "numpy": numpy.__version__, "cpus": usable_cores()}
 
 
 def git_revision():

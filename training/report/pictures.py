@@ -9,6 +9,8 @@ import sys
 
 import PIL.Image
 
+from training.picture_files import PictureError, open_picture
+
 MAPS_WIDTH = 256
 
 
@@ -32,9 +34,8 @@ def drawing(path, width=MAPS_WIDTH):
 def _opened(path, width, resample):
     """An image file in RGB, at most `width` pixels wide; None, with a warning, if it cannot be read."""
     try:
-        with PIL.Image.open(path) as picture:
-            return _narrowed(picture.convert("RGB"), width, resample)
-    except (OSError, SyntaxError, ValueError) as error:
+        return _narrowed(open_picture(path).convert("RGB"), width, resample)
+    except PictureError as error:
         print(f"warning: the report leaves out {path}: {error}", file=sys.stderr)
         return None
 
