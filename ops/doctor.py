@@ -10,9 +10,9 @@ import sys
 
 import tensorflow.compat.v1 as tf
 
-from dnnlib import UserError, gpus, run_main, tflib
-from ops import builder, implementation, toolchain
-from ops.toolchain import BuildError
+from dnnlib import UserError, gpus, run_main, tflib, toolchain
+from dnnlib.toolchain import BuildError
+from ops import builder, implementation
 
 WIDTH = 22  # of the column of names
 

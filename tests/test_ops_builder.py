@@ -13,10 +13,10 @@ import time
 import pytest
 
 import ops
-from dnnlib import UserError, gpus, tflib
+from dnnlib import UserError, gpus, tflib, toolchain
 from dnnlib.signals import ended_by_exceptions, postponed
-from ops import builder, doctor, implementation, toolchain
-from ops.toolchain import BuildError
+from dnnlib.toolchain import BuildError
+from ops import builder, doctor, implementation
 
 pytestmark = pytest.mark.skipif(not shutil.which("sh"), reason="needs a POSIX shell")
 HOST = toolchain.HostCompiler("g++", "")
@@ -120,7 +120,7 @@ def test_the_library_is_named_after_everything_it_depends_on(machine, monkeypatc
             names.append(builder.plan(on_gpu=True).path)
     monkeypatch.setenv("NVCC_APPEND_FLAGS", "-lineinfo")
     names.append(builder.plan(on_gpu=True).path)
-    monkeypatch.setattr(toolchain, "tensorflow_flags", lambda: toolchain.TensorFlowFlags("9.9", [], []))
+    monkeypatch.setattr(builder, "tensorflow_flags", lambda: builder.TensorFlowFlags("9.9", [], []))
     names.append(builder.plan(on_gpu=True).path)
     link = builder._link_command
     monkeypatch.setattr(builder, "_link_command", lambda what, folder: [*link(what, folder), "-s"])
@@ -182,10 +182,10 @@ def test_real_compilers_in_folders_with_spaces(tmp_path, monkeypatch):
     subprocess.run(command, check=True)
     (tmp_path / "our sources" / "one.cu").write_text("__global__ void kernel() {}\n")
     (tmp_path / "our sources" / "two.cc").write_text("int two() { return 2; }\n")
-    flags = toolchain.TensorFlowFlags("9.9", [], [f"-L{tmp_path / 'site packages'}", "-l:libframework.so.2"])
+    flags = builder.TensorFlowFlags("9.9", [], [f"-L{tmp_path / 'site packages'}", "-l:libframework.so.2"])
     for name, value in (("SOURCES", str(tmp_path / "our sources")), ("KERNELS", ("one.cu",)), ("REGISTRATION", "two.cc")):
         monkeypatch.setattr(builder, name, value)
-    monkeypatch.setattr(toolchain, "tensorflow_flags", lambda: flags)
+    monkeypatch.setattr(builder, "tensorflow_flags", lambda: flags)
     monkeypatch.setenv("GANFORMER_CACHE", str(tmp_path / "the cache"))
     (tmp_path / "our-g++").symlink_to(shutil.which("g++"))
     monkeypatch.chdir(tmp_path)
@@ -338,7 +338,7 @@ def test_code_for_gpus(wanted, codes):
 def test_names_of_the_ok_status():
     """Status::OK() up to TensorFlow 2.8, OkStatus() since 2.9, absl's since 2.13."""
     words = ["::tensorflow::Status::OK()", "::tensorflow::OkStatus()", "::tensorflow::OkStatus()", "::absl::OkStatus()"]
-    assert [toolchain._status_of_2(f"2.{minor}.0") for minor in (8, 9, 12, 13)] == words
+    assert [builder._status_of_2(f"2.{minor}.0") for minor in (8, 9, 12, 13)] == words
 
 
 def test_gpus_and_requests_that_cannot_be_served(monkeypatch):
@@ -363,7 +363,7 @@ def test_registration_compiles_for_processors_with_half_precision_arithmetic():
     flags = [{"-march=native": "-march=sapphirerapids"}.get(flag, flag) for flag in builder.HOST_FLAGS]
     if subprocess.run(["g++", "-march=sapphirerapids", "-E", "-"], stdin=subprocess.DEVNULL, capture_output=True).returncode:
         pytest.skip("g++ does not know these processors")
-    command = ["g++", *flags, *toolchain.tensorflow_flags().compile, "-fsyntax-only", os.path.join(builder.SOURCES, builder.REGISTRATION)]
+    command = ["g++", *flags, *builder.tensorflow_flags().compile, "-fsyntax-only", os.path.join(builder.SOURCES, builder.REGISTRATION)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks import cuda_kernels
+from dnnlib import toolchain
+from dnnlib.toolchain import BuildError
 
 needs_gxx = pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 QUOTIENTS = """
@@ -90,11 +92,12 @@ def test_strips_end_as_soon_as_they_can(tmp_path):
 
 def kernels_of(source, tmp_path):
     """The PTX of every kernel of a .cu file by its mangled name."""
-    nvcc = cuda_kernels.cuda_tool("nvcc")
-    if nvcc is None:
-        pytest.skip("needs nvcc")
+    try:
+        nvcc = cuda_kernels.find_nvcc(75)
+    except BuildError as error:
+        pytest.skip(str(error))
     path = tmp_path / "code.ptx"
-    command = [nvcc, "-O3", "-std=c++14", "-arch=compute_75", "--ptx", os.path.join(cuda_kernels.SOURCES, source), "-o", str(path)]
+    command = [nvcc.path, *toolchain.NVCC_FLAGS, "-arch=compute_75", "--ptx", os.path.join(cuda_kernels.SOURCES, source), "-o", str(path)]
     subprocess.run(command, check=True)
     return dict(re.findall(r"\.entry (\w+)\((.*?)\n}", path.read_text(), flags=re.DOTALL))
 

@@ -9,8 +9,8 @@ import tensorflow.compat.v1 as tf
 
 import ops
 from dnnlib import UserError, gpus, tflib
+from dnnlib.toolchain import BuildError
 from ops import builder, compiled, doctor, implementation
-from ops.toolchain import BuildError
 from tests import test_ops_builder
 from tests.test_ops_builder import ANY_VERSION, WRITES_OUTPUT, install, install_cuda, nvcc_script
 
