@@ -246,5 +246,5 @@ def find_nvcc(capability):
 @functools.lru_cache(maxsize=None)
 def device_library(capability):
     """Compile the kernels for GPUs of a compute capability with `find_nvcc`; returns the library's path."""
-    nvcc = find_nvcc(capability)
-    return compile_kernels([nvcc.path, *toolchain.NVCC_FLAGS, f"-arch=sm_{capability}"], [nvcc.path, "-shared"], f"device_{capability}")
+    nvcc = find_nvcc(capability).command
+    return compile_kernels([*nvcc, *toolchain.NVCC_FLAGS, f"-arch=sm_{capability}"], [*nvcc, "-shared"], f"device_{capability}")

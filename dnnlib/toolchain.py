@@ -45,6 +45,7 @@ class Nvcc(NamedTuple):
     release: tuple[int, int]
     capabilities: list[int]    # supported ones, ascending: 75 for 7.5
     include: str               # folder of cuda_runtime.h
+    command: list[str]         # path, and the host compiler to use if its own choice will not do
 
 
 def query(command):
@@ -73,7 +74,7 @@ def find_host_compiler():
     name = os.environ.get("CXX") or "g++"
     path = shutil.which(name)
     if path is None:
-        raise BuildError(f"no C++ compiler: {name} not found (install g++, or set CXX)")
+        raise BuildError(f"no C++ compiler: {name} not found (install g++, or set CXX to the name or path of a compiler, without options)")
     path = os.path.abspath(path)  # it is run in another folder
     return HostCompiler(path, query([path, "--version"]).strip().splitlines()[0])
 
@@ -85,7 +86,7 @@ def find_nvcc(host, wanted):
     Without a visible GPU the library is meant for another machine, whose driver may be any.
 
     Args:
-        host: HostCompiler for nvcc to work with.
+        host: HostCompiler for nvcc to work with if CXX names it, or if there is no gcc, which nvcc uses by itself.
         wanted: compute capabilities, ascending.
 
     Raises:
@@ -132,7 +133,9 @@ def _nvcc_paths():
 def _describe_nvcc(path, host):
     """The Nvcc at a path. Raises BuildError if it does not work."""
     version, release = _nvcc_release(path)
-    return Nvcc(path, version, release, _nvcc_capabilities(path, release), _cuda_include(path, host))
+    # Installations choose a host compiler that nvcc supports (NVCC_CCBIN, a folder that it searches before PATH); -ccbin would override it.
+    command = [path, "-ccbin", host.path] if os.environ.get("CXX") or not shutil.which("gcc") else [path]
+    return Nvcc(path, version, release, _nvcc_capabilities(path, release), _cuda_include(command), command)
 
 
 def _nvcc_release(path):
@@ -163,9 +166,10 @@ def _nvcc_capabilities(path, release):
     return known[-1]
 
 
-def _cuda_include(path, host):
+def _cuda_include(command):
     """The folder that nvcc itself searches; the toolkit may be elsewhere than nvcc (wrappers, distributions)."""
-    said = query([path, "--dryrun", "-ccbin", host.path, "-x", "cu", "-c", os.devnull, "-o", os.devnull])
+    path = command[0]
+    said = query([*command, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull])
     folders = re.findall(r"-I([^\"\s]+)", said)
     folders.append(os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(path))), "include"))
     for folder in folders:

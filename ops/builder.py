@@ -26,7 +26,7 @@ KERNELS = ("bias_act.cu", "upfirdn2d.cu")
 REGISTRATION = "tensorflow_ops.cc"
 HOST_FLAGS = ("-O3", "-march=native", "-U__AVX512FP16__",  # with it, TensorFlow 2's Eigen does not compile
               "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-DNDEBUG", "-Wno-deprecated-declarations")
-COMPILER_VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "CPATH", "CPLUS_INCLUDE_PATH")  # they add flags too
+COMPILER_VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN", "CPATH", "CPLUS_INCLUDE_PATH")  # they add flags too
 LOCK_TIMEOUT = 900.0  # seconds to wait for another process that is building the same library
 BUILD_TIMEOUT = 1800.0  # seconds for one build
 
@@ -169,10 +169,11 @@ def _compile_commands(what, folder):
     commands = []
     for name, target in _objects(what, folder).items():
         if name == REGISTRATION:
-            cuda = ["-DGANFORMER_CUDA", "-isystem", what.nvcc.include] if what.nvcc else []
+            # Not -isystem: of /usr/include, where Debian has the toolkit's headers, it breaks the C++ library's #include_next.
+            cuda = ["-DGANFORMER_CUDA", "-idirafter", what.nvcc.include] if what.nvcc else []
             commands.append([what.host.path, *HOST_FLAGS, *what.tensorflow.compile, *cuda, "-c", name, "-o", target])
         else:
-            commands.append([what.nvcc.path, *toolchain.NVCC_FLAGS, "-ccbin", what.host.path, *what.codes, "-c", name, "-o", target])
+            commands.append([*what.nvcc.command, *toolchain.NVCC_FLAGS, *what.codes, "-c", name, "-o", target])
     return commands
 
 
@@ -181,7 +182,7 @@ def _link_command(what, folder):
     objects = list(_objects(what, folder).values())
     if what.nvcc is None:
         return [what.host.path, "-shared", *objects, *what.tensorflow.link, "-o", target]
-    return [what.nvcc.path, "-shared", "-cudart", "static", "-ccbin", what.host.path, *objects, *what.tensorflow.link, "-o", target]
+    return [*what.nvcc.command, "-shared", "-cudart", "static", *objects, *what.tensorflow.link, "-o", target]
 
 
 def _run_together(commands, folder, log):

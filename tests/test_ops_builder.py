@@ -5,6 +5,7 @@ import fcntl
 import glob
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -29,7 +30,7 @@ def machine(tmp_path, monkeypatch):
     """An empty machine: only what `install` puts there is in PATH, it has its own cache, and no GPU even if this one has one."""
     monkeypatch.setenv("GANFORMER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
-    for name in ("CXX", "CUDA_HOME", "CUDA_PATH", "GANFORMER_CUDA_ARCH"):
+    for name in ("CXX", "NVCC_CCBIN", "CUDA_HOME", "CUDA_PATH", "GANFORMER_CUDA_ARCH"):
         monkeypatch.delenv(name, raising=False)
     shell_folder = os.path.dirname(shutil.which("sh"))
     (tmp_path / "bin").mkdir()
@@ -54,7 +55,7 @@ def install(machine, name, script):
 def nvcc_script(release, listed=None, includes=""):
     listing = f'*--list-gpu-arch*) printf "{listed}"; exit 0;;' if listed else "*--list-gpu-arch*) exit 1;;"
     return (f'case "$*" in *--version*) echo "Cuda compilation tools, release {release}, V{release}.1"; exit 0;; {listing}\n'
-            f'*--dryrun\\ -ccbin\\ *) echo "#\\$ INCLUDES=\\"-I{includes}\\""; exit 0;; esac\n')
+            f'*--dryrun*) echo "$*" >> "$CALLS"; echo "#\\$ INCLUDES=\\"-I{includes}\\""; exit 0;; esac\n')
 
 
 def install_cuda(machine, folder, release, script=""):
@@ -120,12 +121,42 @@ def test_the_library_is_named_after_everything_it_depends_on(machine, monkeypatc
             names.append(builder.plan(on_gpu=True).path)
     monkeypatch.setenv("NVCC_APPEND_FLAGS", "-lineinfo")
     names.append(builder.plan(on_gpu=True).path)
+    monkeypatch.setenv("NVCC_CCBIN", "g++-14")
+    names.append(builder.plan(on_gpu=True).path)
     monkeypatch.setattr(builder, "tensorflow_flags", lambda: builder.TensorFlowFlags("9.9", [], []))
     names.append(builder.plan(on_gpu=True).path)
     link = builder._link_command
     monkeypatch.setattr(builder, "_link_command", lambda what, folder: [*link(what, folder), "-s"])
     names.append(builder.plan(on_gpu=True).path)
-    assert len(set(names)) == len(names) == 11
+    assert len(set(names)) == len(names) == 12
+
+
+@pytest.mark.parametrize("installed, cxx, chosen", [
+    (["g++", "gcc"], None, None), (["gcc", "g++-9"], "g++-9", "g++-9"), (["g++"], None, "g++"),
+])  # fmt: skip
+def test_nvcc_keeps_its_own_choice_of_a_compiler(machine, monkeypatch, installed, cxx, chosen):
+    """Distributions give it an older one than the system's, by a variable or in a folder that it searches first."""
+    for name in installed:
+        install(machine, name, ANY_VERSION + WRITES_OUTPUT)
+    install_cuda(machine, ".", "12.4", WRITES_OUTPUT)
+    monkeypatch.setenv("GANFORMER_CUDA_ARCH", "7.5")
+    if cxx:
+        monkeypatch.setenv("CXX", cxx)
+    builder.build(builder.plan(on_gpu=False))
+    commands = [line for line in calls(machine) if not line.startswith("-O3 -march")]
+    options = [re.findall(r"-ccbin (\S+)", line) for line in commands]
+    assert options == 4 * [[f"{machine}/bin/{chosen}"] if chosen else []]  # the query of the include folder, two kernels, the link
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
+def test_headers_of_a_toolkit_in_the_systems_folder(monkeypatch, tmp_path):
+    """That is where Debian's own toolkit has them."""
+    (tmp_path / "ops.cc").write_text("#include <cstdlib>\n")
+    monkeypatch.setattr(builder, "SOURCES", str(tmp_path))
+    monkeypatch.setattr(builder, "REGISTRATION", "ops.cc")
+    nvcc = toolchain.Nvcc("nvcc", "", (11, 8), [75], "/usr/include", [])
+    what = builder.Plan("", HOST, nvcc, [], builder.TensorFlowFlags("", [], []))
+    subprocess.run(builder._compile_commands(what, str(tmp_path))[-1], cwd=str(tmp_path), check=True)
 
 
 def test_missing_compiler_is_named(machine, monkeypatch):
@@ -331,7 +362,7 @@ def test_capabilities_of_old_and_new_nvcc(machine):
     ([61, 75], ["75,code=sm_75", "75,code=compute_75"]),    # too old for nvcc: left out
 ])
 def test_code_for_gpus(wanted, codes):
-    nvcc = toolchain.Nvcc("nvcc", "", (12, 0), [75, 80, 86, 90], "")
+    nvcc = toolchain.Nvcc("nvcc", "", (12, 0), [75, 80, 86, 90], "", [])
     assert toolchain.code_flags(nvcc, wanted) == ["-gencode=arch=compute_" + code for code in codes]
 
 
@@ -342,7 +373,7 @@ def test_names_of_the_ok_status():
 
 
 def test_gpus_and_requests_that_cannot_be_served(monkeypatch):
-    nvcc = toolchain.Nvcc("nvcc", "", (13, 0), [75, 80], "")
+    nvcc = toolchain.Nvcc("nvcc", "", (13, 0), [75, 80], "", [])
     with pytest.raises(BuildError, match="does not support compute capability 6.0, 6.1 .*7.5 and newer"):
         toolchain.code_flags(nvcc, [60, 61])
     assert toolchain.unsupported(nvcc, [75, 120]) is None
