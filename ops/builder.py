@@ -27,6 +27,7 @@ REGISTRATION = "tensorflow_ops.cc"
 HOST_FLAGS = ("-O3", "-march=native", "-U__AVX512FP16__",  # with it, TensorFlow 2's Eigen does not compile
               "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-DNDEBUG", "-Wno-deprecated-declarations")
 COMPILER_VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN", "CPATH", "CPLUS_INCLUDE_PATH")  # they add flags too
+BUILDING = ".building_"  # in the names of the folders of unfinished builds
 LOCK_TIMEOUT = 900.0  # seconds to wait for another process that is building the same library
 BUILD_TIMEOUT = 1800.0  # seconds for one build
 
@@ -145,12 +146,9 @@ def build(what):
 
 
 def _build_locked(what):
-    """Compile in a temporary folder beside the library, then rename; the folder is always removed, after a SIGKILL by the next build of
-    this library."""
-    prefix = os.path.basename(what.path) + ".building_"
-    for left in glob.glob(os.path.join(glob.escape(os.path.dirname(what.path)), prefix + "*")):
-        shutil.rmtree(left, ignore_errors=True)
-    folder = tempfile.mkdtemp(prefix=prefix, dir=os.path.dirname(what.path))
+    """Compile in a temporary folder beside the library, then rename; the folder is always removed, after a SIGKILL by a later build."""
+    _remove_leftovers(os.path.dirname(what.path))
+    folder = tempfile.mkdtemp(prefix=os.path.basename(what.path) + BUILDING, dir=os.path.dirname(what.path))
     try:
         with open(what.log, "w", encoding="utf-8") as log:
             _run_together(_compile_commands(what, folder), folder, log)
@@ -158,6 +156,14 @@ def _build_locked(what):
         os.replace(os.path.join(folder, "library.so"), what.path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_leftovers(cache):
+    """Remove the folders of killed builds. Running ones have changed theirs within BUILD_TIMEOUT; no lock tells where there are none."""
+    for folder in glob.glob(os.path.join(glob.escape(cache), "*" + BUILDING + "*")):
+        with contextlib.suppress(FileNotFoundError):  # another process removes it too
+            if time.time() - os.path.getmtime(folder) > BUILD_TIMEOUT:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _objects(what, folder):
