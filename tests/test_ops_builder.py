@@ -18,6 +18,7 @@ from dnnlib import UserError, gpus, tflib, toolchain
 from dnnlib.signals import ended_by_exceptions, postponed
 from dnnlib.toolchain import BuildError
 from ops import builder, doctor, implementation
+from training import run_record
 
 pytestmark = pytest.mark.skipif(not shutil.which("sh"), reason="needs a POSIX shell")
 HOST = toolchain.HostCompiler("g++", "")
@@ -480,9 +481,9 @@ def test_which_calls_use_the_library(machine):
     with pytest.raises(ValueError, match="impl: got 'gpu', expected None, 'ref' or 'cuda'"):
         library("gpu")
     state.library = "loaded"
-    assert [library(impl) for impl in (None, "ref", "cuda")] == [None, None, "loaded"]
+    assert [library(impl) for impl in (None, "ref", "cuda")] == [None, None, "loaded"] and run_record.versions()["ops"] == "reference"
     state.active = True
-    assert [library(impl) for impl in (None, "ref", "cuda")] == ["loaded", None, "loaded"]
+    assert [library(impl) for impl in (None, "ref", "cuda")] == ["loaded", None, "loaded"] and run_record.versions()["ops"] == "compiled"
     assert "reference" in ops.set_implementation("ref") and library(None) is None
 
 
