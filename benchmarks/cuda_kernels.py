@@ -11,13 +11,12 @@ import tempfile
 
 import numpy as np
 
-from dnnlib import gpus
+from dnnlib import gpus, toolchain
 
 SOURCES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "ops", "cuda")
-KERNELS = ("bias_act.cu", "upfirdn2d.cu")
+KERNELS = tuple(sorted(name for name in os.listdir(SOURCES) if name.endswith(".cu")))
 ACTIVATIONS = ("linear", "relu", "lrelu", "tanh", "sigmoid", "elu", "selu", "softplus", "swish")
 TYPES = ("float32", "float16", "bfloat16")
-NVCC_FLAGS = ("-O3", "-std=c++14", "-Xcompiler", "-fPIC")  # as in ops/builder.py, which cannot be imported here: it imports TensorFlow
 
 _pointer, _long, _int, _float = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, ctypes.c_float
 
@@ -235,16 +234,17 @@ def compile_kernels(compile_one, link, kind):
     return compile_library(link + list(compilers), f"{kind}.so")
 
 
+def find_nvcc(capability):
+    """The toolchain.Nvcc for GPUs of a compute capability (90 for 9.0), found as for TensorFlow's library.
+
+    Raises:
+        BuildError: there is none.
+    """
+    return toolchain.find_nvcc(toolchain.find_host_compiler(), [capability])
+
+
 @functools.lru_cache(maxsize=None)
 def device_library(capability):
-    """Compile the kernels for GPUs of a compute capability (90 for 9.0) with `cuda_tool("nvcc")`; returns the library's path."""
-    nvcc = cuda_tool("nvcc")
-    return compile_kernels([nvcc, *NVCC_FLAGS, f"-arch=sm_{capability}"], [nvcc, "-shared"], f"device_{capability}")
-
-
-def cuda_tool(name):
-    """Path of a CUDA toolkit program, searched for in CUDA_HOME, PATH and /usr/local/cuda in that order; None if not found."""
-    folders = [os.environ.get("PATH", ""), "/usr/local/cuda/bin"]
-    if os.environ.get("CUDA_HOME"):
-        folders.insert(0, os.path.join(os.environ["CUDA_HOME"], "bin"))
-    return shutil.which(name, path=os.pathsep.join(folders))
+    """Compile the kernels for GPUs of a compute capability with `find_nvcc`; returns the library's path."""
+    nvcc = find_nvcc(capability).command
+    return compile_kernels([*nvcc, *toolchain.NVCC_FLAGS, f"-arch=sm_{capability}"], [*nvcc, "-shared"], f"device_{capability}")

@@ -8,15 +8,14 @@ import contextlib
 import ctypes
 import functools
 import importlib.util
-import re
 import shutil
-import subprocess
 
 import numpy as np
 
 from benchmarks import cuda_kernels
 from benchmarks.ops_cases import RESAMPLING, TAPS
 from dnnlib import UserError, gpus
+from dnnlib.toolchain import BuildError, query
 
 ROUNDS = 5
 LAUNCHES = 50  # timed together, at least
@@ -68,19 +67,15 @@ def measure_all(cases, with_torch):
 
 def describe_machine():
     """The GPU's name and the releases of the driver and of nvcc: dict. UserError if there is no GPU or no nvcc."""
-    visible, nvcc = gpus.visible_gpus(), cuda_kernels.cuda_tool("nvcc")
+    visible, smi = gpus.visible_gpus(), shutil.which("nvidia-smi")
     if not visible:
         raise UserError("--device gpu: the driver shows no GPU (python -m ops.doctor says why)")
-    if nvcc is None:
-        raise UserError("--device gpu: no nvcc in CUDA_HOME, PATH or /usr/local/cuda")
-    release = re.search(r"release .*", output_of(nvcc, "--version")).group()
-    smi = shutil.which("nvidia-smi")
-    driver = output_of(smi, "--query-gpu=driver_version", "--format=csv,noheader").splitlines()[0] if smi else "unknown"
-    return {"gpu": visible[0].name, "driver": driver, "nvcc": release}
-
-
-def output_of(*command):
-    return subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+    try:
+        nvcc = cuda_kernels.find_nvcc(visible[0].capability)
+        driver = query([smi, "--query-gpu=driver_version", "--format=csv,noheader"]).splitlines()[0] if smi else "unknown"
+    except BuildError as error:
+        raise UserError(f"--device gpu: {error}") from None
+    return {"gpu": visible[0].name, "driver": driver, "nvcc": nvcc.version}
 
 
 def describe(case, best, copy):

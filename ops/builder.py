@@ -15,20 +15,29 @@ import tempfile
 import time
 from typing import NamedTuple
 
-from dnnlib import cache, locks
+import tensorflow.compat.v1 as tf
+
+from dnnlib import cache, locks, toolchain
 from dnnlib.signals import ended_by_exceptions, postponed
-from ops import toolchain
-from ops.toolchain import BuildError
+from dnnlib.toolchain import BuildError
 
 SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cuda")
 KERNELS = ("bias_act.cu", "upfirdn2d.cu")
 REGISTRATION = "tensorflow_ops.cc"
 HOST_FLAGS = ("-O3", "-march=native", "-U__AVX512FP16__",  # with it, TensorFlow 2's Eigen does not compile
               "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-DNDEBUG", "-Wno-deprecated-declarations")
-NVCC_FLAGS = ("-O3", "-std=c++14", "-Xcompiler", "-fPIC")
-COMPILER_VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "CPATH", "CPLUS_INCLUDE_PATH")  # they add flags too
+COMPILER_VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN", "CPATH", "CPLUS_INCLUDE_PATH")  # they add flags too
+BUILDING = ".building_"  # in the names of the folders of unfinished builds
 LOCK_TIMEOUT = 900.0  # seconds to wait for another process that is building the same library
 BUILD_TIMEOUT = 1800.0  # seconds for one build
+
+
+class TensorFlowFlags(NamedTuple):
+    """How the installed TensorFlow wants its ops compiled."""
+
+    version: str
+    compile: list[str]
+    link: list[str]
 
 
 class Plan(NamedTuple):
@@ -38,7 +47,7 @@ class Plan(NamedTuple):
     host: toolchain.HostCompiler
     nvcc: toolchain.Nvcc | None    # None: CPU kernels only
     codes: list[str]               # nvcc's -gencode flags
-    tensorflow: toolchain.TensorFlowFlags
+    tensorflow: TensorFlowFlags
 
     @property
     def log(self):
@@ -70,13 +79,29 @@ def plan(on_gpu):
             raise BuildError("no GPU to build for (set GANFORMER_CUDA_ARCH to build without one)")
         nvcc = toolchain.find_nvcc(host, wanted)
         codes = toolchain.code_flags(nvcc, wanted)
-    what = Plan("", host, nvcc, codes, toolchain.tensorflow_flags())
+    what = Plan("", host, nvcc, codes, tensorflow_flags())
     key = hashlib.sha256()
     variables = [os.environ.get(name) for name in COMPILER_VARIABLES]
     for part in (_sources(), what, _compile_commands(what, ""), _link_command(what, ""), variables, _processor()):
         key.update(repr(part).encode())
     kind = "cuda" if nvcc else "cpu"
     return what._replace(path=os.path.join(cache_folder(), f"{kind}_{key.hexdigest()[:20]}.so"))
+
+
+def tensorflow_flags():
+    """Include folder, ABI, C++ standard and libraries. TensorFlow 1.x names no standard: its headers need C++14, its symbols exclude 17."""
+    first = int(tf.version.VERSION.split(".")[0])
+    flags = [flag.replace("-I", "-isystem", 1) if flag.startswith("-I") else flag for flag in tf.sysconfig.get_compile_flags()]
+    if not any("-std=" in flag for flag in flags):
+        flags.append("-std=c++14")
+    status = "::tensorflow::Status::OK()" if first < 2 else _status_of_2(tf.version.VERSION)
+    return TensorFlowFlags(tf.version.VERSION, flags + [f"-DGANFORMER_OK_STATUS={status}"], list(tf.sysconfig.get_link_flags()))
+
+
+def _status_of_2(version):
+    """Status::OK() was replaced by OkStatus() in TensorFlow 2.9; absl's exists from 2.13 on."""
+    minor = int(version.split(".")[1])
+    return "::tensorflow::Status::OK()" if minor < 9 else "::tensorflow::OkStatus()" if minor < 13 else "::absl::OkStatus()"
 
 
 def _sources():
@@ -121,12 +146,9 @@ def build(what):
 
 
 def _build_locked(what):
-    """Compile in a temporary folder beside the library, then rename; the folder is always removed, after a SIGKILL by the next build of
-    this library."""
-    prefix = os.path.basename(what.path) + ".building_"
-    for left in glob.glob(os.path.join(glob.escape(os.path.dirname(what.path)), prefix + "*")):
-        shutil.rmtree(left, ignore_errors=True)
-    folder = tempfile.mkdtemp(prefix=prefix, dir=os.path.dirname(what.path))
+    """Compile in a temporary folder beside the library, then rename; the folder is always removed, after a SIGKILL by a later build."""
+    _remove_leftovers(os.path.dirname(what.path))
+    folder = tempfile.mkdtemp(prefix=os.path.basename(what.path) + BUILDING, dir=os.path.dirname(what.path))
     try:
         with open(what.log, "w", encoding="utf-8") as log:
             _run_together(_compile_commands(what, folder), folder, log)
@@ -134,6 +156,14 @@ def _build_locked(what):
         os.replace(os.path.join(folder, "library.so"), what.path)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_leftovers(cache):
+    """Remove the folders of killed builds. Running ones have changed theirs within BUILD_TIMEOUT; no lock tells where there are none."""
+    for folder in glob.glob(os.path.join(glob.escape(cache), "*" + BUILDING + "*")):
+        with contextlib.suppress(FileNotFoundError):  # another process removes it too
+            if time.time() - os.path.getmtime(folder) > BUILD_TIMEOUT:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _objects(what, folder):
@@ -145,10 +175,11 @@ def _compile_commands(what, folder):
     commands = []
     for name, target in _objects(what, folder).items():
         if name == REGISTRATION:
-            cuda = ["-DGANFORMER_CUDA", "-isystem", what.nvcc.include] if what.nvcc else []
+            # Not -isystem: of /usr/include, where Debian has the toolkit's headers, it breaks the C++ library's #include_next.
+            cuda = ["-DGANFORMER_CUDA", "-idirafter", what.nvcc.include] if what.nvcc else []
             commands.append([what.host.path, *HOST_FLAGS, *what.tensorflow.compile, *cuda, "-c", name, "-o", target])
         else:
-            commands.append([what.nvcc.path, *NVCC_FLAGS, "-ccbin", what.host.path, *what.codes, "-c", name, "-o", target])
+            commands.append([*what.nvcc.command, *toolchain.NVCC_FLAGS, *what.codes, "-c", name, "-o", target])
     return commands
 
 
@@ -157,7 +188,7 @@ def _link_command(what, folder):
     objects = list(_objects(what, folder).values())
     if what.nvcc is None:
         return [what.host.path, "-shared", *objects, *what.tensorflow.link, "-o", target]
-    return [what.nvcc.path, "-shared", "-cudart", "static", "-ccbin", what.host.path, *objects, *what.tensorflow.link, "-o", target]
+    return [*what.nvcc.command, "-shared", "-cudart", "static", *objects, *what.tensorflow.link, "-o", target]
 
 
 def _run_together(commands, folder, log):

@@ -10,9 +10,9 @@ import sys
 
 import tensorflow.compat.v1 as tf
 
-from dnnlib import UserError, gpus, run_main, tflib
-from ops import builder, implementation, toolchain
-from ops.toolchain import BuildError
+from dnnlib import gpus, run_main, tflib, toolchain
+from dnnlib.toolchain import BuildError
+from ops import builder, implementation
 
 WIDTH = 22  # of the column of names
 
@@ -25,15 +25,12 @@ def main(argv):
     on_gpu = tensorflow_sees_gpu()
     for name, value in findings(on_gpu):
         print(f"{name + ':':<{WIDTH}} {value}")
-    try:
-        what, obstacle = builder.plan(on_gpu), None
-    except BuildError as error:
-        what, obstacle = None, f"compiled ops cannot be built: {error}"
-    advice = [line for line in (unseen_gpu(on_gpu), obstacle or left_out(what), unwritable_cache(what)) if line]
-    for line in advice:
+    found, used = verdict(on_gpu, options.build)
+    problems = [line for line in found if line]
+    for line in problems:
         print(f"problem: {line}")
-    print(f"--ops {'cuda' if options.build else 'auto'} uses: {built() if options.build else chosen(what, on_gpu)}")
-    return 1 if advice else 0
+    print(f"--ops auto uses: {used}")
+    return 1 if problems else 0
 
 
 def tensorflow_sees_gpu():
@@ -54,7 +51,7 @@ def findings(on_gpu):
         ("nvcc", attempt(lambda: nvcc_state(toolchain.find_nvcc(toolchain.find_host_compiler(), toolchain.wanted_capabilities())))),
         ("cache", cache_state()),
     ]
-    for name in ("GANFORMER_CACHE", "GANFORMER_CUDA_ARCH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "CXX"):
+    for name in ("GANFORMER_CACHE", "GANFORMER_CUDA_ARCH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "CUDA_PATH", "CXX", "NVCC_CCBIN"):
         if name in os.environ:
             found.append((name, os.environ[name]))
     return found
@@ -106,6 +103,17 @@ def writable(folder):
     return os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK)
 
 
+def verdict(on_gpu, build):
+    """(list of problems and Nones, what a run will use here), in words; the library is built first if asked."""
+    problems = [unseen_gpu(on_gpu)]
+    try:
+        what = builder.plan(on_gpu)
+        problems.append(left_out(what))
+        return problems, chosen(what, on_gpu, build)
+    except BuildError as error:
+        return [*problems, str(error)], "the reference implementation"
+
+
 def unseen_gpu(on_gpu):
     """The problem of a GPU that TensorFlow does not use, or None."""
     if on_gpu or not gpus.visible_gpus():
@@ -119,28 +127,19 @@ def left_out(what):
     return what.nvcc and toolchain.unsupported(what.nvcc, toolchain.wanted_capabilities())
 
 
-def unwritable_cache(what):
-    """The problem of a library that cannot be stored, or None."""
-    if what is None or os.path.exists(what.path) or writable(os.path.dirname(what.path)):
-        return None
-    return f"cannot write the cache {os.path.dirname(what.path)} (set GANFORMER_CACHE to choose another)"
+def chosen(what, on_gpu, build):
+    """What a run will use here, in words. The library of a Plan is built if asked, and loaded and checked if it is there.
 
-
-def built():
-    """Build and load the library. Returns the sentence about it."""
-    try:
+    Raises:
+        BuildError: it cannot be built or used.
+    """
+    if build or os.path.exists(what.path):
         return implementation.activate("cuda")
-    except BuildError as error:
-        raise UserError(str(error)) from None
-
-
-def chosen(what, on_gpu):
-    """The sentence about what a run will use here, with the library of a Plan or None."""
-    if on_gpu and what and not os.path.exists(what.path) and writable(os.path.dirname(what.path)):
+    if not writable(os.path.dirname(what.path)):
+        raise BuildError(f"cannot write the cache {os.path.dirname(what.path)} (set GANFORMER_CACHE to choose another)")
+    if on_gpu:
         return "the compiled ops, to be built at the first start (--build builds them now)"
-    if what and os.path.exists(what.path):
-        return f"compiled ops: {what.path}" if on_gpu else implementation.activate("auto")
-    return "the reference implementation" + ("" if on_gpu else " (on the CPU compiled ops are used once --build has made them)")
+    return "the reference implementation (on the CPU compiled ops are used once --build has made them)"
 
 
 if __name__ == "__main__":

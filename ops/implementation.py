@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dnnlib import UserError, tflib
-from ops import builder, toolchain
+from dnnlib.toolchain import BuildError
+from ops import builder
 
 CHOICES = ("auto", "cuda", "ref")
 
@@ -45,12 +46,12 @@ def set_implementation(choice):
     """
     try:
         return activate(choice)
-    except toolchain.BuildError as error:
+    except BuildError as error:
         raise UserError(f"--ops {choice}: {error}") from None
 
 
 def activate(choice):
-    """`set_implementation` for a caller with no flag to name: with "cuda" raises toolchain.BuildError."""
+    """`set_implementation` for a caller with no flag to name: with "cuda" raises BuildError."""
     if choice not in CHOICES:
         raise UserError(f"--ops {choice}: accepted are {', '.join(CHOICES)}")
     _state.active = False
@@ -59,7 +60,7 @@ def activate(choice):
     _state.on_gpu = tflib.devices()[0].startswith("/gpu")
     try:
         _state.active = _load(_state.on_gpu, may_build=_state.on_gpu or choice == "cuda")
-    except toolchain.BuildError as error:
+    except BuildError as error:
         if choice == "cuda":
             raise
         print(f"warning: compiled ops are not available, using the slower reference: {error}", file=sys.stderr)
@@ -82,7 +83,7 @@ def _load(with_gpu, may_build):
         return True
     try:
         what = builder.plan(with_gpu)
-    except toolchain.BuildError:
+    except BuildError:
         if may_build:
             raise
         return False
@@ -94,7 +95,7 @@ def _load(with_gpu, may_build):
     try:
         loaded = tf.load_op_library(path)
     except (tf.errors.OpError, OSError) as error:
-        raise toolchain.BuildError(f"TensorFlow cannot load {path} (delete it to rebuild it): {error}", what.log) from None
+        raise BuildError(f"TensorFlow cannot load {path} (delete it to rebuild it): {error}", what.log) from None
     for device in tflib.devices() if with_gpu else ():
         check(loaded, device, what.log)
     _state.library, _state.path = loaded, path
@@ -118,7 +119,7 @@ def check(loaded, device, log=None):
         computed = _compute_small_ops(loaded, device, x, bias, taps)
     except (tf.errors.OpError, ValueError, TypeError) as error:  # from the session, from building the graph
         reason = re.split(r"\nNode: .*\n", str(error))[-1].partition("\n")[0]  # in TensorFlow 2 the Python stack comes first
-        raise toolchain.BuildError(f"compiled ops fail on {device}: {reason}", log) from None
+        raise BuildError(f"compiled ops fail on {device}: {reason}", log) from None
     u, spread = x + bias, np.zeros((2, 6, 10, 4))
     spread[:, ::2, ::2] = x
     for axis in (1, 2):
@@ -126,7 +127,7 @@ def check(loaded, device, log=None):
     expected = {"bias_act": np.clip(1.5 * np.where(u > 0, u, 0.2 * u), -2.0, 2.0), "upfirdn2d": spread[:, 1:-2, 1:-2]}
     for name, values in expected.items():
         if not np.allclose(computed[name], values, rtol=1e-4, atol=1e-4):
-            raise toolchain.BuildError(f"compiled ops: {name} gives wrong numbers on {device}", log)
+            raise BuildError(f"compiled ops: {name} gives wrong numbers on {device}", log)
 
 
 def _compute_small_ops(loaded, device, x, bias, taps):

@@ -32,6 +32,7 @@ int cuInit(unsigned) {
   if (FILE* log = getenv("CUDA_LOG") ? fopen(getenv("CUDA_LOG"), "a") : nullptr) fputs("cuInit\n", log), fclose(log);
   return hidden() ? 100 : 0;
 }
+int cuDriverGetVersion(int* version) { *version = 13000; return 0; }
 int cuDeviceGetCount(int* count) { *count = !hidden(); return 0; }
 int cuDeviceGet(int* device, int index) { *device = 7; return index; }
 int cuDeviceGetName(char* name, int size, int device) { snprintf(name, size, "GPU %d", device); return 0; }

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks import cuda_kernels, data, ops, ops_cases, ops_gpu, step
 from benchmarks import metrics as benchmarks_metrics
-from dnnlib import UserError, gpus, run_main
+from dnnlib import UserError, gpus, run_main, toolchain
 from tests import cuda_grid, cuda_harness
 from tests.conftest import ROOT, on_one_stack
 
@@ -47,13 +47,16 @@ def stand_ins(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     driver = cuda_harness.driver_stand_in()
     monkeypatch.setattr(gpus, "driver", lambda: ctypes.CDLL(driver))
-    os.makedirs(str(tmp_path / "bin"))
-    for name, line in (("nvcc", "Cuda compilation tools, release 13.0, V13.0.88"), ("nvidia-smi", "580.159.04")):
+    for folder in ("bin", "include"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "include" / "cuda_runtime.h").write_text("")
+    for name, line in (("nvcc", "Cuda compilation tools, release 13.0, V13.0.1"), ("nvidia-smi", "580.159.04")):
         script = tmp_path / "bin" / name
         script.write_text(f"#!/bin/sh\necho '{line}'\n")
         script.chmod(0o755)
-    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.setenv("CUDA_PATH", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{tmp_path / 'bin'}")
     monkeypatch.setattr(cuda_kernels, "device_library", lambda capability: {90: cuda_harness.shim_library()}[capability])
     for name, value in (("ROUNDS", 1), ("LAUNCHES", 2), ("COPY_BYTES", 1 << 16)):
         monkeypatch.setattr(ops_gpu, name, value)
@@ -65,7 +68,7 @@ def test_ops_on_a_gpu(stand_ins, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(ops, "cases", lambda device, quick: {("gpu", True): cases}[device, quick])
     assert ops.main(["--device", "gpu", "--quick", "--output", str(tmp_path / "results.json")]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == "GPU 7; driver 580.159.04; nvcc release 13.0, V13.0.88"
+    assert printed[0] == "GPU 7; driver 580.159.04; nvcc release 13.0, V13.0.1"
     assert re.match(r"copy: \d+\.\d GB/s; arrays exceed 0 MB together", printed[1])
     assert printed[2] == f"python -m benchmarks.ops --device gpu --quick --output {tmp_path / 'results.json'}"
     assert printed[3].split() == ["op", "type", "layout", "N,", "C,", "H,", "W", "ms", "of", "copy", "copy", "times"]
@@ -80,7 +83,7 @@ def test_ops_on_a_gpu(stand_ins, monkeypatch, tmp_path, capsys):
 
 @pytest.mark.parametrize("hide, complaint", [
     ("gpu", "--device gpu: the driver shows no GPU (python -m ops.doctor says why)"),
-    ("nvcc", "--device gpu: no nvcc in CUDA_HOME, PATH or /usr/local/cuda"),
+    ("nvcc", "--device gpu: no nvcc: not in CUDA_HOME, PATH or /usr/local/cuda (install the CUDA toolkit)"),
     ("torch", "--torch: PyTorch is not installed"),
 ])
 @needs_gxx
@@ -88,8 +91,8 @@ def test_what_a_machine_lacks_is_one_line(stand_ins, monkeypatch, capsys, hide, 
     monkeypatch.setattr(ops_gpu.importlib.util, "find_spec", lambda name: None if hide == name else name)
     if hide == "gpu":
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    find = cuda_kernels.cuda_tool
-    monkeypatch.setattr(cuda_kernels, "cuda_tool", lambda name: None if hide == name else find(name))
+    if hide == "nvcc":
+        monkeypatch.setattr(toolchain, "_nvcc_paths", list)
     assert run_main(ops.main, ["--device", "gpu", "--torch"]) == UserError.exit_code
     assert capsys.readouterr() == ("", f"error: {complaint}\n")
 

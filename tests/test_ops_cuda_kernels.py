@@ -16,6 +16,7 @@ import pytest
 
 from benchmarks import cuda_kernels
 from dnnlib.gpus import visible_gpus
+from dnnlib.toolchain import BuildError
 from tests import conftest, cuda_grid, cuda_harness
 
 CASES = range(150)
@@ -163,9 +164,10 @@ def edge(shape, sample, size, channels_last):
 @pytest.fixture(scope="module")
 def on_gpu(gpu):
     """Function that runs `main("gpu", case)` in a child; `under`: the words of a program to run it with."""
-    if cuda_kernels.cuda_tool("nvcc") is None:
-        pytest.skip("needs nvcc")
-    library = cuda_kernels.device_library(gpu)
+    try:
+        library = cuda_kernels.device_library(gpu)
+    except BuildError as error:
+        pytest.skip(str(error))
 
     def run(case, under=()):
         done = subprocess.run([*under, sys.executable, "-m", "tests.test_ops_cuda_kernels", "gpu", case, library], cwd=conftest.ROOT,
@@ -184,8 +186,9 @@ def test_kernels_on_gpu_agree_with_numpy(on_gpu):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("tool", ["memcheck", "racecheck", "synccheck"])
-def test_kernels_on_gpu_are_clean_for_compute_sanitizer(on_gpu, tool):
-    sanitizer = cuda_kernels.cuda_tool("compute-sanitizer")
+def test_kernels_on_gpu_are_clean_for_compute_sanitizer(on_gpu, gpu, tool):
+    folders = [os.path.dirname(cuda_kernels.find_nvcc(gpu).path), os.environ["PATH"]]
+    sanitizer = shutil.which("compute-sanitizer", path=os.pathsep.join(folders))
     if sanitizer is None:
         pytest.skip("no compute-sanitizer")
     on_gpu("60", under=[sanitizer, "--tool", tool, "--error-exitcode", "9"])

@@ -40,11 +40,14 @@ def make_record(options, training, generator, discriminator, dataset):
 
 
 def versions():
-    """Versions of the software that computes the numbers; bit-identical weights need identical versions."""
+    """Versions of the software that computes the numbers, with the ops as chosen by now; bit-identical weights need identical ones."""
     import numpy
     import tensorflow.compat.v1 as tf
 
-    return {"python": platform.python_version(), "tensorflow": tf.__version__, "numpy": numpy.__version__, "cpus": usable_cores()}
+    from ops import implementation
+
+    return {"python": platform.python_version(), "tensorflow": tf.__version__, "numpy": numpy.__version__, "cpus": usable_cores(),
+            "ops": "compiled" if implementation.library(None) else "reference"}  # fmt: skip
 
 
 def git_revision():
@@ -129,11 +132,11 @@ def check_continuation(old, new, accept_changes):
         UsageError: the dataset, the networks or the batch size differ and that was not accepted; the differences are printed first.
     """
     changes, dangerous = [], []
-    for name, before, after in compare(old, new):
+    for name, before, after in compare(old, new, (*SECTIONS, "versions")):
         changes.append(f"{name} changed from {before} to {after}")
         section, _, field = name.partition(".")
         harmless = HARMLESS_NETWORK_FIELDS if section in ("generator", "discriminator") else ()
-        if field == "schedule.batch_size" or section != "training" and field not in harmless:
+        if field == "schedule.batch_size" or section not in ("training", "versions") and field not in harmless:
             dangerous.append(name)
     if dangerous and not accept_changes:
         print("\n".join(changes))
@@ -145,6 +148,6 @@ def check_continuation(old, new, accept_changes):
     return changes
 
 
-def compare(old, new):
-    """Differences between two records that affect the weights: list of (name, old value, new value)."""
-    return differences({k: old.get(k, {}) for k in SECTIONS}, {k: new.get(k, {}) for k in SECTIONS})
+def compare(old, new, sections=SECTIONS):
+    """Differences between two records, by default in what they say of the weights: list of (name, old value, new value)."""
+    return differences({k: old.get(k, {}) for k in sections}, {k: new.get(k, {}) for k in sections})

@@ -1,4 +1,4 @@
-"""What this machine can compile with, and for: host compiler, nvcc, CUDA folders, compute capabilities, TensorFlow's flags."""
+"""What this machine can compile with, and for: host compiler, nvcc, CUDA folders, compute capabilities."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import shutil
 import subprocess
 from typing import NamedTuple
 
-import tensorflow.compat.v1 as tf
-
 from dnnlib import gpus
 
 # Compute capabilities of nvcc releases that are too old to list them: first release -> capabilities, valid up to the next entry.
@@ -19,6 +17,7 @@ OLD_NVCC = {
     (11, 0): [35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75, 80],
     (11, 1): [35, 37, 50, 52, 53, 60, 61, 62, 70, 72, 75, 80, 86],
 }
+NVCC_FLAGS = ("-O3", "-std=c++14", "-Xcompiler", "-fPIC")  # for kernels in a shared library; CUDA 10 knows no later standard
 CUDA_FOLDER = "/usr/local/cuda"  # default place of NVIDIA's installers; for several releases: CUDA_FOLDER-x.y
 QUERY_TIMEOUT = 60  # seconds a compiler may take to print its version
 
@@ -42,10 +41,11 @@ class Nvcc(NamedTuple):
     """A CUDA compiler."""
 
     path: str
-    version: str               # release line
+    version: str               # as "release 12.4, V12.4.131"
     release: tuple[int, int]
     capabilities: list[int]    # supported ones, ascending: 75 for 7.5
     include: str               # folder of cuda_runtime.h
+    command: list[str]         # path, and the host compiler to use if its own choice will not do
 
 
 def query(command):
@@ -74,7 +74,7 @@ def find_host_compiler():
     name = os.environ.get("CXX") or "g++"
     path = shutil.which(name)
     if path is None:
-        raise BuildError(f"no C++ compiler: {name} not found (install g++, or set CXX)")
+        raise BuildError(f"no C++ compiler: {name} not found (install g++, or set CXX to the name or path of a compiler, without options)")
     path = os.path.abspath(path)  # it is run in another folder
     return HostCompiler(path, query([path, "--version"]).strip().splitlines()[0])
 
@@ -86,7 +86,7 @@ def find_nvcc(host, wanted):
     Without a visible GPU the library is meant for another machine, whose driver may be any.
 
     Args:
-        host: HostCompiler for nvcc to work with.
+        host: HostCompiler for nvcc to work with if CXX names it, or if there is no gcc, which nvcc uses by itself.
         wanted: compute capabilities, ascending.
 
     Raises:
@@ -133,16 +133,18 @@ def _nvcc_paths():
 def _describe_nvcc(path, host):
     """The Nvcc at a path. Raises BuildError if it does not work."""
     version, release = _nvcc_release(path)
-    return Nvcc(path, version, release, _nvcc_capabilities(path, release), _cuda_include(path, host))
+    # Installations choose a host compiler that nvcc supports (NVCC_CCBIN, a folder that it searches before PATH); -ccbin would override it.
+    command = [path, "-ccbin", host.path] if os.environ.get("CXX") or not shutil.which("gcc") else [path]
+    return Nvcc(path, version, release, _nvcc_capabilities(path, release), _cuda_include(command), command)
 
 
 def _nvcc_release(path):
-    """(release line, release) of an nvcc."""
+    """(version, release) of an nvcc."""
     text = query([path, "--version"])
-    match = re.search(r"release (\d+)\.(\d+)", text)
+    match = re.search(r"release (\d+)\.(\d+).*", text)
     if match is None:
         raise BuildError(f"{path} --version does not name a release: {text.strip()[-200:]}")
-    return text.strip().splitlines()[-1], (int(match.group(1)), int(match.group(2)))
+    return match.group(), (int(match.group(1)), int(match.group(2)))
 
 
 def oldest_driver(release):
@@ -164,9 +166,10 @@ def _nvcc_capabilities(path, release):
     return known[-1]
 
 
-def _cuda_include(path, host):
+def _cuda_include(command):
     """The folder that nvcc itself searches; the toolkit may be elsewhere than nvcc (wrappers, distributions)."""
-    said = query([path, "--dryrun", "-ccbin", host.path, "-x", "cu", "-c", os.devnull, "-o", os.devnull])
+    path = command[0]
+    said = query([*command, "--dryrun", "-x", "cu", "-c", os.devnull, "-o", os.devnull])
     folders = re.findall(r"-I([^\"\s]+)", said)
     folders.append(os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(path))), "include"))
     for folder in folders:
@@ -218,27 +221,3 @@ def code_flags(nvcc, wanted):
         raise BuildError(unsupported(nvcc, wanted))
     flags = [f"-gencode=arch=compute_{code},code=sm_{code}" for code in sorted(codes)]
     return flags + [f"-gencode=arch=compute_{code},code=compute_{code}" for code in sorted(compiled_by_driver | {max(codes)})]
-
-
-class TensorFlowFlags(NamedTuple):
-    """How the installed TensorFlow wants its ops compiled."""
-
-    version: str
-    compile: list[str]
-    link: list[str]
-
-
-def tensorflow_flags():
-    """Include folder, ABI, C++ standard and libraries. TensorFlow 1.x names no standard: its headers need C++14, its symbols exclude 17."""
-    first = int(tf.version.VERSION.split(".")[0])
-    flags = [flag.replace("-I", "-isystem", 1) if flag.startswith("-I") else flag for flag in tf.sysconfig.get_compile_flags()]
-    if not any("-std=" in flag for flag in flags):
-        flags.append("-std=c++14")
-    status = "::tensorflow::Status::OK()" if first < 2 else _status_of_2(tf.version.VERSION)
-    return TensorFlowFlags(tf.version.VERSION, flags + [f"-DGANFORMER_OK_STATUS={status}"], list(tf.sysconfig.get_link_flags()))
-
-
-def _status_of_2(version):
-    """Status::OK() was replaced by OkStatus() in TensorFlow 2.9; absl's exists from 2.13 on."""
-    minor = int(version.split(".")[1])
-    return "::tensorflow::Status::OK()" if minor < 9 else "::tensorflow::OkStatus()" if minor < 13 else "::absl::OkStatus()"
