@@ -29,6 +29,7 @@ def resolve(names, options, dataset):
     options.check()
     metrics = parse_names(names)
     _check_images(metrics, options, dataset)
+    _check_precision(metrics, options)
     missing = set()
     for network in filter(None, networks_of(metrics)):
         try:
@@ -62,6 +63,16 @@ def _check_images(metrics, options, dataset):
         if metric.uses_reals and dataset.count < metric.minimum:
             given = f"{dataset.count} in dataset {dataset.name}"
             raise UserError(f"metric {metric.name}: too few images: {given}, at least {metric.minimum} are required")
+
+
+def _check_precision(metrics, options):
+    """Raise UserError for a metric that must do without TF32 where TensorFlow cannot."""
+    exact = [metric.name for metric in metrics if metric.exact]
+    if options.tf32 and exact:
+        from dnnlib import tflib  # late: --help must not wait for TensorFlow
+
+        if not tflib.tf32_can_change():
+            raise UserError(f"metric {exact[0]}: --precision tf32 is too coarse for it with TensorFlow 1.15, accepted: fp32, mixed")
 
 
 def networks_of(metrics):
@@ -211,12 +222,19 @@ class Context:
             metric=metric.name,
             parameters=metric.parameters,
             version=results.VERSION,
+            **self._precision(metric),
             **self.feature_network(metric.network).settings,
         )
         return f"{self.dataset.name}-{self.options.protocol}-{metric.name}-{reference_key(fields)}"
 
     def _reference_file(self, metric):
         return self._reference_name(metric) + self._collectors["reals", metric.name].suffix
+
+    def _precision(self, metric):
+        """What a result says of the arithmetic: nothing if float32 is float32."""
+        from dnnlib import tflib  # late: --help must not wait for TensorFlow
+
+        return {"precision": "tf32"} if tflib.tf32_allowed() and not metric.exact else {}
 
     def settings(self, metric):
         """Everything that a result of the metric depends on: dict of plain data."""
@@ -229,6 +247,7 @@ class Context:
             "fakes": fakes_num,
             **(opened.settings if opened else {"feature_network": None, "feature_checksum": None, "resize": None}),
             **metric.settings(reals_num, fakes_num),
+            **self._precision(metric),
             "crop": self.crop,
             "ratio": self.dataset.ratio,
             "protocol": options.protocol,
