@@ -7,25 +7,27 @@ from metrics import resize, weights
 
 
 def _implementation(network):
-    """(class, function that reads and checks a file) of a feature network. Imported late: TensorFlow takes seconds, and --help must not."""
+    """Class of a feature network. Imported late: TensorFlow takes seconds, and --help must not."""
     if network == "inception":
         from metrics import inception
 
-        return inception.Inception, inception.read_graph
+        return inception.Inception
     from metrics import vgg16
 
-    return vgg16.Vgg16, vgg16.read_layers
+    return vgg16.Vgg16
 
 
 def check(network, features_dir):
     """Find or fetch a feature network's file and check its structure.
 
+    Returns:
+        The network's `shapes` (see FeatureNetwork).
+
     Raises:
         weights.Unavailable: the file cannot be found or downloaded.
         UserError: the file is not the expected network.
     """
-    _, read = _implementation(network)
-    read(weights.locate(network, features_dir))
+    return _implementation(network).check(weights.locate(network, features_dir))
 
 
 class FeatureNetwork:
@@ -46,8 +48,7 @@ class FeatureNetwork:
         """
         found = weights.identify(network, weights.locate(network, features_dir))
         self._clean = rule == "clean"
-        implementation, _ = _implementation(network)
-        self._network = implementation(found.path, floating=self._clean)
+        self._network = _implementation(network)(found.path, floating=self._clean)
         self.shapes = self._network.shapes
         self.settings = {"feature_network": found.label, "feature_checksum": found.sha256, "resize": rule}
 
