@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 from dnnlib import UserError
 from dnnlib.errors import one_line
+from dnnlib.files import check_space
 from metrics import feature_networks, images, results, weights
 from metrics.metric_base import PROTOCOLS, REGISTRY, parse_names
 from metrics.progress import progress_bar
 from metrics.reference import ReferenceCache, reference_key
+from metrics.rows import temporary_folder
 from metrics.stopping import EvaluationStopped
 
 
@@ -24,27 +26,39 @@ def resolve(names, options, dataset):
         List of the names that can be evaluated. Metrics whose feature network is unavailable are left out, with one warning.
 
     Raises:
-        UserError: unknown names or option values, too few or too small images, an unsuitable --images-dir or feature network file.
+        UserError: unknown names or option values, too few or too small images, an unsuitable --images-dir or feature network file,
+            too little space on the disk.
     """
     options.check()
     metrics = parse_names(names)
-    _check_images(metrics, options, dataset)
+    rows = images.crop_rows(dataset.resolution, dataset.ratio, PROTOCOLS[options.protocol])
+    shape = (dataset.channels, rows.stop - rows.start, dataset.resolution)
+    fakes = _check_images(metrics, options, dataset, shape)
     _check_precision(metrics, options)
-    missing = set()
+    shapes = {None: {None: shape}}
     for network in filter(None, networks_of(metrics)):
         try:
-            feature_networks.check(network, options.features_dir)
+            shapes[network] = feature_networks.check(network, options.features_dir)
         except weights.Unavailable as error:
-            missing.add(network)
             disabled = ", ".join(metric.name for metric in metrics if metric.network == network)
             results.warn(f"metrics {disabled} are disabled: {error}")
-    return [metric.name for metric in metrics if metric.network not in missing]
+    metrics = [metric for metric in metrics if metric.network in shapes]
+    _check_space(metrics, shapes, options, reals=fakes if options.protocol == "stylegan2" else dataset.count, fakes=fakes)
+    return [metric.name for metric in metrics]
 
 
-def _check_images(metrics, options, dataset):
-    """Raise UserError for too few or too small images, unsuitable channels, or a folder of images where a metric needs a network."""
-    rows = images.crop_rows(dataset.resolution, dataset.ratio, PROTOCOLS[options.protocol])
-    size = min(rows.stop - rows.start, dataset.resolution)
+def _check_images(metrics, options, dataset, shape):
+    """Raise UserError for too few or too small images, unsuitable channels, or a folder of images where a metric needs a network.
+
+    Args:
+        metrics: list of Metric.
+        options, dataset: as given to `resolve`.
+        shape: (C, H, W) of the images after the crop.
+
+    Returns:
+        The number of fakes.
+    """
+    size = min(shape[1:])
     fakes, source = options.images_num, "--eval-images-num"
     if options.images_dir and metrics:
         folder = images.ImageFolder(options.images_dir, dataset, PROTOCOLS[options.protocol])
@@ -63,6 +77,7 @@ def _check_images(metrics, options, dataset):
         if metric.uses_reals and dataset.count < metric.minimum:
             given = f"{dataset.count} in dataset {dataset.name}"
             raise UserError(f"metric {metric.name}: too few images: {given}, at least {metric.minimum} are required")
+    return fakes
 
 
 def _check_precision(metrics, options):
@@ -73,6 +88,26 @@ def _check_precision(metrics, options):
 
         if not tflib.tf32_can_change():
             raise UserError(f"metric {exact[0]}: --precision tf32 is too coarse for it with TensorFlow 1.15, accepted: fp32, mixed")
+
+
+def _check_space(metrics, shapes, options, reals, fakes):
+    """Raise UserError unless the disk has space for what the metrics keep there until the evaluation ends.
+
+    Args:
+        metrics: list of Metric.
+        shapes: dict feature network, None for the images themselves -> dict output -> shape of its values for one image.
+        options: Options.
+        reals, fakes: number of images.
+    """
+    sizes = {}
+    for metric in metrics:
+        if metric.collects:
+            shape = shapes[metric.network][metric.output]
+            sizes[metric.name] = sum(metric.disk_bytes(count, shape) for count in metric.counts(reals, fakes))
+    large = [name for name, size in sizes.items() if size]
+    if large:
+        what = f"--metrics {','.join(large)} with --eval-images-num {options.images_num}"
+        check_space(temporary_folder(options.cache_folder()), sum(sizes.values()), what)
 
 
 def networks_of(metrics):

@@ -7,7 +7,7 @@ import dataclasses
 from dnnlib import UserError
 from dnnlib.cache import cache_folder
 from metrics import images
-from metrics.rows import Rows
+from metrics.rows import Rows, disk_bytes
 
 PROTOCOLS = {"full": images.CLEAN, "stylegan2": images.HISTORIC}  # protocol -> crop rule
 RESIZE_RULES = ("tf1", "clean")
@@ -83,6 +83,10 @@ class Metric:
         """
         raise NotImplementedError
 
+    def disk_bytes(self, count, shape):
+        """Size of the temporary files of such a collector, which it keeps until the evaluation ends."""
+        return 0
+
     def score(self, reals, fakes, context):
         """Numbers computed from the filled collectors (reals is None unless `uses_reals`): dict, the metric's own number first."""
         raise NotImplementedError
@@ -103,6 +107,9 @@ class RowsMetric(Metric):
 
     def collector(self, count, shape, options):
         return Rows(count, shape[0], options.cache_folder())
+
+    def disk_bytes(self, count, shape):
+        return disk_bytes(count, shape[0])
 
 
 def register(metric):

@@ -16,7 +16,7 @@ from PIL import Image
 
 import metrics
 from dnnlib import UserError, signals, tflib
-from metrics import compare, feature_networks, images, ppl, precision_recall, reference, results, sharing, streams, vgg16, weights
+from metrics import compare, feature_networks, images, ppl, precision_recall, reference, results, rows, sharing, streams, vgg16, weights
 from tests.metrics_standins import ArrayDataset, BlobGenerator, Outputs, write_features_dir
 from training.networks import GeneratorConfig, config
 
@@ -195,11 +195,28 @@ def test_cache_folder_of_the_machine(monkeypatch):
     assert metrics.Options().cache_folder() == os.path.expanduser(os.path.join("~", ".cache", "ganformer", "metrics"))
 
 
-def test_unwritable_cache_is_a_warning(options, tmp_path, capsys):
+def test_unwritable_cache_is_a_warning(options, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(rows, "IN_MEMORY_BYTES", 1000)  # fewer than swd collects: the rest goes into the system's temporary folder
     (tmp_path / "file").write_text("in the way")
-    (result,) = metrics.evaluate("fid", BlobGenerator(), _dataset(), dataclasses.replace(options, cache_dir=str(tmp_path / "file")))
-    assert result.error is None
+    unwritable = dataclasses.replace(options, cache_dir=str(tmp_path / "file"))
+    assert [result.error for result in metrics.evaluate("fid,swd", BlobGenerator(), _dataset(), unwritable)] == [None, None]
     assert "reference statistics are not kept" in capsys.readouterr().err
+
+
+def test_space_on_the_disk_is_checked_at_the_start(options, monkeypatch, tmp_path):
+    taken, usage = [], shutil.disk_usage(str(tmp_path))
+    monkeypatch.setattr(rows, "IN_MEMORY_BYTES", 200)
+    monkeypatch.setattr(rows, "_allocate", lambda file, size, folder: taken.append(size))
+    for protocol, names, large in (("full", "is,kid,pr,swd", "kid,pr,swd"), ("stylegan2", "fid,kid", "kid")):
+        del taken[:]
+        given = dataclasses.replace(options, protocol=protocol)
+        assert [result.error for result in metrics.evaluate(names, BlobGenerator(), _dataset(), given)] == [None] * len(names.split(","))
+        with monkeypatch.context() as full:
+            full.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=sum(taken)))
+            assert metrics.resolve(names, given, _dataset()) == names.split(",")
+            full.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=sum(taken) - 1))
+            with pytest.raises(UserError, match=f"cache: --metrics {large} with --eval-images-num 12 needs about .* MB, only .* are free"):
+                metrics.resolve(names, given, _dataset())
 
 
 def test_large_references_are_announced_and_do_not_fill_the_disk(options, monkeypatch, capsys):
