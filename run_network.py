@@ -120,6 +120,7 @@ def _metric_options(options, given, trained=None):
         features_dir=options.features_dir,
         resize=options.eval_resize,
         images_dir=_images_dir(options),
+        tf32=options.precision == "tf32",
     )
 
 

@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 from dnnlib import UserError
 from dnnlib.errors import one_line
+from dnnlib.files import check_space
 from metrics import feature_networks, images, results, weights
 from metrics.metric_base import PROTOCOLS, REGISTRY, parse_names
 from metrics.progress import progress_bar
 from metrics.reference import ReferenceCache, reference_key
+from metrics.rows import temporary_folder
 from metrics.stopping import EvaluationStopped
 
 
@@ -24,26 +26,39 @@ def resolve(names, options, dataset):
         List of the names that can be evaluated. Metrics whose feature network is unavailable are left out, with one warning.
 
     Raises:
-        UserError: unknown names or option values, too few or too small images, an unsuitable --images-dir or feature network file.
+        UserError: unknown names or option values, too few or too small images, an unsuitable --images-dir or feature network file,
+            too little space on the disk.
     """
     options.check()
     metrics = parse_names(names)
-    _check_images(metrics, options, dataset)
-    missing = set()
+    rows = images.crop_rows(dataset.resolution, dataset.ratio, PROTOCOLS[options.protocol])
+    shape = (dataset.channels, rows.stop - rows.start, dataset.resolution)
+    fakes = _check_images(metrics, options, dataset, shape)
+    _check_precision(metrics, options)
+    shapes = {None: {None: shape}}
     for network in filter(None, networks_of(metrics)):
         try:
-            feature_networks.check(network, options.features_dir)
+            shapes[network] = feature_networks.check(network, options.features_dir)
         except weights.Unavailable as error:
-            missing.add(network)
             disabled = ", ".join(metric.name for metric in metrics if metric.network == network)
             results.warn(f"metrics {disabled} are disabled: {error}")
-    return [metric.name for metric in metrics if metric.network not in missing]
+    metrics = [metric for metric in metrics if metric.network in shapes]
+    _check_space(metrics, shapes, options, reals=fakes if options.protocol == "stylegan2" else dataset.count, fakes=fakes)
+    return [metric.name for metric in metrics]
 
 
-def _check_images(metrics, options, dataset):
-    """Raise UserError for too few or too small images, unsuitable channels, or a folder of images where a metric needs a network."""
-    rows = images.crop_rows(dataset.resolution, dataset.ratio, PROTOCOLS[options.protocol])
-    size = min(rows.stop - rows.start, dataset.resolution)
+def _check_images(metrics, options, dataset, shape):
+    """Raise UserError for too few or too small images, unsuitable channels, or a folder of images where a metric needs a network.
+
+    Args:
+        metrics: list of Metric.
+        options, dataset: as given to `resolve`.
+        shape: (C, H, W) of the images after the crop.
+
+    Returns:
+        The number of fakes.
+    """
+    size = min(shape[1:])
     fakes, source = options.images_num, "--eval-images-num"
     if options.images_dir and metrics:
         folder = images.ImageFolder(options.images_dir, dataset, PROTOCOLS[options.protocol])
@@ -62,6 +77,37 @@ def _check_images(metrics, options, dataset):
         if metric.uses_reals and dataset.count < metric.minimum:
             given = f"{dataset.count} in dataset {dataset.name}"
             raise UserError(f"metric {metric.name}: too few images: {given}, at least {metric.minimum} are required")
+    return fakes
+
+
+def _check_precision(metrics, options):
+    """Raise UserError for a metric that must do without TF32 where TensorFlow cannot."""
+    exact = [metric.name for metric in metrics if metric.exact]
+    if options.tf32 and exact:
+        from dnnlib import tflib  # late: --help must not wait for TensorFlow
+
+        if not tflib.tf32_can_change():
+            raise UserError(f"metric {exact[0]}: --precision tf32 is too coarse for it with TensorFlow 1.15, accepted: fp32, mixed")
+
+
+def _check_space(metrics, shapes, options, reals, fakes):
+    """Raise UserError unless the disk has space for what the metrics keep there until the evaluation ends.
+
+    Args:
+        metrics: list of Metric.
+        shapes: dict feature network, None for the images themselves -> dict output -> shape of its values for one image.
+        options: Options.
+        reals, fakes: number of images.
+    """
+    sizes = {}
+    for metric in metrics:
+        if metric.collects:
+            shape = shapes[metric.network][metric.output]
+            sizes[metric.name] = sum(metric.disk_bytes(count, shape) for count in metric.counts(reals, fakes))
+    large = [name for name, size in sizes.items() if size]
+    if large:
+        what = f"--metrics {','.join(large)} with --eval-images-num {options.images_num}"
+        check_space(temporary_folder(options.cache_folder()), sum(sizes.values()), what)
 
 
 def networks_of(metrics):
@@ -211,12 +257,19 @@ class Context:
             metric=metric.name,
             parameters=metric.parameters,
             version=results.VERSION,
+            **self._precision(metric),
             **self.feature_network(metric.network).settings,
         )
         return f"{self.dataset.name}-{self.options.protocol}-{metric.name}-{reference_key(fields)}"
 
     def _reference_file(self, metric):
         return self._reference_name(metric) + self._collectors["reals", metric.name].suffix
+
+    def _precision(self, metric):
+        """What a result says of the arithmetic: nothing if float32 is float32."""
+        from dnnlib import tflib  # late: --help must not wait for TensorFlow
+
+        return {"precision": "tf32"} if tflib.tf32_allowed() and not metric.exact else {}
 
     def settings(self, metric):
         """Everything that a result of the metric depends on: dict of plain data."""
@@ -229,6 +282,7 @@ class Context:
             "fakes": fakes_num,
             **(opened.settings if opened else {"feature_network": None, "feature_checksum": None, "resize": None}),
             **metric.settings(reals_num, fakes_num),
+            **self._precision(metric),
             "crop": self.crop,
             "ratio": self.dataset.ratio,
             "protocol": options.protocol,

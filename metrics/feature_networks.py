@@ -7,32 +7,34 @@ from metrics import resize, weights
 
 
 def _implementation(network):
-    """(class, function that reads and checks a file) of a feature network. Imported late: TensorFlow takes seconds, and --help must not."""
+    """Class of a feature network. Imported late: TensorFlow takes seconds, and --help must not."""
     if network == "inception":
         from metrics import inception
 
-        return inception.Inception, inception.read_graph
+        return inception.Inception
     from metrics import vgg16
 
-    return vgg16.Vgg16, vgg16.read_layers
+    return vgg16.Vgg16
 
 
 def check(network, features_dir):
     """Find or fetch a feature network's file and check its structure.
 
+    Returns:
+        The network's `shapes` (see FeatureNetwork).
+
     Raises:
         weights.Unavailable: the file cannot be found or downloaded.
         UserError: the file is not the expected network.
     """
-    _, read = _implementation(network)
-    read(weights.locate(network, features_dir))
+    return _implementation(network).check(weights.locate(network, features_dir))
 
 
 class FeatureNetwork:
     """A feature network applied to images in the metrics' format.
 
     Attributes:
-        settings: recorded in results: feature_network, feature_checksum (sha256), resize; precision if float32 is not exact.
+        settings: recorded in results: feature_network, feature_checksum (sha256), resize.
         shapes: dict name -> shape of this output without the batch axis.
         distances: see Vgg16.
     """
@@ -44,16 +46,11 @@ class FeatureNetwork:
             features_dir: folder that is searched first for its file, or None.
             rule: resize rule, "tf1" or "clean".
         """
-        from dnnlib import tflib  # late: see _implementation
-
         found = weights.identify(network, weights.locate(network, features_dir))
         self._clean = rule == "clean"
-        implementation, _ = _implementation(network)
-        self._network = implementation(found.path, floating=self._clean)
+        self._network = _implementation(network)(found.path, floating=self._clean)
         self.shapes = self._network.shapes
         self.settings = {"feature_network": found.label, "feature_checksum": found.sha256, "resize": rule}
-        if tflib.tf32_allowed():
-            self.settings["precision"] = "tf32"
 
     def __call__(self, images):
         """Outputs by name, each [n, ...], of uint8 images [n, C, H, W]; gray ones are repeated to three channels."""

@@ -47,12 +47,12 @@ def crop_rows(width, ratio, rule):
     raise ValueError(f"crop rule: got {rule!r}, expected {CLEAN!r} or {HISTORIC!r}")
 
 
-def to_square(images, width):
-    """Images [n, C, H, W] as the dataset stores them, squares with black rows for padding that networks of wide images leave out."""
+def to_square(images, width, black=-1):
+    """Images [n, C, H, W] as the dataset stores them: squares, with black rows for the padding if they come without."""
     missing = width - images.shape[2]
     if not missing:
         return images
-    return np.pad(images, [(0, 0), (0, 0), (missing // 2, missing - missing // 2), (0, 0)], mode="constant", constant_values=-1)
+    return np.pad(images, [(0, 0), (0, 0), (missing // 2, missing - missing // 2), (0, 0)], mode="constant", constant_values=black)
 
 
 def quantize(images):
@@ -185,7 +185,7 @@ class Reals:
 
 
 class ImageFolder:
-    """Image files of a folder, by name: padded squares as the dataset stores them, or images already cropped to its ratio."""
+    """Image files of a folder, by name: padded squares as the dataset stores them, or images cropped to its ratio by either crop rule."""
 
     granule = 1
     ahead = True
@@ -207,7 +207,8 @@ class ImageFolder:
             raise UserError(f"--images-dir {folder}: no images found, looked for *{', *'.join(IMAGE_SUFFIXES)}")
         channels, height, width = dataset.shape
         self._paths = [os.path.join(folder, name) for name in names]
-        self._square = (channels, height, width)
+        content = crop_rows(width, dataset.ratio, CLEAN)
+        self._uncropped = {(channels, height, width), (channels, content.stop - content.start, width)}
         self._rows = crop_rows(width, dataset.ratio, rule)
         self.count = len(names)
         self.lossy = [name for name in names if not name.lower().endswith(".png")]
@@ -217,15 +218,15 @@ class ImageFolder:
 
     def _load(self, path):
         try:
-            image, _ = to_channels(open_picture(path), self._square[0])
+            image, _ = to_channels(open_picture(path), self.shape[0])
         except PictureError as error:
             raise UserError(f"{path}: not a readable image ({error})") from None
         pixels = from_pil(image)  # [C, H, W]
-        if pixels.shape == self._square:
-            return pixels[:, self._rows]
         if pixels.shape == self.shape:
             return pixels
-        accepted = " or ".join(f"{width}×{height}" for _, height, width in sorted({self._square, self.shape}))
+        if pixels.shape in self._uncropped:
+            return to_square(pixels[None], self.shape[2], black=0)[0, :, self._rows]
+        accepted = " or ".join(f"{width}×{height}" for _, height, width in sorted(self._uncropped | {self.shape}))
         raise UserError(f"{path}: {pixels.shape[2]}×{pixels.shape[1]} pixels, accepted to match the dataset: {accepted} (width×height)")
 
     def read(self, start, stop):

@@ -98,10 +98,27 @@ def _cut(path, graph_def):
     return cut
 
 
+def _shapes(classifier):
+    features, classes = classifier.shape
+    return {"features": (features,), "logits": (classes,)}
+
+
 class Inception:
     """Pool features and classifier logits of batches of any size, on all devices of the session."""
 
     input_size = INPUT_SIZE
+
+    @staticmethod
+    def check(path):
+        """Check a file.
+
+        Returns:
+            The `shapes` of its network.
+
+        Raises:
+            UserError: see `read_graph`.
+        """
+        return _shapes(read_graph(path)[1])
 
     def __init__(self, path, floating):
         """
@@ -113,7 +130,7 @@ class Inception:
             UserError: see `read_graph`.
         """
         graph_def, weights = read_graph(path)
-        self.shapes = {"features": (weights.shape[0],), "logits": (weights.shape[1],)}
+        self.shapes = _shapes(weights)
         self._graph = tf.Graph()
         with self._graph.as_default():
             self._session = tflib.get_session()

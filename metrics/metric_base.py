@@ -7,7 +7,7 @@ import dataclasses
 from dnnlib import UserError
 from dnnlib.cache import cache_folder
 from metrics import images
-from metrics.rows import Rows
+from metrics.rows import Rows, disk_bytes
 
 PROTOCOLS = {"full": images.CLEAN, "stylegan2": images.HISTORIC}  # protocol -> crop rule
 RESIZE_RULES = ("tf1", "clean")
@@ -28,6 +28,7 @@ class Options:
     images_dir: str | None = None  # evaluate this folder instead of a network (--images-dir)
     cache_dir: str | None = None  # for reference statistics and temporary files; dnnlib's cache if None
     run_dir: str | None = None  # where metric-<name>.txt and metrics.jsonl are appended to; None for nowhere
+    tf32: bool = False  # float32 products may be TF32 (--precision tf32), which not all TensorFlows can leave for a metric
     snapshot: str | None = None  # name of the snapshot that holds the network, for the results
     progress: bool = True  # show progress bars on a terminal
 
@@ -58,6 +59,7 @@ class Metric:
     parameters = {}  # other parameters, recorded in the results
     uses_reals = True
     needs_generator = False  # cannot be computed from image files
+    exact = False  # computed without TF32 even where it is allowed, because TF32's rounding would be most of the number
 
     def counts(self, reals, fakes):
         """How many of the available reals and fakes the metric takes."""
@@ -81,6 +83,10 @@ class Metric:
         """
         raise NotImplementedError
 
+    def disk_bytes(self, count, shape):
+        """Size of the temporary files of such a collector, which it keeps until the evaluation ends."""
+        return 0
+
     def score(self, reals, fakes, context):
         """Numbers computed from the filled collectors (reals is None unless `uses_reals`): dict, the metric's own number first."""
         raise NotImplementedError
@@ -101,6 +107,9 @@ class RowsMetric(Metric):
 
     def collector(self, count, shape, options):
         return Rows(count, shape[0], options.cache_folder())
+
+    def disk_bytes(self, count, shape):
+        return disk_bytes(count, shape[0])
 
 
 def register(metric):

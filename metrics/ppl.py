@@ -2,7 +2,7 @@
 
 The perceptual distance by which the image changes for a step ε along a path between two latents, divided by ε². The distance is LPIPS on
 VGG-16 without LPIPS's learned channel weights, which are published only inside pickles: the numbers rank generators as PPL does, but are
-not comparable to published ones, and results say so.
+not comparable to published ones, and results say so. ε is below the rounding of TF32, which is therefore switched off meanwhile.
 """
 
 import numpy as np
@@ -102,8 +102,11 @@ class PathPairs:
         self.settings = {}
 
     def read(self, start, stop):
-        points, seeds = self.points(start, stop)
-        images = [self._Gs.run_part("synthesis", ws, noise_mode="random", seeds=seeds, **self._batches).images for ws in points]
+        from dnnlib import tflib  # late: --help must not wait for TensorFlow
+
+        with tflib.without_tf32():
+            points, seeds = self.points(start, stop)
+            images = [self._Gs.run_part("synthesis", ws, noise_mode="random", seeds=seeds, **self._batches).images for ws in points]
         squares = [to_square(one, self._width) for one in images]
         return np.stack([prepare_images(square[:, :, self._rows], self._metric.face_crop) for square in squares], axis=1)
 
@@ -137,6 +140,7 @@ class PerceptualPathLength(Metric):
     collects = False
     uses_reals = False
     needs_generator = True
+    exact = True
     minimum_size = 16  # the network halves the images four times before its last feature map
     space = "w"  # where the path lies: "w" (straight) or "z" (on the sphere)
     sampling = "end"  # where on the path: "end" (its start, t = 0) or "full" (t uniform)

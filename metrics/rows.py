@@ -1,5 +1,6 @@
 """Millions of rows of features: in memory if they are few, else in an unnamed temporary file, so that memory does not grow with N."""
 
+import contextlib
 import errno
 import os
 import tempfile
@@ -9,6 +10,22 @@ import numpy as np
 IN_MEMORY_BYTES = 1 << 27
 BLOCK_BYTES = 1 << 26
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def disk_bytes(count, width):
+    """Size of the temporary file of Rows(count, width), 0 if they are kept in memory."""
+    size = 4 * count * width
+    return size if size > IN_MEMORY_BYTES else 0
+
+
+def temporary_folder(wanted):
+    """The folder for temporary files: the wanted one, created if missing, or the system's own if that is None or cannot be used."""
+    if wanted:
+        with contextlib.suppress(OSError):
+            os.makedirs(wanted, exist_ok=True)
+        if os.path.isdir(wanted) and os.access(wanted, os.W_OK):
+            return wanted
+    return tempfile.gettempdir()
 
 
 class Rows:
@@ -24,19 +41,19 @@ class Rows:
         Args:
             count: largest number of rows.
             width: length of a row.
-            folder: folder of the temporary file, created if missing; None for the system's own.
+            folder: folder of the temporary file (see temporary_folder).
 
         Raises:
             OSError: there is not enough space.
         """
         self._filled = 0
-        if 4 * count * width <= IN_MEMORY_BYTES:
+        size = disk_bytes(count, width)
+        if not size:
             self._data = np.empty((count, width), np.float32)
         else:
-            if folder:
-                os.makedirs(folder, exist_ok=True)
+            folder = temporary_folder(folder)
             with tempfile.TemporaryFile(dir=folder) as file:
-                _allocate(file, 4 * count * width, folder)
+                _allocate(file, size, folder)
                 self._data = np.memmap(file, np.float32, "r+", shape=(count, width))
 
     def add(self, rows):
@@ -80,7 +97,7 @@ def _allocate(file, size, folder):
     except OSError as error:
         if error.errno not in _FULL:  # some file systems cannot reserve space
             return
-        raise OSError(error.errno, f"{error.strerror} for {size / 1e6:,.0f} MB of features", folder or tempfile.gettempdir()) from None
+        raise OSError(error.errno, f"{error.strerror} for {size / 1e6:,.0f} MB of features", folder) from None
 
 
 def batches_of(array):

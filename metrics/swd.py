@@ -10,7 +10,7 @@ Shape letters: N images, C channels, H, W height and width, R patches in a set, 
 import numpy as np
 
 from metrics.metric_base import Metric, register
-from metrics.rows import Rows, batches_of
+from metrics.rows import Rows, batches_of, disk_bytes
 from metrics.stopping import stop_if_asked
 from metrics.streams import image_stream
 
@@ -30,6 +30,11 @@ def pyramid_sizes(height, width):
     while min(sizes[-1]) // 2 >= MINIMUM_SIZE:
         sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
     return sizes
+
+
+def _patch_rows(count, shape):
+    """(number, length) of the patches of `count` images of a shape (C, H, W) on each level."""
+    return count * PATCHES_PER_IMAGE, shape[0] * PATCH * PATCH
 
 
 def _blur(images, axis):
@@ -122,7 +127,7 @@ class PatchSets:
         self.seed = seed
         self.channels = channels
         self.sizes = pyramid_sizes(height, width)
-        self.rows = [Rows(count * PATCHES_PER_IMAGE, channels * PATCH * PATCH, folder) for _ in self.sizes]
+        self.rows = [Rows(*_patch_rows(count, shape), folder) for _ in self.sizes]
         self.images = 0
 
     def add(self, images):
@@ -219,6 +224,9 @@ class SlicedWasserstein(Metric):
 
     def collector(self, count, shape, options):
         return PatchSets(count, shape, options.seed, options.cache_folder())
+
+    def disk_bytes(self, count, shape):
+        return len(pyramid_sizes(*shape[1:])) * disk_bytes(*_patch_rows(count, shape))
 
     def score(self, reals, fakes, context):
         distances = [

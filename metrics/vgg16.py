@@ -4,6 +4,8 @@ Precision and recall use the second fully connected layer after its ReLU, as Kyn
 a pickle with its own weights, so numbers computed here follow their protocol but do not equal theirs to the last digit.
 """
 
+import contextlib
+
 import h5py
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -14,6 +16,17 @@ from metrics.replicas import Replicas
 CAFFE_MEAN = (103.939, 116.779, 123.68)  # of blue, green, red, as used in training these weights
 CONVOLUTIONS = 13
 POOLS = 5
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """Context with the layers of a Keras VGG-16 file as `read_layers` returns them, but with h5py's arrays, which are not yet read."""
+    try:
+        with h5py.File(path, "r") as file:
+            layers = [_find_layer(file, _text(name)) for name in file.attrs["layer_names"]]
+            yield _checked(path, [layer for layer in layers if layer])
+    except (OSError, KeyError, RuntimeError) as error:
+        raise UserError(f"{path}: not a Keras weights file, or truncated ({str(error).splitlines()[0]})") from None
 
 
 def read_layers(path):
@@ -28,43 +41,43 @@ def read_layers(path):
     Raises:
         UserError: one line saying what is wrong with the file.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            layers = [_read_layer(file, _text(name)) for name in file.attrs["layer_names"]]
-    except (OSError, KeyError, RuntimeError) as error:
-        raise UserError(f"{path}: not a Keras weights file, or truncated ({str(error).splitlines()[0]})") from None
-    layers = [layer for layer in layers if layer]
-    kinds = [kind for kind, _, _ in layers]
-    if kinds.count("conv") != CONVOLUTIONS or kinds.count("pool") != POOLS or kinds.count("dense") < 2:
-        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("conv", "pool", "dense"))
-        raise UserError(f"{path}: {counts} layers, accepted: {CONVOLUTIONS} conv, {POOLS} pool, 3 dense (VGG-16 with its top)")
-    second = [index for index, kind in enumerate(kinds) if kind == "dense"][1]
-    layers = layers[: second + 1]
-    _check_shapes(path, layers)
-    return layers
+    with _opened(path) as layers:
+        return [(kind, *(None if array is None else np.asarray(array, np.float32) for array in arrays)) for kind, *arrays in layers]
 
 
 def _text(name):
     return name.decode() if isinstance(name, bytes) else name
 
 
-def _read_layer(file, name):
+def _find_layer(file, name):
     group = file[name]
-    arrays = [np.asarray(group[_text(weight)], np.float32) for weight in group.attrs["weight_names"]]
+    arrays = [group[_text(weight)] for weight in group.attrs["weight_names"]]
     if not arrays:
         return ("pool", None, None) if "pool" in name else None
-    kernel, bias = arrays
-    return "conv" if kernel.ndim == 4 else "dense", kernel, bias
+    if len(arrays) != 2:
+        raise UserError(f"{file.filename}: layer {name} has {len(arrays)} arrays, accepted: 2 (kernel and bias)")
+    return ("conv" if len(arrays[0].shape) == 4 else "dense", *arrays)
 
 
-def _check_shapes(path, layers):
+def _checked(path, layers):
+    """The layers up to the second fully connected one. UserError if they are not those of VGG-16."""
+    kinds = [kind for kind, _, _ in layers]
+    if kinds.count("conv") != CONVOLUTIONS or kinds.count("pool") != POOLS or kinds.count("dense") < 2:
+        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("conv", "pool", "dense"))
+        raise UserError(f"{path}: {counts} layers, accepted: {CONVOLUTIONS} conv, {POOLS} pool, 3 dense (VGG-16 with its top)")
+    second = [index for index, kind in enumerate(kinds) if kind == "dense"][1]
     channels = 3
-    for number, (kind, kernel, bias) in enumerate(layers):
+    for number, (kind, kernel, bias) in enumerate(layers[: second + 1]):
         if kind == "conv" and kernel.shape[:3] != (3, 3, channels):
             raise UserError(f"{path}: layer {number} has a kernel {list(kernel.shape)}, accepted: [3, 3, {channels}, outputs]")
-        if kind == "dense" and (kernel.ndim != 2 or kernel.shape[0] % channels):
+        if kind == "dense" and (len(kernel.shape) != 2 or kernel.shape[0] % channels):
             raise UserError(f"{path}: layer {number} has a kernel {list(kernel.shape)}, accepted: [a multiple of {channels}, outputs]")
         channels = channels if kernel is None else len(bias)
+    return layers[: second + 1]
+
+
+def _shapes(layers):
+    return {"features": layers[-1][2].shape}
 
 
 def _convolutions(layers, weights, images):
@@ -120,6 +133,19 @@ def distance_function(path):
 class Vgg16:
     """Features of images from the fully connected layers, or distances of image pairs, on all devices of the session."""
 
+    @staticmethod
+    def check(path):
+        """Check a file without reading its weights.
+
+        Returns:
+            The `shapes` of its network.
+
+        Raises:
+            UserError: see `read_layers`.
+        """
+        with _opened(path) as layers:
+            return _shapes(layers)
+
     def __init__(self, path, floating):
         """
         Args:
@@ -130,9 +156,8 @@ class Vgg16:
             UserError: see `read_layers`.
         """
         self._layers = read_layers(path)
-        flat, last_bias = self._flat_inputs(), self._layers[-1][2]
-        self.input_size = int(round(np.sqrt(flat))) << POOLS
-        self.shapes = {"features": (len(last_bias),)}
+        self.input_size = int(round(np.sqrt(self._flat_inputs()))) << POOLS
+        self.shapes = _shapes(self._layers)
         self._graph = tf.Graph()
         with self._graph.as_default():
             self._session = tflib.get_session()
@@ -177,9 +202,10 @@ class Vgg16:
             one, other: float32 [n, H, W, 3], 0..255, at least 16×16; they are not resized.
 
         Returns:
-            float32 [n].
+            float32 [n]; without TF32, because the images of a pair may differ by less than its rounding.
         """
-        return self._pairs(np.stack([one, other], axis=1))["distances"]
+        with tflib.without_tf32():
+            return self._pairs(np.stack([one, other], axis=1))["distances"]
 
     def close(self):
         """Free the session."""

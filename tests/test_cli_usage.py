@@ -193,9 +193,9 @@ def test_a_run_that_goes_on_keeps_its_origin():
 
 def test_options_of_the_metrics():
     options = resolved("--eval --eval-images-num 7 --eval-protocol stylegan2 --batch-gpu 3 --seed 5 --features-dir f --eval-resize clean "
-                       "--images-dir photos")  # fmt: skip
+                       "--images-dir photos --precision tf32")  # fmt: skip
     expected = {"images_num": 7, "protocol": "stylegan2", "batch_size": 3, "seed": 5, "mirror": False, "features_dir": "f",
-                "resize": "clean", "images_dir": "photos"}  # fmt: skip
+                "resize": "clean", "images_dir": "photos", "tf32": True}  # fmt: skip
     assert run_network._metric_options(options, {}) == metrics.Options(**expected)
     assert run_network._metric_options(dataclasses.replace(options, eval_batch_gpu=2), {}).batch_size == 2
     trained = {"training": {"mirror_augment": True}}

@@ -16,7 +16,7 @@ from PIL import Image
 
 import metrics
 from dnnlib import UserError, signals, tflib
-from metrics import compare, feature_networks, images, ppl, precision_recall, reference, results, sharing, streams, weights
+from metrics import compare, feature_networks, images, ppl, precision_recall, reference, results, rows, sharing, streams, vgg16, weights
 from tests.metrics_standins import ArrayDataset, BlobGenerator, Outputs, write_features_dir
 from training.networks import GeneratorConfig, config
 
@@ -108,19 +108,43 @@ def test_second_evaluation_takes_the_reference_from_the_cache(options):
         assert "the reals were read again" in metrics.evaluate("fid", Gs, changed, options)[0].error
 
 
-def test_numbers_in_tf32_say_so_and_have_a_reference_of_their_own(options):
+@pytest.fixture
+def tf32():
+    tflib.allow_tf32(True)
+    yield
+    still = tflib.tf32_allowed()
+    tflib.allow_tf32(False)
+    assert still
+
+
+def test_numbers_in_tf32_say_so_and_have_a_reference_of_their_own(options, tf32):
     dataset, Gs = _dataset(), BlobGenerator()
-    exact = metrics.evaluate("fid", Gs, dataset, options)[0]
+    with tflib.without_tf32():
+        exact = metrics.evaluate("fid,swd", Gs, dataset, options)
     read, taken = dataset.read, []
     dataset.read = lambda indices: taken.append(len(indices)) or read(indices)
-    tflib.allow_tf32(True)
-    try:
-        short = metrics.evaluate("fid", Gs, dataset, options)[0]
-    finally:
-        tflib.allow_tf32(False)
+    for one, other in zip(exact, metrics.evaluate("fid,swd", Gs, dataset, options)):
+        assert results.differences(one, other) == ["precision"]
+        assert (one.settings.get("precision"), other.settings["precision"]) == (None, "tf32")
     assert sum(taken) == dataset.count
-    assert results.differences(exact, short) == ["precision"]
-    assert (exact.settings.get("precision"), short.settings["precision"]) == (None, "tf32")
+
+
+def test_path_lengths_are_computed_without_tf32(options, monkeypatch, tf32):
+    allowed, distances = [], vgg16.Replicas.__call__
+
+    class Recorded(BlobGenerator):
+        def run_part(self, part, *inputs, **given):
+            allowed.append((part, tflib.tf32_allowed()))
+            return super().run_part(part, *inputs, **given)
+
+    def recorded(network, pairs):
+        allowed.append(("distances", tflib.tf32_allowed()))
+        return distances(network, pairs)
+
+    monkeypatch.setattr(vgg16.Replicas, "__call__", recorded)
+    (result,) = metrics.evaluate("ppl", Recorded(), _dataset(), options)
+    assert set(allowed) == {("mapping", False), ("synthesis", False), ("distances", False)}
+    assert result.error is None and "precision" not in result.settings
 
 
 def test_references_of_the_stylegan2_protocol_are_of_their_count_seed_and_flips(options, monkeypatch):
@@ -171,11 +195,28 @@ def test_cache_folder_of_the_machine(monkeypatch):
     assert metrics.Options().cache_folder() == os.path.expanduser(os.path.join("~", ".cache", "ganformer", "metrics"))
 
 
-def test_unwritable_cache_is_a_warning(options, tmp_path, capsys):
+def test_unwritable_cache_is_a_warning(options, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(rows, "IN_MEMORY_BYTES", 1000)  # fewer than swd collects: the rest goes into the system's temporary folder
     (tmp_path / "file").write_text("in the way")
-    (result,) = metrics.evaluate("fid", BlobGenerator(), _dataset(), dataclasses.replace(options, cache_dir=str(tmp_path / "file")))
-    assert result.error is None
+    unwritable = dataclasses.replace(options, cache_dir=str(tmp_path / "file"))
+    assert [result.error for result in metrics.evaluate("fid,swd", BlobGenerator(), _dataset(), unwritable)] == [None, None]
     assert "reference statistics are not kept" in capsys.readouterr().err
+
+
+def test_space_on_the_disk_is_checked_at_the_start(options, monkeypatch, tmp_path):
+    taken, usage = [], shutil.disk_usage(str(tmp_path))
+    monkeypatch.setattr(rows, "IN_MEMORY_BYTES", 200)
+    monkeypatch.setattr(rows, "_allocate", lambda file, size, folder: taken.append(size))
+    for protocol, names, large in (("full", "is,kid,pr,swd", "kid,pr,swd"), ("stylegan2", "fid,kid", "kid")):
+        del taken[:]
+        given = dataclasses.replace(options, protocol=protocol)
+        assert [result.error for result in metrics.evaluate(names, BlobGenerator(), _dataset(), given)] == [None] * len(names.split(","))
+        with monkeypatch.context() as full:
+            full.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=sum(taken)))
+            assert metrics.resolve(names, given, _dataset()) == names.split(",")
+            full.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=sum(taken) - 1))
+            with pytest.raises(UserError, match=f"cache: --metrics {large} with --eval-images-num 12 needs about .* MB, only .* are free"):
+                metrics.resolve(names, given, _dataset())
 
 
 def test_large_references_are_announced_and_do_not_fill_the_disk(options, monkeypatch, capsys):
@@ -398,8 +439,19 @@ def test_protocol_stylegan2_repeats_and_mirrors():
     np.testing.assert_array_equal(images.Reals(dataset, 40, True, True, 7, "historic").read(10, 20), read[10:20])
 
 
-def test_folder_of_images_equals_the_network(options, tmp_path):
-    dataset, Gs = _dataset(ratio=0.75), BlobGenerator(ratio=0.75)
+class FramedGenerator(BlobGenerator):
+    """Its pictures of ratio 0.75 have black padding."""
+
+    def run(self, *inputs, **given):
+        images = super().run(*inputs, **given).images
+        images[:, :, :4] = images[:, :, 28:] = -1
+        return Outputs(images, None, None)
+
+
+@pytest.mark.parametrize("protocol, accepted", [("full", "32×24 or 32×32"), ("stylegan2", "32×24 or 32×25 or 32×32")])
+def test_folder_of_images_equals_the_network(options, tmp_path, protocol, accepted):
+    dataset, Gs = _dataset(ratio=0.75), FramedGenerator(ratio=0.75)
+    options = dataclasses.replace(options, protocol=protocol)
     folder = tmp_path / "pictures"
     folder.mkdir()
     fakes = images.Generated(Gs, dataset, 12, 3, 8, "clean").read(0, 12)
@@ -415,7 +467,7 @@ def test_folder_of_images_equals_the_network(options, tmp_path):
     with pytest.raises(UserError, match="ppl: it needs a network"):
         metrics.resolve("ppl", of_folder, dataset)
     Image.fromarray(np.zeros((20, 32, 3), np.uint8)).save(str(folder / "000.png"))
-    with pytest.raises(UserError, match=r"000\.png: 32×20 pixels, accepted to match the dataset: 32×24 or 32×32"):
+    with pytest.raises(UserError, match=rf"000\.png: 32×20 pixels, accepted to match the dataset: {accepted} \("):
         metrics.resolve("swd", of_folder, dataset)
     (folder / "000.png").write_bytes(b"no picture")
     with pytest.raises(UserError, match=r"000\.png: not a readable image"):
@@ -453,7 +505,8 @@ def test_pictures_with_alpha(options, tmp_path):
     assert result.error is None and result.settings["fakes"] == 12
 
 
-def test_mistakes_are_reported_at_the_start(options, tmp_path):
+def test_mistakes_are_reported_at_the_start(options, monkeypatch, tmp_path):
+    monkeypatch.setattr(tflib, "tf32_can_change", lambda: False)
     dataset = _dataset(ratio=0.75)
     cases = [
         ("fid,psnr", options, "psnr is not known, accepted: fid, is, kid"),
@@ -461,6 +514,7 @@ def test_mistakes_are_reported_at_the_start(options, tmp_path):
         ("fid", dataclasses.replace(options, protocol="half"), "--eval-protocol half: not known, accepted: full, stylegan2"),
         ("fid", dataclasses.replace(options, images_num=0), "--eval-images-num 0"),
         ("ppl_zend", dataclasses.replace(options), r"ppl_zend: images of 24 pixels \(shorter side\), at least 32 are required"),
+        ("fid,ppl", dataclasses.replace(options, tf32=True), "metric ppl: --precision tf32 is too coarse for it"),
         ("fid", dataclasses.replace(options, resize="lanczos"), "--eval-resize lanczos: not known, accepted: tf1, clean"),
         ("swd", dataclasses.replace(options, images_dir=str(tmp_path / "none")), "no such folder"),
         ("swd", dataclasses.replace(options, images_dir=str(tmp_path)), "no images found"),

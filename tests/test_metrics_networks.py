@@ -104,10 +104,10 @@ def test_batches_that_do_not_fit_into_memory_are_taken_in_parts(write_graph, mon
     network.close()
 
 
-def test_inception_sizes_come_from_the_file(write_graph):
+def test_inception_sizes_come_from_the_file(write_graph, tmp_path):
     graph_def, _ = inception_standin(features=12, classes=7)
     network = inception.Inception(write_graph(graph_def), floating=False)
-    assert network.shapes == {"features": (12,), "logits": (7,)}
+    assert network.shapes == inception.Inception.check(str(tmp_path / "graph.pb")) == {"features": (12,), "logits": (7,)}
     network.close()
 
 
@@ -216,7 +216,7 @@ def test_vgg16_equals_numpy(tmp_path, name_type):
     layers = vgg16_standin(path, name_type=name_type)
     network = vgg16.Vgg16(path, floating=False)
     assert network.input_size == 32
-    assert network.shapes == {"features": (12,)}
+    assert network.shapes == vgg16.Vgg16.check(path) == {"features": (12,)}
     images = _images(3, 40, 25)
     features = network(images)["features"]
     for image, measured in zip(images, features):
@@ -286,6 +286,11 @@ def test_unsuitable_vgg_files_are_one_clear_line(tmp_path):
         del file["block2_conv1/block2_conv1_W_1:0"]
         file.create_dataset("block2_conv1/block2_conv1_W_1:0", data=np.zeros((5, 5, 4, 4), np.float32))
     with pytest.raises(UserError, match=r"kernel \[5, 5, 4, 4\], accepted: \[3, 3, 4, outputs\]"):
+        vgg16.read_layers(path)
+    with h5py.File(path, "a") as file:
+        attributes = file["block1_conv1"].attrs
+        attributes["weight_names"] = np.tile(attributes["weight_names"], 2)
+    with pytest.raises(UserError, match=r"vgg\.h5: layer block1_conv1 has 4 arrays, accepted: 2 \(kernel and bias\)"):
         vgg16.read_layers(path)
 
 
