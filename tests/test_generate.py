@@ -123,6 +123,23 @@ def test_classes(picture_models, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["ganformer", "labelled"])
+@pytest.mark.parametrize("text, label", [("2", 2), ("0.5", [0.5]), ("1.0", [1]), ("-1e-1", [-0.1]), ("1,0", [1, 0])])
+def test_labels(text, label):
+    assert generate.parse_class(text) == label
+
+
+def test_a_label_of_a_single_number(capsys):
+    """It may stand for a single class, where it is always 1, or be a measure: an integer could mean either."""
+    config, options = GeneratorConfig(c_dim=1), SimpleNamespace(attention_maps=False, ratio=None, class_="0.3")
+    generation._check(config, options, [0.3])
+    assert generation._label_source(1, [0.3])(7) == np.float32([0.3])
+    with pytest.raises(UsageError, match="--class 0: this model's label is a single number .* a decimal point, such as 1.0"):
+        generation._check(config, options, 0)
+    assert capsys.readouterr().out == ""
+    assert generation._label_source(1, None)(7) == [1]
+    assert capsys.readouterr().out.startswith("labels: 1.0 for each image, as for a single class; choose another number with --class")
+
+
 def test_the_video_is_a_closed_walk(name, picture_models, tmp_path, monkeypatch, capsys):
     """Through the pictures in order; halfway points are spherical in z and linear in the label, with the noise of the previous picture."""
     walk, seeds = [], [4, 0, 1, 2]
@@ -204,7 +221,7 @@ BAD_LINES = [
     (["--model", "ganformer", "--class", "1"], 1, "--class 1: this model was trained without labels"),
     (["--model", "labelled", "--class", "3"], 2, "--class 3: this model has classes 0 to 2"),
     (["--model", "labelled", "--class", "-1"], 2, "this model has classes 0 to 2"),
-    (["--model", "labelled", "--class", "1,2"], 2, "got 2 numbers, this model's labels have 3"),
+    (["--model", "labelled", "--class", "1,2"], 2, "a label of length 2, this model's labels have length 3"),
     (["--model", "labelled", "--attention-maps"], 1, "--attention-maps: this model has no attention"),
     (["--model", "truncated"], 1, "cannot be read"),
     (["--model", "page"], 1, "this is a web page"),
