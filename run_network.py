@@ -191,8 +191,6 @@ def _use_snapshot(snapshot, options, dataset, evaluator):
 
     print(f"snapshot {snapshot.path}")
     evaluated = options.eval and not _images_dir(options)
-    if evaluated and evaluator.names and snapshot.trained:
-        run_record.check_ratio(snapshot.trained, dataset)
     if options.vis:
         visualize.check(snapshot.networks[2], dataset, options)
     with tflib.session_scope(), tflib.memory_errors("--eval-batch-gpu", command_line.eval_batch_gpu(options)):

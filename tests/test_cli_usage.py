@@ -397,11 +397,17 @@ def test_components_share_the_latent_and_networks_are_made_for_the_dataset():
     for base in PLACES:
         found = configurations(resolved(base), **form)
         for network in "GD":
-            names = [f"{network}.{name}" for name in ("resolution", "num_channels", "c_dim")]
-            assert [found[name] for name in names] == [32, 1, 5]
-            assert found.get(f"{network}.crop_ratio") == (None if "ViTGAN" in base else 0.75)
+            names = [f"{network}.{name}" for name in ("resolution", "num_channels", "c_dim", "crop_ratio")]
+            assert [found[name] for name in names] == [32, 1, 5, 0.75]
     warm = dataclasses.replace(options, ema_warmup=True, pretrained_pkl="a.pkl")
     assert configurations(warm)["T.schedule.ema_warmup"] is False
+
+
+def test_the_padding_of_wide_pictures_is_left_out_by_both_networks_or_by_none():
+    dataset = SimpleNamespace(resolution=512, channels=3, ratio=0.5, labels=np.zeros([4, 0]))
+    for text, cropped in (("", True), ("--g-model ViTGAN", False), ("--d-model ViTGAN", False), ("--baseline ViTGAN", False)):
+        networks = launch.network_configs(resolved(text), dataset)
+        assert [(network.cropped, network.crop_ratio) for network in networks] == 2 * [(cropped, 0.5)]
 
 
 def test_the_option_reference_is_up_to_date():

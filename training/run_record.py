@@ -102,18 +102,6 @@ def existing_run(result_dir, expname):
     return folder
 
 
-def check_ratio(record, dataset):
-    """Compare a dataset's ratio with the one that a run was trained with.
-
-    Raises:
-        UserError: they differ, so metrics would crop the generated images wrongly.
-    """
-    trained = record["dataset"]["ratio"]
-    if abs(trained - dataset.ratio) > 1e-6:
-        raise UserError(f"dataset {dataset.name}: pictures of ratio {dataset.ratio:.4g}, the snapshot was trained on ratio {trained:.4g} "
-                        f"(use --ratio {trained:.10g} to match it)")
-
-
 def check_continuation(old, new, accept_changes):
     """Compare a stored record with the present one.
 
