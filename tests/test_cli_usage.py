@@ -169,6 +169,16 @@ def test_stored_options_lie_below_what_is_given():
     assert (options.batch_size, options.g_lr) == (128, 0.01)
 
 
+def test_a_repeated_preset_leaves_what_the_run_s_own_flags_have_set():
+    stored = {**vars(resolved("--ganformer-default --components-num 4 --dataset clevr"))}
+    for text, expected in (("", 4), ("--ganformer-default", 4), ("--ganformer-default --components-num 2", 2),
+                           ("--ganformer-default --dataset ffhq", 16)):  # fmt: skip
+        assert resolved(text, stored=stored).components_num == expected
+    stored = {**vars(resolved("--baseline ViTGAN --augment none --bcr-real 0 --bcr-fake 0"))}
+    assert resolved("--baseline ViTGAN", stored=stored).augment == "none"
+    assert resolved("--baseline StyleGAN2", stored=stored).g_model == "ViTGAN"  # this one has no values of its own
+
+
 def test_reload_takes_the_options_of_the_run_and_not_those_of_the_call(tmp_path):
     (tmp_path / "a-000").mkdir()
     given = {"reload": True, "result_dir": str(tmp_path), "expname": "a"}

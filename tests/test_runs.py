@@ -238,9 +238,11 @@ def test_what_a_run_may_continue_with(name, refused, capsys):
     change = f"{name} changed from {None if field in ('kmeans', 'crop_ratio') else 1} to 2"
     if refused:
         with pytest.raises(UsageError, match=f"trained with a different {name}: give --reload"):
-            run_record.check_continuation(RECORD, new, accept_changes=False)
+            run_record.check_continuation(RECORD, new, command_line.Options())
         assert capsys.readouterr().out == f"{change}\n"
-    assert run_record.check_continuation(RECORD, new, accept_changes=refused) == [change]
+        with pytest.raises(UsageError, match=f"different {name}: give --restart to start a new run, or --accept-changes"):
+            run_record.check_continuation(RECORD, new, command_line.Options(reload=True))
+    assert run_record.check_continuation(RECORD, new, command_line.Options(accept_changes=refused)) == [change]
 
 
 def test_the_revision_says_whether_files_were_changed(tmp_path, monkeypatch):
@@ -262,7 +264,7 @@ def test_the_revision_says_whether_files_were_changed(tmp_path, monkeypatch):
                                            (6, "a different dataset.0, dataset.1, dataset.2, dataset.3 and 2 more: give")])  # fmt: skip
 def test_many_changes_are_counted(count, listed, capsys):
     with pytest.raises(UsageError, match=listed):
-        run_record.check_continuation({}, {"dataset": {str(number): 1 for number in range(count)}}, accept_changes=False)
+        run_record.check_continuation({}, {"dataset": {str(number): 1 for number in range(count)}}, command_line.Options())
     assert len(capsys.readouterr().out.splitlines()) == count
 
 

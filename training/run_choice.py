@@ -30,7 +30,7 @@ def choose_run(options, record):
         if state is not None:
             notes.append(f"continuing {run_dir} from {os.path.basename(path)} (kimg {state.progress.images / 1000:.3f})")
             _keep_origin(state.record, record, run_dir)
-            notes += run_record.check_continuation(state.record, record, options.accept_changes)
+            notes += run_record.check_continuation(state.record, record, options)
         elif training_state.snapshots(run_dir):
             run_dir = None  # networks without a training state: nothing to continue exactly, and nothing to overwrite
             notes.append("the latest run has no training state: starting a new one")

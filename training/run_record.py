@@ -102,12 +102,12 @@ def existing_run(result_dir, expname):
     return folder
 
 
-def check_continuation(old, new, accept_changes):
+def check_continuation(old, new, options):
     """Compare a stored record with the present one.
 
     Args:
         old, new: records.
-        accept_changes: --accept-changes.
+        options: training.command_line.Options.
 
     Returns:
         list of notes, one for each difference.
@@ -122,13 +122,12 @@ def check_continuation(old, new, accept_changes):
         harmless = HARMLESS_NETWORK_FIELDS if section in ("generator", "discriminator") else ()
         if field == "schedule.batch_size" or section != "training" and field not in harmless:
             dangerous.append(name)
-    if dangerous and not accept_changes:
+    if dangerous and not options.accept_changes:
         print("\n".join(changes))
         listed = ", ".join(dangerous[:4]) + (f" and {len(dangerous) - 4} more" if len(dangerous) > 4 else "")
-        raise UsageError(
-            f"this run was trained with a different {listed}: give --reload to use its own options, --restart to start a new run, "
-            "or --accept-changes to continue all the same"
-        )
+        own = "" if options.reload else "--reload to use its own options, "
+        raise UsageError(f"this run was trained with a different {listed}: give {own}--restart to start a new run, or --accept-changes to "
+                         "continue all the same")  # fmt: skip
     return changes
 
 
