@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import sys
 
 import metrics
 from dnnlib import UsageError, UserError, log, option_table, run_main, runs
 from dnnlib.util import python_line
-from training import command_line, report, run_record
+from training import command_line, report, run_files, run_record
 from training.presets import DATASET_RATIOS, OPTIONS
 
 
@@ -201,14 +200,10 @@ def _use_snapshot(snapshot, options, dataset, evaluator):
         if evaluated:
             evaluator(Gs, snapshot.path, snapshot.run_dir)
         if options.vis:
-            visualize.run(Gs, dataset, options, os.path.join(snapshot.run_dir, "visuals"), shown=_images_shown(snapshot.path))
+            kimg = run_files.snapshot_kimg(os.path.basename(snapshot.path))
+            shown = None if kimg is None else 1000 * kimg
+            visualize.run(Gs, dataset, options, os.path.join(snapshot.run_dir, "visuals"), shown=shown)
     print(f"report {report.write(snapshot.run_dir)}")
-
-
-def _images_shown(path):
-    """Number of images a training had shown by a snapshot, in whole thousands; None if the file's name does not tell."""
-    number = re.fullmatch(r"network-snapshot-(\d+)\.pkl", os.path.basename(path))
-    return None if number is None else 1000 * int(number.group(1))
 
 
 def _write_report(options):

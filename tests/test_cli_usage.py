@@ -213,11 +213,6 @@ def test_options_of_the_metrics():
     assert not run_network._metric_options(options, {"mirror_augment": False}, trained).mirror
 
 
-def test_names_of_snapshots_tell_the_images_shown():
-    names = ("results/a-000/network-snapshot-000012.pkl", "network-snapshot-12.pkl.old", "clevr.pkl")
-    assert [run_network._images_shown(name) for name in names] == [12000, None, None]
-
-
 def test_the_dataset_that_the_options_name(tmp_path, capsys):
     """An older dataset of a known name has the ratio of its pictures, unless --ratio says otherwise."""
     for name in ("clevr", "mine"):

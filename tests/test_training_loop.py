@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from dnnlib import UserError, locks, log, tflib
 from dnnlib.tflib.snapshot import read_records
 from tests.training_standins import GANFORMER, ArrayDataset, small_networks, small_training
-from training import command_line, launch, run_choice, schedule, status, training_loop, training_state
+from training import command_line, launch, run_choice, run_files, schedule, status, training_loop, training_state
 from training.config import OutputConfig, ScheduleConfig
 from training.samples import SampleGrid
 from training.training_loop import TrainingLoop
@@ -138,9 +138,9 @@ def test_old_snapshots_are_removed(tmp_path):
     for kimg in range(5):
         for name in (f"network-snapshot-{kimg:06d}.pkl", f"training-state-{kimg:06d}.npz"):
             (tmp_path / name).write_text("")
-    training_state.remove_old(str(tmp_path), -1)
+    run_files.remove_old(str(tmp_path), -1)
     assert len(os.listdir(str(tmp_path))) == 10
-    training_state.remove_old(str(tmp_path), 2)
+    run_files.remove_old(str(tmp_path), 2)
     assert sorted(os.listdir(str(tmp_path)))[:2] == ["network-snapshot-000003.pkl", "network-snapshot-000004.pkl"]
     assert len(os.listdir(str(tmp_path))) == 4
 
@@ -367,11 +367,3 @@ def test_states_of_other_versions_are_refused(tmp_path, monkeypatch):
         monkeypatch.setattr(training_state, "VERSION", other)
         with pytest.raises(UserError, match=f"got version {version}, expected {other}"):
             training_state.load(path)
-
-
-def test_states_of_earlier_versions_are_taken(tmp_path):
-    with tflib.session_scope():
-        loop = small_loop(tmp_path)
-        state = training_state.capture(loop.variables, loop.progress, {})
-        state.arrays["G_optimizer/skipped_in_row"] = np.int64(0)
-        training_state.restore(loop.variables, state)

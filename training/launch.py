@@ -12,7 +12,7 @@ from dnnlib import UsageError, UserError, tflib
 from dnnlib.errors import not_fatal
 from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
-from training import command_line, configure, report, run_choice, run_record, schedule, training_state
+from training import command_line, configure, report, run_choice, run_files, run_record, schedule, training_state
 from training.config import OutputConfig, TrainingConfig, differences
 from training.devices import open_devices
 from training.networks.vitgan.config import TransformerConfig
@@ -261,7 +261,7 @@ def choose_snapshot(options, named):
         networks = read_records(path)
         return Snapshot(path, run_choice.results_run(path, options, named), networks, run_record.find_record(os.path.dirname(path)))
     run_dir = run_record.existing_run(options.result_dir, options.expname)
-    for path in reversed(training_state.snapshots(run_dir)):
+    for path in reversed(run_files.snapshots(run_dir)):
         try:
             return Snapshot(path, run_dir, read_records(path), run_record.find_record(run_dir))
         except UserError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from dnnlib import UsageError, UserError, locks, runs
-from training import run_record, training_state
+from training import run_files, run_record, training_state
 
 LOCK = ".lock"  # in the folder of a run: held by the process that trains there
 
@@ -31,7 +31,7 @@ def choose_run(options, record):
             notes.append(f"continuing {run_dir} from {os.path.basename(path)} (kimg {state.progress.images / 1000:.3f})")
             _keep_origin(state.record, record, run_dir)
             notes += run_record.check_continuation(state.record, record, options)
-        elif training_state.snapshots(run_dir):
+        elif run_files.snapshots(run_dir):
             run_dir = None  # networks without a training state: nothing to continue exactly, and nothing to overwrite
             notes.append("the latest run has no training state: starting a new one")
     if run_dir is None:
