@@ -182,7 +182,8 @@ def test_a_repeated_preset_leaves_what_the_run_s_own_flags_have_set():
 def test_reload_takes_the_options_of_the_run_and_not_those_of_the_call(tmp_path):
     (tmp_path / "a-000").mkdir()
     given = {"reload": True, "result_dir": str(tmp_path), "expname": "a"}
-    run_record.write_record(str(tmp_path / "a-000"), {"options": {"train": True, "gamma": 3.0, "pretrained_pkl": "first.pkl"}})
+    record = {"options": {"train": True, "gamma": 3.0, "pretrained_pkl": "first.pkl"}, **dict.fromkeys(run_record.SECTIONS)}
+    run_record.write_record(str(tmp_path / "a-000"), record)
     assert run_network._stored_options(given) == {"gamma": 3.0}
     assert run_network._stored_options({**given, "train": True}) == {"gamma": 3.0, "pretrained_pkl": "first.pkl"}
     assert run_network._stored_options({**given, "reload": False}) is None

@@ -62,6 +62,15 @@ def test_results_do_not_mix_with_those_for_other_weights(tmp_path):
     assert run_record.latest_run(options.result_dir, "none") is None
 
 
+@pytest.mark.parametrize("content", [None, "not JSON", "[]", '{"model_type": "gan"}', '{"options": {}, "training": {}}'])
+def test_a_config_json_of_another_program_is_no_record_of_a_run(content, tmp_path):
+    if content is not None:
+        (tmp_path / run_record.FILE_NAME).write_text(content)
+    assert run_record.find_record(str(tmp_path)) is None
+    with pytest.raises(UserError, match="config.json: missing, damaged, or not the configuration of a run$"):
+        run_record.read_record(str(tmp_path))
+
+
 def test_unwritable_folder(tmp_path):
     (tmp_path / "file").write_text("")
     for words, flag in (((), "--result-dir"), (("--out",), "--out")):

@@ -8,6 +8,7 @@ import platform
 import subprocess
 
 from dnnlib import UsageError, UserError, atomic_output, runs
+from dnnlib.files import read_object
 from training.config import differences, to_dict
 
 FILE_NAME = "config.json"
@@ -68,19 +69,18 @@ def read_record(run_dir):
     """The record in a run's config.json.
 
     Raises:
-        UserError: it is missing or unreadable.
+        UserError: there is none.
     """
-    path = os.path.join(run_dir, FILE_NAME)
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
+    record = find_record(run_dir)
+    if record is None:
+        raise UserError(f"{os.path.join(run_dir, FILE_NAME)}: missing, damaged, or not the configuration of a run")
+    return record
 
 
 def find_record(folder):
-    """The record of the run in this folder, or None if the folder is not a run's. Raises as `read_record` does."""
-    return read_record(folder) if os.path.isfile(os.path.join(folder, FILE_NAME)) else None
+    """The record in the config.json of a folder; None without one: other programs also write files of that name."""
+    record = read_object(os.path.join(folder, FILE_NAME))
+    return record if record.keys() >= {"options", *SECTIONS} else None
 
 
 def was_trained(run_dir):
