@@ -154,7 +154,7 @@ class Run:
         self._run = ("--expname", name, "--result-dir", results)
         self._data = ("--dataset", options["dataset"], "--data-dir", options["data_dir"])
         self.report = ("run_network.py", "--report", *self._run)
-        if run_record.latest_run(results, name) != self.folder:
+        if run_record.trained_run(results, name) != self.folder:
             raise UserError(f"--run {folder}: there is a later run of that name, which the visualizations would show")
 
     def write_photo(self):

@@ -47,19 +47,22 @@ def test_results_do_not_mix_with_those_for_other_weights(tmp_path):
     def results_run(*path, named=True):
         return os.path.relpath(run_choice.results_run(str(tmp_path.joinpath(*path)), options, named), options.result_dir)
 
-    for _ in range(2):  # the second evaluation adds to the first one's folder
+    for _ in range(2):  # the second evaluation adds to the first one's folder, and no training goes there
         assert results_run("clevr.pkl") == "exp-000"
+        assert run_choice.find_run(options) == run_choice.FoundRun()
+    assert run_record.latest_run(options.result_dir, "exp") == str(tmp_path / "results" / "exp-000")
     (tmp_path / "results" / "exp-000" / run_record.FILE_NAME).write_text("{}")
     for path in (["clevr.pkl"], ["old", "exp-000", "1.pkl"], ["results", "other-003", "1.pkl"], ["results", "1.pkl"]):
         (tmp_path.joinpath(*path[:-1])).mkdir(parents=True, exist_ok=True)
         assert results_run(*path) == "exp-001"
     assert results_run("results", "exp-000", "1.pkl") == "exp-000"
     assert results_run("results", "other-003", "1.pkl", named=False) == "other-003"
-    assert run_record.latest_run(options.result_dir, "exp") == str(tmp_path / "results" / "exp-000")  # the one that --train continues
-    assert run_record.latest_run(options.result_dir, "other") == str(tmp_path / "results" / "other-003")
+    for found in (run_record.trained_run, run_record.latest_run):
+        assert found(options.result_dir, "exp") == str(tmp_path / "results" / "exp-000")
+        assert found(options.result_dir, "none") is None
+    assert run_record.trained_run(options.result_dir, "other") is None
     (tmp_path / "results" / "exp-001" / "1.pkl").write_text("")
-    assert run_record.latest_run(options.result_dir, "exp") == str(tmp_path / "results" / "exp-001")
-    assert run_record.latest_run(options.result_dir, "none") is None
+    assert run_record.trained_run(options.result_dir, "exp") == str(tmp_path / "results" / "exp-001")
 
 
 @pytest.mark.parametrize("content", [None, "not JSON", "[]", '{"model_type": "gan"}', '{"options": {}, "training": {}}'])

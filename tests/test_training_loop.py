@@ -1,8 +1,10 @@
 """Whole runs in one process: exact continuation, damaged states, full disks, TensorBoard, what a run folder holds."""
 
+import dataclasses
 import glob
 import itertools
 import os
+import shutil
 import signal
 from types import SimpleNamespace
 from unittest import mock
@@ -289,6 +291,30 @@ def test_what_the_options_ask_for_reaches_the_loop(picture_models, tmp_path, mon
     assert made["networks"]["D"].config == plan.discriminator
     assert "warning: report.html is not up to date: AttributeError" in capsys.readouterr().out
     locks.take(os.path.join(plan.run_dir, run_choice.LOCK)).close()
+
+
+def test_a_run_goes_on_without_the_snapshot_that_it_started_from(picture_models, tmp_path):
+    """Its state has the architecture, which the options need not repeat."""
+    origin = shutil.copy(picture_models["vitgan"], str(tmp_path / "origin.pkl"))
+    options, dataset = command_line.Options(result_dir=str(tmp_path / "results"), pretrained_pkl=origin), ArrayDataset()
+    first = launch.plan_training(options, dataset, ["/cpu:0"])
+    first.lock.close()
+    assert len(first.pretrained) == 3 and first.generator.dim == first.discriminator.dim == 8
+    training_state.save(run_files.state_path(first.run_dir, 0), training_state.TrainingState(training_state.Progress(), first.record))
+    os.remove(origin)
+    for given in (origin, "None"):
+        again = dataclasses.replace(options, pretrained_pkl=given)
+        plan = launch.plan_training(dataclasses.replace(again, truncation_psi=0.4), dataset, ["/cpu:0"])
+        plan.lock.close()
+        assert (plan.run_dir, plan.pretrained, plan.discriminator) == (first.run_dir, None, first.discriminator)
+        assert plan.generator == dataclasses.replace(first.generator, truncation_psi=0.4)
+        assert plan.record["options"]["pretrained_pkl"] == origin
+        assert plan.notes[1:] == ["generator.truncation_psi changed from 0.7 to 0.4"]
+        shown = launch.planned(dataclasses.replace(again, reload=True), dataset)
+        assert shown == (dataclasses.replace(options, reload=True), first.generator, first.discriminator)
+    with pytest.raises(UserError, match="origin.pkl: there is no such file"):
+        launch.plan_training(dataclasses.replace(options, restart=True), dataset, ["/cpu:0"])
+    assert os.listdir(options.result_dir) == ["exp-000"]
 
 
 @pytest.mark.parametrize("images, left", [(1000, 3), (2000, 3), (3000, 3), (4000, 2), (6000, 2), (7000, 1)])

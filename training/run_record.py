@@ -27,11 +27,14 @@ def make_record(options, training, generator, discriminator, dataset):
         generator, discriminator: network configurations.
         dataset: training.dataset.Dataset.
     """
+    from dnnlib.tflib import registry  # late: imports TensorFlow
+
     return {
         "options": to_dict(options),
         "training": to_dict(training),
         "generator": to_dict(generator),
         "discriminator": to_dict(discriminator),
+        "networks": [registry.find_for(config).name for config in (generator, discriminator)],
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint, "count": dataset.count, "resolution": dataset.resolution,
                     "channels": dataset.channels, "ratio": dataset.ratio, "classes": dataset.labels.shape[1]},  # fmt: skip
         "versions": versions(),
@@ -88,17 +91,22 @@ def was_trained(run_dir):
     return any(name == FILE_NAME or name.endswith(".pkl") for name in os.listdir(run_dir))
 
 
-def latest_run(result_dir, expname):
-    """Folder of the latest run of this name that was trained; if none was, of the latest one; None if there is none."""
+def trained_run(result_dir, expname):
+    """Folder of the latest run of this name that was trained, or None."""
     folders = [path for _, path in runs.find_runs(result_dir, expname)]
-    return next(filter(was_trained, reversed(folders)), folders[-1] if folders else None)
+    return next(filter(was_trained, reversed(folders)), None)
+
+
+def latest_run(result_dir, expname):
+    """As `trained_run`; if none was trained, folder of the latest run with results alone."""
+    return trained_run(result_dir, expname) or runs.latest_run(result_dir, expname)
 
 
 def existing_run(result_dir, expname):
-    """As `latest_run`, but raises UserError if there is none."""
-    folder = latest_run(result_dir, expname)
+    """As `trained_run`, but raises UserError if there is none."""
+    folder = trained_run(result_dir, expname)
     if folder is None:
-        raise UserError(f"--expname {expname}: there is no run of that name in {result_dir}")
+        raise UserError(f"--expname {expname}: there is no trained run of that name in {result_dir}")
     return folder
 
 
