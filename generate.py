@@ -25,7 +25,8 @@ OPTION_GROUPS = (
         Option("batch_size", int, 8, "images computed at once", low=1),
         Option("ratio", float, None, "height / width of the image inside its padding (default: the snapshot's; for a published one, its "
                "dataset's)", low=0.01, high=1),
-        Option("class_", str, None, "for models with labels: a class number, or a label vector a,b,c (default: drawn from the seed)"),
+        Option("class_", str, None, "for models with labels: a class number, or a label vector a,b,c; for labels of a single number, that "
+               "number with a decimal point (default: a class drawn from the seed)"),
         Option("noise_mode", str, "const", "noise: stored with the model, drawn from the seed, or none",
                choices=("const", "random", "none")),
     )),
@@ -112,14 +113,14 @@ def parse_seeds(text):
 
 
 def parse_class(text):
-    """A class number (int), or a label vector (list of two or more floats).
+    """A class number (int), or a label vector (list of floats): numbers separated by commas, or a single one that is not an integer.
 
     Raises:
         UsageError: it is neither.
     """
     with contextlib.suppress(ValueError):
-        if "," not in text:
-            return int(text)
+        return int(text)
+    with contextlib.suppress(ValueError):
         label = [float(part) for part in text.split(",")]
         if all(map(math.isfinite, label)):
             return label

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import sys
 
 import metrics
 from dnnlib import UsageError, UserError, log, option_table, run_main, runs
 from dnnlib.util import python_line
-from training import command_line, report, run_record
+from training import command_line, report, run_files, run_record
 from training.presets import DATASET_RATIOS, OPTIONS
 
 
@@ -92,15 +91,15 @@ def _check_folders(options):
     """Check the files and folders that the options need, as far as that is possible without opening them.
 
     Raises:
-        UserError: results cannot be written, or there is no snapshot to start from, to evaluate or to visualize.
+        UserError: results cannot be written, or there is no snapshot to evaluate or to visualize.
     """
     if options.train or options.eval or options.vis:
         runs.check_writable(options.result_dir)
-    given = options.pretrained_pkl != "None"
-    if given:
-        option_table.check_source("--pretrained-pkl", options.pretrained_pkl)
-    if _needs_snapshot(options) and not (options.train or given):
-        run_record.existing_run(options.result_dir, options.expname)
+    if _needs_snapshot(options) and not options.train:
+        if options.pretrained_pkl != "None":
+            option_table.check_source("--pretrained-pkl", options.pretrained_pkl)
+        else:
+            run_record.existing_run(options.result_dir, options.expname)
 
 
 def _metric_options(options, given, trained=None):
@@ -192,8 +191,6 @@ def _use_snapshot(snapshot, options, dataset, evaluator):
 
     print(f"snapshot {snapshot.path}")
     evaluated = options.eval and not _images_dir(options)
-    if evaluated and evaluator.names and snapshot.trained:
-        run_record.check_ratio(snapshot.trained, dataset)
     if options.vis:
         visualize.check(snapshot.networks[2], dataset, options)
     with tflib.session_scope(), tflib.memory_errors("--eval-batch-gpu", command_line.eval_batch_gpu(options)):
@@ -204,31 +201,30 @@ def _use_snapshot(snapshot, options, dataset, evaluator):
         if evaluated:
             evaluator(Gs, snapshot.path, snapshot.run_dir)
         if options.vis:
-            visualize.run(Gs, dataset, options, os.path.join(snapshot.run_dir, "visuals"), shown=_images_shown(snapshot.path))
+            kimg = run_files.snapshot_kimg(os.path.basename(snapshot.path))
+            shown = None if kimg is None else 1000 * kimg
+            visualize.run(Gs, dataset, options, os.path.join(snapshot.run_dir, "visuals"), shown=shown)
     print(f"report {report.write(snapshot.run_dir)}")
-
-
-def _images_shown(path):
-    """Number of images a training had shown by a snapshot, in whole thousands; None if the file's name does not tell."""
-    number = re.fullmatch(r"network-snapshot-(\d+)\.pkl", os.path.basename(path))
-    return None if number is None else 1000 * int(number.group(1))
 
 
 def _write_report(options):
     """--report alone: from the latest run's files, without TensorFlow."""
-    print(f"report {report.write(run_record.existing_run(options.result_dir, options.expname))}")
+    run_dir = run_record.latest_run(options.result_dir, options.expname)
+    if run_dir is None:
+        raise UserError(f"--expname {options.expname}: there is no run of that name in {options.result_dir}")
+    print(f"report {report.write(run_dir)}")
     return 0
 
 
 def _stored_options(given):
-    """The options stored in the latest run, for --reload; None without it."""
+    """The options stored in the latest trained run, for --reload; None without it."""
     if not given.get("reload"):
         return None
     defaults = command_line.Options()
     result_dir, expname = given.get("result_dir", defaults.result_dir), given.get("expname", defaults.expname)
-    folder = run_record.latest_run(result_dir, expname)
+    folder = run_record.trained_run(result_dir, expname)
     if folder is None:
-        raise UserError(f"--reload: there is no run {expname} in {result_dir}")
+        raise UserError(f"--reload: there is no trained run {expname} in {result_dir}")
     stored = dict(run_record.read_record(folder)["options"])
     for option in OPTIONS:
         if option.of_the_call:
@@ -296,7 +292,7 @@ def _dry_run(options, dataset):
     from training.config import describe
 
     devices = launch.init_devices(options)
-    generator, discriminator, _ = launch.start_configs(options, dataset)
+    options, generator, discriminator = launch.planned(options, dataset)
     training = configure.training_config(options)
     for title, config in (("options", options), ("generator", generator), ("discriminator", discriminator), ("training", training)):
         print(f"{title}:\n{describe(config)}\n")

@@ -68,15 +68,21 @@ def check_writable(folder, flag="--result-dir"):
         raise UserError(f"{flag} {folder}: cannot write there ({error.strerror})") from None
 
 
+def file_number(name, prefix, suffix):
+    """The number in a file name <prefix><digits><suffix>, or None for another name."""
+    match = re.fullmatch(re.escape(prefix) + r"(\d+)" + re.escape(suffix), name)
+    return match and int(match.group(1))
+
+
 def numbered_files(folder, prefix, suffix):
     """The files <prefix><digits><suffix> in a folder.
 
     Returns:
         list of (number, path), ascending.
     """
-    pattern = re.compile(re.escape(prefix) + r"(\d+)" + re.escape(suffix))
-    matches = ((pattern.fullmatch(entry), entry) for entry in (os.listdir(folder) if os.path.isdir(folder) else ()))
-    return sorted((int(match.group(1)), os.path.join(folder, entry)) for match, entry in matches if match)
+    entries = os.listdir(folder) if os.path.isdir(folder) else ()
+    numbers = ((file_number(entry, prefix, suffix), entry) for entry in entries)
+    return sorted((number, os.path.join(folder, entry)) for number, entry in numbers if number is not None)
 
 
 def clear_partials(folder):

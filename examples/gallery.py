@@ -22,7 +22,7 @@ from dnnlib.util import python_line
 from examples import webdriver
 from examples.demo import step
 from examples.gallery_entries import GENERATE, SECTIONS, VIS
-from training import run_record
+from training import run_files, run_record
 from training.picture_files import open_picture
 
 SHEET_WIDTH = 1088  # pixels; small pictures are enlarged towards it
@@ -142,20 +142,20 @@ class Run:
 
     def __init__(self, folder):
         self.folder = os.path.normpath(folder)
-        snapshots = runs.numbered_files(self.folder, "network-snapshot-", ".pkl")
+        snapshots = run_files.snapshots(self.folder)
         name = runs.run_name(self.folder)
         if not snapshots or not name:
             raise UserError(f"--run {folder}: expected the folder of a run, <result-dir>/<expname>-<NNN>, with a snapshot in it")
         record = run_record.read_record(self.folder)
-        options, data = record["options"], record["dataset"]
-        self.about = f"dataset {data['name']} of {data['count']:,} images, {data['resolution']} pixels wide, {snapshots[-1][0]} kimg"
-        self.snapshot = snapshots[-1][1]
+        options, data, kimg = record["options"], record["dataset"], run_files.snapshot_kimg(os.path.basename(snapshots[-1]))
+        self.about = f"dataset {data['name']} of {data['count']:,} images, {data['resolution']} pixels wide, {kimg} kimg"
+        self.snapshot = snapshots[-1]
         self._cell = (round(data["resolution"] * data["ratio"]), data["resolution"])
         results = os.path.dirname(self.folder) or "."
         self._run = ("--expname", name, "--result-dir", results)
         self._data = ("--dataset", options["dataset"], "--data-dir", options["data_dir"])
         self.report = ("run_network.py", "--report", *self._run)
-        if run_record.latest_run(results, name) != self.folder:
+        if run_record.trained_run(results, name) != self.folder:
             raise UserError(f"--run {folder}: there is a later run of that name, which the visualizations would show")
 
     def write_photo(self):

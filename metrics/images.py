@@ -94,12 +94,13 @@ def devices_of_session():
 
 def _check_pictures(config, dataset):
     """Raise UserError unless a generator's config and a dataset agree on channels, width and, if the config has it, ratio."""
-    ratio = config.crop_ratio or dataset.ratio  # older networks do not store it
+    ratio = config.crop_ratio or dataset.ratio  # published networks need not store it
     same = (config.num_channels, config.resolution) == (dataset.channels, dataset.resolution)
     if not same or abs(ratio - dataset.ratio) > 1e-6:
         forms = ((dataset.channels, dataset.resolution, dataset.ratio), (config.num_channels, config.resolution, ratio))
         given, made = ("{} channels, width {}, ratio {:.4g}".format(*form) for form in forms)
-        raise UserError(f"dataset {dataset.name}: pictures of {given}; the network makes {made}")
+        advice = f" (use --ratio {ratio:.10g} to match it)" if same else ""
+        raise UserError(f"dataset {dataset.name}: pictures of {given}; the network makes {made}{advice}")
 
 
 class Generated:

@@ -75,4 +75,5 @@ def _write_pictures(folder):
         for space in "zw":
             save(folder, f"visuals/snapshot/interpolations-{space}/{number:06d}/all.png", np.tile(scene(20), [1, 9, 1]))
     with open(os.path.join(str(folder), "visuals", "snapshot", "about.json"), "w") as file:
-        json.dump({"interpolations": MADE, "layer_maps": {**MADE, "grids": [4, 8, 8, 16, 16], "colours": COLOURS}}, file)
+        maps = {**MADE, "grids": [4, 8, 8, 16, 16], "colours": COLOURS, "attended": "latent"}
+        json.dump({"interpolations": MADE, "layer_maps": maps}, file)

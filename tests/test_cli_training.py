@@ -1,7 +1,6 @@
 """run_network.py in real processes: a run that is killed, stopped and continued matches an undisturbed one."""
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import os
@@ -21,7 +20,7 @@ from dnnlib import locks
 from tests.cli_helpers import SMALL, command, finish, start, wait_for, write_raw_dataset
 from tests.conftest import on_one_stack
 from tests.metrics_standins import write_features_dir
-from training import run_choice, training_state
+from training import run_choice
 
 pytestmark = pytest.mark.slow
 
@@ -156,15 +155,13 @@ def test_continuing_from_a_snapshot_of_another_architecture(folders):
         assert len(set(networks_scored())) == len(networks_scored())  # --eval does not repeat the metrics of the last snapshot
     record = json.loads((results / "tuned-000" / "config.json").read_text())
     assert record["generator"]["components_num"] == 2 and record["options"]["pretrained_pkl"] == str(tuned[-1])
-    record["generator"]["crop_ratio"] = 0.9  # earlier versions kept the snapshot's
-    state, path = training_state.load_latest(str(results / "tuned-000"))
-    training_state.save(path, dataclasses.replace(state, record=record))
+    tuned[-1].unlink()  # the run goes on without it
     spelled = [*tuned[:-1], os.path.relpath(str(tuned[-1]))]
     code, out, err = finish(*spelled, "--total-kimg", "1.008")
-    assert code == 0 and "generator.crop_ratio changed from 0.9 to None" in out, err
+    assert code == 0 and "continuing" in out and "changed" not in out, err
     other = [*tuned[:-1], results / "tuned-000" / "network-snapshot-000001.pkl"]
     code, _, err = finish(*other, "--total-kimg", "2")
-    assert code == 2 and re.search(r"error: --pretrained-pkl .*tuned-000 began from .*first-000.* give --restart", err), err
+    assert code == 2 and re.search(r"error: --pretrained-pkl .* run tuned began from .*first-000.* give --restart", err), err
     reloaded = [*folders, "--gpus", "cpu", "--expname", "tuned", "--reload", *scored]
     code, out, err = finish(*reloaded)
     assert code == 0, err

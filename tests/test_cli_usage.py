@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import time
-from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +10,7 @@ import pytest
 
 import metrics
 import run_network
-from dnnlib import UsageError, UserError, option_table
-from dnnlib.tflib.snapshot import read_records
+from dnnlib import UsageError, UserError, option_table, run_main
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
 from tests.dataset_helpers import write_old_dataset
 from training import command_line, configure, launch, presets, run_choice, run_record, schedule
@@ -169,25 +167,38 @@ def test_stored_options_lie_below_what_is_given():
     assert (options.batch_size, options.g_lr) == (128, 0.01)
 
 
+def test_a_repeated_preset_leaves_what_the_run_s_own_flags_have_set():
+    stored = {**vars(resolved("--ganformer-default --components-num 4 --dataset clevr"))}
+    for text, expected in (("", 4), ("--ganformer-default", 4), ("--ganformer-default --components-num 2", 2),
+                           ("--ganformer-default --dataset ffhq", 16)):  # fmt: skip
+        assert resolved(text, stored=stored).components_num == expected
+    stored = {**vars(resolved("--baseline ViTGAN --augment none --bcr-real 0 --bcr-fake 0"))}
+    assert resolved("--baseline ViTGAN", stored=stored).augment == "none"
+    assert resolved("--baseline StyleGAN2", stored=stored).g_model == "ViTGAN"  # this one has no values of its own
+
+
 def test_reload_takes_the_options_of_the_run_and_not_those_of_the_call(tmp_path):
     (tmp_path / "a-000").mkdir()
     given = {"reload": True, "result_dir": str(tmp_path), "expname": "a"}
-    run_record.write_record(str(tmp_path / "a-000"), {"options": {"train": True, "gamma": 3.0, "pretrained_pkl": "first.pkl"}})
+    record = {"options": {"train": True, "gamma": 3.0, "pretrained_pkl": "first.pkl"}, **dict.fromkeys(run_record.SECTIONS)}
+    run_record.write_record(str(tmp_path / "a-000"), record)
     assert run_network._stored_options(given) == {"gamma": 3.0}
     assert run_network._stored_options({**given, "train": True}) == {"gamma": 3.0, "pretrained_pkl": "first.pkl"}
     assert run_network._stored_options({**given, "reload": False}) is None
+    (tmp_path / "b-000").mkdir()  # as an evaluation of other networks makes it
+    with pytest.raises(UserError, match="--reload: there is no trained run b in "):
+        run_network._stored_options({**given, "expname": "b"})
 
 
 def test_a_run_that_goes_on_keeps_its_origin():
     def continued(origin, given):
-        old, new = ({"options": {"pretrained_pkl": path}} for path in (origin, given))
-        run_choice._keep_origin(old, new, "results/exp-000")
-        assert new == old
+        record = {"options": {"pretrained_pkl": origin}}
+        assert run_choice.with_origin(command_line.Options(pretrained_pkl=given), record) == command_line.Options(pretrained_pkl=origin)
 
     for origin, given in (("a.pkl", "None"), ("None", "None"), ("a.pkl", os.path.abspath("a.pkl")), ("gdrive:a.pkl", "gdrive:a.pkl")):
         continued(origin, given)
     for origin, began in (("a.pkl", "from a.pkl"), ("None", "from scratch")):
-        with pytest.raises(UsageError, match=f"--pretrained-pkl b.pkl: run exp-000 began {began} and .* --restart or another --expname"):
+        with pytest.raises(UsageError, match=f"--pretrained-pkl b.pkl: the latest run exp began {began} and .*leave this flag out"):
             continued(origin, "b.pkl")
 
 
@@ -201,11 +212,6 @@ def test_options_of_the_metrics():
     trained = {"training": {"mirror_augment": True}}
     assert run_network._metric_options(options, {}, trained).mirror
     assert not run_network._metric_options(options, {"mirror_augment": False}, trained).mirror
-
-
-def test_names_of_snapshots_tell_the_images_shown():
-    names = ("results/a-000/network-snapshot-000012.pkl", "network-snapshot-12.pkl.old", "clevr.pkl")
-    assert [run_network._images_shown(name) for name in names] == [12000, None, None]
 
 
 def test_the_dataset_that_the_options_name(tmp_path, capsys):
@@ -287,21 +293,22 @@ def test_what_the_networks_refuse_names_the_flag(text, message):
     assert message in str(caught.value)
 
 
-def test_a_snapshot_for_pictures_of_another_ratio(picture_models):
+def test_a_snapshot_for_pictures_of_another_ratio():
     """A ratio that no layer depends on is replaced by the dataset's; if the layers leave out the padding, another ratio is refused."""
-    record, options = read_records(picture_models["ganformer"])[0], resolved("--pretrained-pkl old.pkl")
+    options = resolved("--pretrained-pkl old.pkl")
+    stored = GeneratorConfig(resolution=16, crop_ratio=0.75, components_num=3, transformer=True)
     dataset = SimpleNamespace(resolution=16, channels=3, ratio=1.0, labels=np.zeros([4, 0]), name="squares")
-    config = launch._pretrained_config(record, GeneratorConfig(resolution=16), options, dataset)
-    assert config.crop_ratio is None and config.components_num == 3
+    config = launch._fitted(stored, GeneratorConfig(resolution=16, crop_ratio=1.0), options, dataset)
+    assert config.crop_ratio == 1 and config.components_num == 3
     with pytest.raises(UserError, match=r"its c_dim is 0, dataset squares has 3 \(--labels False leaves them out\)"):
-        launch._pretrained_config(record, GeneratorConfig(resolution=16, c_dim=3), options, dataset)
+        launch._fitted(stored, GeneratorConfig(resolution=16, c_dim=3), options, dataset)
     with pytest.raises(UserError, match=r"its resolution is 16, dataset squares has 32 \(prepare_data.py --resolution 16 makes"):
-        launch._pretrained_config(record, GeneratorConfig(resolution=32), options, dataset)
-    dataset.resolution, record.static_kwargs = 512, asdict(GeneratorConfig(resolution=512, crop_ratio=0.5))
+        launch._fitted(stored, GeneratorConfig(resolution=32), options, dataset)
+    dataset.resolution, stored = 512, GeneratorConfig(resolution=512, crop_ratio=0.5)
     with pytest.raises(UserError, match=r"old.pkl: its layers are made for pictures of ratio 0.5, dataset squares has 1$"):
-        launch._pretrained_config(record, GeneratorConfig(resolution=512), options, dataset)
+        launch._fitted(stored, GeneratorConfig(resolution=512, crop_ratio=1.0), options, dataset)
     asked = GeneratorConfig(resolution=512, crop_ratio=0.4)
-    assert launch._pretrained_config(record, asked, options, dataset).crop_ratio == 0.4
+    assert launch._fitted(stored, asked, options, dataset).crop_ratio == 0.4
 
 
 def test_batch_arithmetic_is_for_trainings():
@@ -402,11 +409,17 @@ def test_components_share_the_latent_and_networks_are_made_for_the_dataset():
     for base in PLACES:
         found = configurations(resolved(base), **form)
         for network in "GD":
-            names = [f"{network}.{name}" for name in ("resolution", "num_channels", "c_dim")]
-            assert [found[name] for name in names] == [32, 1, 5]
-            assert found.get(f"{network}.crop_ratio") == (None if "ViTGAN" in base else 0.75)
+            names = [f"{network}.{name}" for name in ("resolution", "num_channels", "c_dim", "crop_ratio")]
+            assert [found[name] for name in names] == [32, 1, 5, 0.75]
     warm = dataclasses.replace(options, ema_warmup=True, pretrained_pkl="a.pkl")
     assert configurations(warm)["T.schedule.ema_warmup"] is False
+
+
+def test_the_padding_of_wide_pictures_is_left_out_by_both_networks_or_by_none():
+    dataset = SimpleNamespace(resolution=512, channels=3, ratio=0.5, labels=np.zeros([4, 0]))
+    for text, cropped in (("", True), ("--g-model ViTGAN", False), ("--d-model ViTGAN", False), ("--baseline ViTGAN", False)):
+        networks = launch.network_configs(resolved(text), dataset)
+        assert [(network.cropped, network.crop_ratio) for network in networks] == 2 * [(cropped, 0.5)]
 
 
 def test_the_option_reference_is_up_to_date():
@@ -440,7 +453,7 @@ def data_dir(tmp_path_factory):
     (["--train", "--dataset", "blobs", "--g-img2img", "1"], 2, "--g-img2img: got 1"),
     (["--train", "--dataset", "blobs", "--result-dir", "/proc/nowhere", *SMALL], 1, "--result-dir /proc/nowhere"),
     (["--train", "--dataset", "blobs", "--reload"], 1, "--reload"),
-    (["--eval", "--dataset", "blobs", "--metrics", "swd", "--eval-images-num", "32"], 1, "--expname exp: there is no run"),
+    (["--eval", "--dataset", "blobs", "--metrics", "swd", "--eval-images-num", "32"], 1, "--expname exp: there is no trained run"),
     (["--eval", "--dataset", "blobs", "--metrics", "swd", "--pretrained-pkl", "absent.pkl"], 1, "absent.pkl"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(data_dir, tmp_path, arguments, code, message):
@@ -458,12 +471,14 @@ def test_without_a_verb_it_prints_the_networks(data_dir):
     assert "G_mapping/Dense1" in out and "AttLayer_l2n" in out and "4x4/Dense0" in out and "D: total" in out
 
 
-def test_dry_run_takes_the_networks_of_a_snapshot(picture_models, tmp_path):
+def test_what_trains_nothing_shows_the_networks_of_a_snapshot(picture_models, tmp_path, capsys):
     write_raw_dataset(tmp_path, resolution=8, count=4)
-    command = ["--data-dir", tmp_path, "--dataset", "blobs", "--dry-run", "--gpus", "cpu", "--batch-gpu", "4"]
-    code, out, err = finish(*command, "--pretrained-pkl", picture_models["kgan"])
-    assert code == 0, err
-    assert any(line.split() == ["components_num", "2"] for line in out.splitlines())
+    words = ["--data-dir", str(tmp_path), "--dataset", "blobs", "--gpus", "cpu", "--batch-gpu", "4", "--pretrained-pkl"]
+    for more, row in (([], ["fou", "[16,", "8]", "[2,", "8]", "24"]), (["--dry-run"], ["dim", "8"])):
+        assert run_main(run_network.main, [*words, picture_models["vitgan"], *more]) == 0
+        assert row in [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert run_main(run_network.main, [*words, "absent.pkl"]) == 1
+    assert capsys.readouterr().err == "error: --pretrained-pkl absent.pkl: there is no such file\n"
 
 
 def test_dry_run_prints_the_configuration(data_dir):

@@ -13,6 +13,7 @@ from dnnlib import UserError, run_main
 from examples import gallery, webdriver
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
 from tests.conftest import on_one_stack
+from training import run_record
 
 
 @on_one_stack
@@ -43,7 +44,7 @@ def test_every_entry_has_its_picture(tmp_path):
 def test_the_run_must_be_the_one_that_the_visualizations_show(tmp_path):
     """The latest trained one of its name: a later folder with results alone is not in the way."""
     first, second = tmp_path / "tiny-000", tmp_path / "tiny-001"
-    record = {"options": {"dataset": "blobs", "data_dir": "data"},
+    record = {**dict.fromkeys(run_record.SECTIONS), "options": {"dataset": "blobs", "data_dir": "data"},
               "dataset": {"name": "blobs", "count": 8, "resolution": 16, "ratio": 0.75}}  # fmt: skip
     for folder in (first, second):
         folder.mkdir()

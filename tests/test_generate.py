@@ -18,6 +18,7 @@ import pytest
 
 import generate
 from dnnlib import UsageError, run_main, tflib
+from dnnlib.tflib.snapshot import read_records
 from tests.cli_helpers import ROOT, command, finish
 from tests.picture_models import assert_same_picture, expected_bytes, load_generator, one_error_line, read_png
 from training.networks import GeneratorConfig
@@ -122,6 +123,23 @@ def test_classes(picture_models, tmp_path, capsys):
     assert {tuple(label) for label in drawn} == {(1, 0, 0), (0, 1, 0), (0, 0, 1)}
 
 
+@pytest.mark.parametrize("text, label", [("2", 2), ("0.5", [0.5]), ("1.0", [1]), ("-1e-1", [-0.1]), ("1,0", [1, 0])])
+def test_labels(text, label):
+    assert generate.parse_class(text) == label
+
+
+def test_a_label_of_a_single_number(capsys):
+    """It may stand for a single class, where it is always 1, or be a measure: an integer could mean either."""
+    config, options = GeneratorConfig(c_dim=1), SimpleNamespace(attention_maps=False, ratio=None, class_="0.3")
+    generation._check(config, options, [0.3])
+    assert generation._label_source(1, [0.3])(7) == np.float32([0.3])
+    with pytest.raises(UsageError, match="--class 0: this model's label is a single number .* a decimal point, such as 1.0"):
+        generation._check(config, options, 0)
+    assert capsys.readouterr().out == ""
+    assert generation._label_source(1, None)(7) == [1]
+    assert capsys.readouterr().out.startswith("labels: 1.0 for each image, as for a single class; choose another number with --class")
+
+
 @pytest.mark.parametrize("name", ["ganformer", "labelled"])
 def test_the_video_is_a_closed_walk(name, picture_models, tmp_path, monkeypatch, capsys):
     """Through the pictures in order; halfway points are spherical in z and linear in the label, with the noise of the previous picture."""
@@ -175,6 +193,15 @@ def test_no_ratio_beyond_the_rows_that_the_network_computes(resolution, crop_rat
             generation._check(config, SimpleNamespace(attention_maps=False, ratio=0.75), None)
 
 
+def test_a_vitgan_has_the_ratio_of_its_dataset(picture_models, tmp_path, monkeypatch):
+    records = read_records(picture_models["vitgan"])
+    records[2].static_kwargs["crop_ratio"] = 0.5
+    monkeypatch.setattr(generation, "read_records", lambda path: records)
+    assert generated("--model", picture_models["vitgan"], "--gpus", "cpu", "--output-dir", tmp_path, "--seeds", 5) == 0
+    assert read_png(tmp_path, "sample_000005.png").shape == (4, 8, 3)
+    assert json.loads((tmp_path / "samples.json").read_text())["ratio"] == 0.5
+
+
 def test_published_snapshots_have_the_ratio_of_their_dataset(picture_models, tmp_path, monkeypatch):
     """They need not store it; otherwise the pictures would show the padding."""
     monkeypatch.setattr(generate.option_table, "check_source", lambda flag, source: None)
@@ -204,7 +231,7 @@ BAD_LINES = [
     (["--model", "ganformer", "--class", "1"], 1, "--class 1: this model was trained without labels"),
     (["--model", "labelled", "--class", "3"], 2, "--class 3: this model has classes 0 to 2"),
     (["--model", "labelled", "--class", "-1"], 2, "this model has classes 0 to 2"),
-    (["--model", "labelled", "--class", "1,2"], 2, "got 2 numbers, this model's labels have 3"),
+    (["--model", "labelled", "--class", "1,2"], 2, "a label of length 2, this model's labels have length 3"),
     (["--model", "labelled", "--attention-maps"], 1, "--attention-maps: this model has no attention"),
     (["--model", "truncated"], 1, "cannot be read"),
     (["--model", "page"], 1, "this is a web page"),

@@ -188,7 +188,7 @@ def test_unsuitable_weights_are_one_line_at_the_start(place, tmp_path, metric, n
     (["--images-dir", "{pictures}", "--metrics", "swd", "--train"], 2, "expected with --eval and without --train"),
     (["--metrics", "pr", "--eval-images-num", "3"], 1, "metric pr: too few images: 3 (--eval-images-num), at least 4 are required"),
     (["--metrics", "pr", "--train-images-num", "3"], 1, "metric pr: too few images: 3 in dataset blobs, at least 4 are required"),
-    (["--metrics", "swd", "--ratio", "0.75"], 1, "pictures of ratio 0.75, the snapshot was trained on ratio 1 (use --ratio 1 to match it)"),
+    (["--metrics", "swd", "--ratio", "0.75"], 1, "width 32, ratio 0.75; the network makes 3 channels, width 32, ratio 1 (use --ratio 1 to"),
     (["--metrics", "ppl_wend", "--ratio", "0.75"], 1, "metric ppl_wend: images of 24 pixels (shorter side), at least 32 are required"),
     (["--metrics", "fid", "--eval-resize", "lanczos"], 2, "--eval-resize: got 'lanczos', expected one of tf1, clean"),
 ])  # fmt: skip

@@ -188,7 +188,8 @@ def test_layers_are_counted_and_a_sample_without_all_its_maps_is_left_out(tmp_pa
         folder = f"visuals/layer_maps/{number:06d}"
         for name in ("image.png", *(f"l{layer}_h0.png" for layer in range(11))):
             report_run.save(tmp_path, f"{folder}/{name}", np.full([2, 2, 3], int(name[1:-7]) if name[0] == "l" else 255))
-    (tmp_path / "visuals" / "about.json").write_text('{"layer_maps": {"colours": [], "grids": [], "seed": 0, "images": 0}}')
+    (tmp_path / "visuals" / "about.json").write_text(
+        '{"layer_maps": {"colours": [], "grids": [], "attended": "latent", "seed": 0, "images": 0}}')
     (tmp_path / "visuals" / "layer_maps" / "000001" / "l3_h0.png").write_bytes(b"")
     (explorer,) = data.gather(str(tmp_path))["explorers"]
     assert explorer["note"] == "0 kimg, seed 0" and [sample["number"] for sample in explorer["samples"]] == [0, 2]

@@ -47,19 +47,31 @@ def test_results_do_not_mix_with_those_for_other_weights(tmp_path):
     def results_run(*path, named=True):
         return os.path.relpath(run_choice.results_run(str(tmp_path.joinpath(*path)), options, named), options.result_dir)
 
-    for _ in range(2):  # the second evaluation adds to the first one's folder
+    for _ in range(2):  # the second evaluation adds to the first one's folder, and no training goes there
         assert results_run("clevr.pkl") == "exp-000"
+        assert run_choice.find_run(options) == run_choice.FoundRun()
+    assert run_record.latest_run(options.result_dir, "exp") == str(tmp_path / "results" / "exp-000")
     (tmp_path / "results" / "exp-000" / run_record.FILE_NAME).write_text("{}")
     for path in (["clevr.pkl"], ["old", "exp-000", "1.pkl"], ["results", "other-003", "1.pkl"], ["results", "1.pkl"]):
         (tmp_path.joinpath(*path[:-1])).mkdir(parents=True, exist_ok=True)
         assert results_run(*path) == "exp-001"
     assert results_run("results", "exp-000", "1.pkl") == "exp-000"
     assert results_run("results", "other-003", "1.pkl", named=False) == "other-003"
-    assert run_record.latest_run(options.result_dir, "exp") == str(tmp_path / "results" / "exp-000")  # the one that --train continues
-    assert run_record.latest_run(options.result_dir, "other") == str(tmp_path / "results" / "other-003")
+    for found in (run_record.trained_run, run_record.latest_run):
+        assert found(options.result_dir, "exp") == str(tmp_path / "results" / "exp-000")
+        assert found(options.result_dir, "none") is None
+    assert run_record.trained_run(options.result_dir, "other") is None
     (tmp_path / "results" / "exp-001" / "1.pkl").write_text("")
-    assert run_record.latest_run(options.result_dir, "exp") == str(tmp_path / "results" / "exp-001")
-    assert run_record.latest_run(options.result_dir, "none") is None
+    assert run_record.trained_run(options.result_dir, "exp") == str(tmp_path / "results" / "exp-001")
+
+
+@pytest.mark.parametrize("content", [None, "not JSON", "[]", '{"model_type": "gan"}', '{"options": {}, "training": {}}'])
+def test_a_config_json_of_another_program_is_no_record_of_a_run(content, tmp_path):
+    if content is not None:
+        (tmp_path / run_record.FILE_NAME).write_text(content)
+    assert run_record.find_record(str(tmp_path)) is None
+    with pytest.raises(UserError, match="config.json: missing, damaged, or not the configuration of a run$"):
+        run_record.read_record(str(tmp_path))
 
 
 def test_unwritable_folder(tmp_path):
@@ -238,9 +250,20 @@ def test_what_a_run_may_continue_with(name, refused, capsys):
     change = f"{name} changed from {None if field in ('kmeans', 'crop_ratio') else 1} to 2"
     if refused:
         with pytest.raises(UsageError, match=f"trained with a different {name}: give --reload"):
-            run_record.check_continuation(RECORD, new, accept_changes=False)
+            run_record.check_continuation(RECORD, new, command_line.Options())
         assert capsys.readouterr().out == f"{change}\n"
-    assert run_record.check_continuation(RECORD, new, accept_changes=refused) == [change]
+        with pytest.raises(UsageError, match=f"different {name}: give --restart to start a new run, or --accept-changes"):
+            run_record.check_continuation(RECORD, new, command_line.Options(reload=True))
+    assert run_record.check_continuation(RECORD, new, command_line.Options(accept_changes=refused)) == [change]
+
+
+def test_a_switch_that_an_earlier_version_did_not_have_was_off():
+    new = copy.deepcopy(RECORD)
+    new["generator"]["square"] = False
+    assert run_record.check_continuation(RECORD, new, command_line.Options()) == []
+    new["generator"]["square"] = True
+    with pytest.raises(UsageError, match="different generator.square"):
+        run_record.check_continuation(RECORD, new, command_line.Options())
 
 
 def test_the_revision_says_whether_files_were_changed(tmp_path, monkeypatch):
@@ -262,7 +285,7 @@ def test_the_revision_says_whether_files_were_changed(tmp_path, monkeypatch):
                                            (6, "a different dataset.0, dataset.1, dataset.2, dataset.3 and 2 more: give")])  # fmt: skip
 def test_many_changes_are_counted(count, listed, capsys):
     with pytest.raises(UsageError, match=listed):
-        run_record.check_continuation({}, {"dataset": {str(number): 1 for number in range(count)}}, accept_changes=False)
+        run_record.check_continuation({}, {"dataset": {str(number): 1 for number in range(count)}}, command_line.Options())
     assert len(capsys.readouterr().out.splitlines()) == count
 
 

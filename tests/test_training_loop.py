@@ -1,8 +1,10 @@
 """Whole runs in one process: exact continuation, damaged states, full disks, TensorBoard, what a run folder holds."""
 
+import dataclasses
 import glob
 import itertools
 import os
+import shutil
 import signal
 from types import SimpleNamespace
 from unittest import mock
@@ -14,7 +16,7 @@ import tensorflow.compat.v1 as tf
 from dnnlib import UserError, locks, log, tflib
 from dnnlib.tflib.snapshot import read_records
 from tests.training_standins import GANFORMER, ArrayDataset, small_networks, small_training
-from training import command_line, launch, run_choice, schedule, status, training_loop, training_state
+from training import command_line, launch, run_choice, run_files, schedule, status, training_loop, training_state
 from training.config import OutputConfig, ScheduleConfig
 from training.samples import SampleGrid
 from training.training_loop import TrainingLoop
@@ -138,9 +140,9 @@ def test_old_snapshots_are_removed(tmp_path):
     for kimg in range(5):
         for name in (f"network-snapshot-{kimg:06d}.pkl", f"training-state-{kimg:06d}.npz"):
             (tmp_path / name).write_text("")
-    training_state.remove_old(str(tmp_path), -1)
+    run_files.remove_old(str(tmp_path), -1)
     assert len(os.listdir(str(tmp_path))) == 10
-    training_state.remove_old(str(tmp_path), 2)
+    run_files.remove_old(str(tmp_path), 2)
     assert sorted(os.listdir(str(tmp_path)))[:2] == ["network-snapshot-000003.pkl", "network-snapshot-000004.pkl"]
     assert len(os.listdir(str(tmp_path))) == 4
 
@@ -291,6 +293,41 @@ def test_what_the_options_ask_for_reaches_the_loop(picture_models, tmp_path, mon
     locks.take(os.path.join(plan.run_dir, run_choice.LOCK)).close()
 
 
+def test_a_run_goes_on_without_the_snapshot_that_it_started_from(picture_models, tmp_path):
+    """Its state has the architecture, which the options need not repeat."""
+    origin = shutil.copy(picture_models["vitgan"], str(tmp_path / "origin.pkl"))
+    options, dataset = command_line.Options(result_dir=str(tmp_path / "results"), pretrained_pkl=origin), ArrayDataset()
+    first = launch.plan_training(options, dataset, ["/cpu:0"])
+    first.lock.close()
+    assert len(first.pretrained) == 3 and first.generator.dim == first.discriminator.dim == 8
+    training_state.save(run_files.state_path(first.run_dir, 0), training_state.TrainingState(training_state.Progress(), first.record))
+    os.remove(origin)
+    for given in (origin, "None"):  # the average of the weights starts no warm-up either way
+        again = dataclasses.replace(options, pretrained_pkl=given)
+        plan = launch.plan_training(dataclasses.replace(again, truncation_psi=0.4), dataset, ["/cpu:0"])
+        plan.lock.close()
+        assert (plan.run_dir, plan.pretrained, plan.discriminator) == (first.run_dir, None, first.discriminator)
+        assert plan.generator == dataclasses.replace(first.generator, truncation_psi=0.4)
+        assert plan.record["options"]["pretrained_pkl"] == origin
+        assert plan.notes[1:] == ["generator.truncation_psi changed from 0.7 to 0.4"]
+        shown = launch.planned(dataclasses.replace(again, reload=True), dataset)
+        assert shown == (dataclasses.replace(options, reload=True), first.generator, first.discriminator)
+    with pytest.raises(UserError, match="origin.pkl: there is no such file"):
+        launch.plan_training(dataclasses.replace(options, restart=True), dataset, ["/cpu:0"])
+    assert os.listdir(options.result_dir) == ["exp-000"]
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_the_snapshot_that_it_started_from(picture_models, tmp_path):
+    options = command_line.Options(result_dir=str(tmp_path), pretrained_pkl=picture_models["vitgan"])
+    first = launch.plan_training(options, ArrayDataset(), ["/cpu:0"])
+    first.lock.close()
+    record = {name: value for name, value in first.record.items() if name != "networks"}
+    training_state.save(run_files.state_path(first.run_dir, 0), training_state.TrainingState(training_state.Progress(), record))
+    plan = launch.plan_training(options, ArrayDataset(), ["/cpu:0"])
+    plan.lock.close()
+    assert (plan.pretrained, plan.generator, plan.discriminator) == (None, first.generator, first.discriminator)
+
+
 @pytest.mark.parametrize("images, left", [(1000, 3), (2000, 3), (3000, 3), (4000, 2), (6000, 2), (7000, 1)])
 def test_snapshots_left(images, left):
     assert schedule.snapshots_left(images, ScheduleConfig(total_kimg=7, tick_kimg=1)) == left
@@ -367,11 +404,3 @@ def test_states_of_other_versions_are_refused(tmp_path, monkeypatch):
         monkeypatch.setattr(training_state, "VERSION", other)
         with pytest.raises(UserError, match=f"got version {version}, expected {other}"):
             training_state.load(path)
-
-
-def test_states_of_earlier_versions_are_taken(tmp_path):
-    with tflib.session_scope():
-        loop = small_loop(tmp_path)
-        state = training_state.capture(loop.variables, loop.progress, {})
-        state.arrays["G_optimizer/skipped_in_row"] = np.int64(0)
-        training_state.restore(loop.variables, state)

@@ -10,7 +10,7 @@ from dnnlib import UsageError, tflib
 from dnnlib.tflib.snapshot import read_records
 from tests.conftest import ROOT, half_of
 from tests.training_standins import ArrayDataset, small_networks
-from training import command_line, configure, presets, schedule, training_state
+from training import command_line, configure, presets, run_files, schedule, training_state
 from training.config import AugmentConfig, LossConfig, OutputConfig, ScheduleConfig, TrainingConfig
 from training.networks import DiscriminatorConfig, GeneratorConfig, ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
 from training.step import Batch, TrainingStep
@@ -171,7 +171,7 @@ def test_exact_continuation(tmp_path, kind):
     parts, _ = train(tmp_path / "parts", config, states[0], kind)
     different = [name for name in whole.arrays if not np.array_equal(whole.arrays[name], parts.arrays[name])]
     assert whole.arrays.keys() == parts.arrays.keys() and not different
-    record = read_records(training_state.snapshots(str(tmp_path / "whole"))[-1])[1]
+    record = read_records(run_files.snapshots(str(tmp_path / "whole"))[-1])[1]
     assert all(np.array_equal(value, whole.arrays[f"D/{name}"]) for name, value in record.values.items())
 
 

@@ -68,6 +68,8 @@ def resolve(given, stored=None, resolution_log2=None):
         given = {**given, "vis": True}
     known = {name: value for name, value in (stored or {}).items() if name in _ROWS}
     preset = preset_values(given, {**known, **given}.get("dataset"))
+    if preset == preset_values({name: known.get(name) for name in given}, known.get("dataset")):
+        preset = {}  # the stored options were made with it, and with flags that won over it
     notes = []
     for name in PRESET_LAYERS:
         if resolution_log2 is not None and name not in given and preset.get(name, 0) > resolution_log2:

@@ -73,12 +73,12 @@ def _from_options(config_class, names, prefix, options, values):
 
 
 def _image_values(dataset):
-    return {"resolution": dataset.resolution, "num_channels": dataset.channels, "c_dim": dataset.labels.shape[1]}
+    return {"resolution": dataset.resolution, "num_channels": dataset.channels, "crop_ratio": dataset.ratio,
+            "c_dim": dataset.labels.shape[1]}  # fmt: skip
 
 
 def _stylegan2_values(options, dataset):
-    crops = dataset.ratio < 1 and "ViTGAN" not in (options.g_model, options.d_model)
-    return {"crop_ratio": dataset.ratio if crops else None, **_image_values(dataset)}
+    return {"square": "ViTGAN" in (options.g_model, options.d_model), **_image_values(dataset)}
 
 
 def _vitgan_values(options, dataset):

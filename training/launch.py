@@ -8,11 +8,11 @@ import json
 import os
 from typing import NamedTuple
 
-from dnnlib import UsageError, UserError, tflib
+from dnnlib import UsageError, UserError, option_table, tflib
 from dnnlib.errors import not_fatal
 from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
-from training import command_line, configure, report, run_choice, run_record, schedule, training_state
+from training import command_line, configure, report, run_choice, run_files, run_record, schedule, training_state
 from training.config import OutputConfig, TrainingConfig, differences
 from training.devices import open_devices
 from training.networks.vitgan.config import TransformerConfig
@@ -69,11 +69,27 @@ def network_configs(options, dataset):
 
 def print_networks(options, dataset):
     """Build the networks and print their layers and parameter counts."""
-    generator, discriminator = network_configs(options, dataset)
+    _, generator, discriminator = planned(options, dataset)
     with tflib.session_scope():
         for name, config in (("G", generator), ("D", discriminator)):
             tflib.Network(name, config, seed=options.seed).print_layers()
             print()
+
+
+def planned(options, dataset):
+    """What a command that trains nothing shows of the training that its options describe.
+
+    Returns:
+        (options, generator's, discriminator's configuration); with --reload those with which the run would continue.
+
+    Raises:
+        UserError: see `start_configs`; or there is no such run.
+    """
+    record = None
+    if options.reload and not options.restart:
+        record = run_record.read_record(run_record.existing_run(options.result_dir, options.expname))
+        options = run_choice.with_origin(options, record)
+    return (options, *start_configs(options, dataset, record)[:2])
 
 
 def plan_training(options, dataset, devices):
@@ -82,33 +98,46 @@ def plan_training(options, dataset, devices):
     Raises:
         UserError: the run cannot continue with these options, or the snapshot to start from does not fit.
     """
-    generator, discriminator, pretrained = start_configs(options, dataset)
-    config = configure.training_config(options)
-    record = run_record.make_record(options, config, generator, discriminator, dataset)
-    run_dir, lock, state, notes = run_choice.choose_run(options, record) if tflib.workers().leads else (None, None, None, [])
+    leads = tflib.workers().leads
+    found = run_choice.find_run(options) if leads else run_choice.FoundRun()
     with tflib.session_scope():
+        state = training_state.share(found.state)
+        if state is not None:
+            options = run_choice.with_origin(options, state.record)
+        generator, discriminator, pretrained = start_configs(options, dataset, state and state.record)
+        config = configure.training_config(options)
+        record = run_record.make_record(options, config, generator, discriminator, dataset)
         _check_workers(record, devices)
-        state = training_state.share(state)
-    pretrained = pretrained if state is None else None
+    run_dir, lock, notes = run_choice.enter_run(found, options, record) if leads else (None, None, [])
     return TrainingPlan(run_dir, config, record, generator, discriminator, state, pretrained, lock, notes)
 
 
-def start_configs(options, dataset):
-    """Configurations that a training starts with: from the options, or from the snapshot that --pretrained-pkl names.
+def start_configs(options, dataset, continued=None):
+    """Configurations that a training starts with: from the options, or with --pretrained-pkl from the snapshot that it names.
+
+    Args:
+        options: training.command_line.Options.
+        dataset: training.dataset.Dataset.
+        continued: record of the run that the training continues, which tells what the snapshot would; or None.
 
     Returns:
-        (generator's, discriminator's, NetworkRecords of the snapshot or None).
+        (generator's, discriminator's, NetworkRecords of the snapshot to start from or None).
 
     Raises:
         UserError: the options contradict each other, or the snapshot does not fit them or the dataset.
     """
-    generator, discriminator = network_configs(options, dataset)
+    asked, pretrained = network_configs(options, dataset), None
     if options.pretrained_pkl == "None":
-        return generator, discriminator, None
-    pretrained = read_records(local_path(options.pretrained_pkl))
-    generator = _pretrained_config(pretrained[0], generator, options, dataset)
-    discriminator = _pretrained_config(pretrained[1], discriminator, options, dataset)
-    return generator, discriminator, pretrained
+        return (*asked, None)
+    if continued is not None and "networks" in continued:  # which runs of earlier versions lack: they still need the snapshot
+        networks = zip(continued["networks"], (continued["generator"], continued["discriminator"]))
+    else:
+        option_table.check_source("--pretrained-pkl", options.pretrained_pkl)
+        records = read_records(local_path(options.pretrained_pkl))
+        pretrained = None if continued is not None else records
+        networks = [(record.build_func_name, record.static_kwargs) for record in records[:2]]
+    stored = [registry.find_parser(name)[1](arguments)[0] for name, arguments in networks]
+    return (*(_fitted(*pair, options, dataset) for pair in zip(stored, asked)), pretrained)
 
 
 def _check_workers(record, devices):
@@ -137,14 +166,12 @@ def together():
         tflib.leave_workers()
 
 
-def _pretrained_config(record, asked, options, dataset):
-    """Configuration of a network to start from: the snapshot's architecture, plus the options that no variable depends on.
+def _fitted(stored, asked, options, dataset):
+    """Configuration of a network to start from: the stored architecture, plus the options that no variable depends on.
 
     Raises:
         UserError: its images have a different shape from the dataset's, or it does not support the requested precision.
     """
-    _, parse = registry.find_parser(record.build_func_name)
-    stored = parse(record.static_kwargs)[0]
     for field in ("resolution", "num_channels", "c_dim"):
         if getattr(stored, field) != getattr(asked, field):
             advice = {"c_dim": "" if stored.c_dim else " (--labels False leaves them out)",
@@ -261,7 +288,7 @@ def choose_snapshot(options, named):
         networks = read_records(path)
         return Snapshot(path, run_choice.results_run(path, options, named), networks, run_record.find_record(os.path.dirname(path)))
     run_dir = run_record.existing_run(options.result_dir, options.expname)
-    for path in reversed(training_state.snapshots(run_dir)):
+    for path in reversed(run_files.snapshots(run_dir)):
         try:
             return Snapshot(path, run_dir, read_records(path), run_record.find_record(run_dir))
         except UserError as error:

@@ -25,7 +25,7 @@ BASELINES = {
 
 FRAMEWORK = (
     Option("expname", str, "exp", "name of the experiment; its runs are <result-dir>/<expname>-<NNN>", of_the_call=True),
-    Option("train", bool, False, "train the networks; continues the latest run of this name", of_the_call=True),
+    Option("train", bool, False, "train the networks; continues the latest run of this name that was trained", of_the_call=True),
     Option("eval", bool, False, "compute the metrics of the latest snapshot", of_the_call=True),
     Option("vis", bool, False, "visualize the latest snapshot: samples, attention maps and so on", of_the_call=True),
     Option("report", bool, False, "rewrite report.html of the latest run; --train, --eval and --vis do so too", of_the_call=True),
@@ -42,8 +42,8 @@ FRAMEWORK = (
 )
 
 RESUMPTION = (
-    Option("pretrained_pkl", str, "None", "network snapshot to start from or to evaluate: a path, a URL or gdrive:NAME; --eval and --vis "
-           "write to the run that it lies in, or else to a run of --expname in which nothing was trained"),
+    Option("pretrained_pkl", str, "None", "network snapshot to start from (not needed to continue) or to evaluate: a path, a URL or "
+           "gdrive:NAME; --eval and --vis write to the run that it lies in, or else to a run of --expname in which nothing was trained"),
     Option("restart", bool, False, "start a new run instead of continuing the latest one", of_the_call=True),
     Option("reload", bool, False, "take options that are not given from the run's stored configuration", of_the_call=True),
     Option("accept_changes", bool, False, "continue although the dataset, architecture or batch size changed", of_the_call=True),

@@ -2,44 +2,72 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from typing import NamedTuple
 
 from dnnlib import UsageError, UserError, locks, runs
-from training import run_record, training_state
+from training import run_files, run_record, training_state
 
 LOCK = ".lock"  # in the folder of a run: held by the process that trains there
 
 
-def choose_run(options, record):
-    """The run of a training: the latest of that name, or a new one with config.json in it.
+class FoundRun(NamedTuple):
+    """The run that a training goes into, as far as it exists."""
+
+    run_dir: str | None = None                              # None for a new one
+    lock: object = None                                     # see `_lock_run`
+    state: training_state.TrainingState | None = None       # to continue from
+    notes: tuple = ()                                       # for the user
+
+
+def find_run(options):
+    """The latest run of a training's name, if it can be continued. One with results alone stays as it is: they are for other weights.
 
     Args:
         options: training.command_line.Options.
-        record: of this training; where the run began is taken over from the one that it continues.
 
     Returns:
-        (run folder, its lock, TrainingState to continue from or None, list of notes for the user).
+        FoundRun.
 
     Raises:
-        UserError: another process trains there, or the run cannot continue with these options.
+        UserError: another process trains there.
     """
-    run_dir = None if options.restart else run_record.latest_run(options.result_dir, options.expname)
-    lock, state, notes = run_dir and _lock_run(run_dir), None, []
-    if run_dir is not None:
-        state, path = training_state.load_latest(run_dir)
-        if state is not None:
-            notes.append(f"continuing {run_dir} from {os.path.basename(path)} (kimg {state.progress.images / 1000:.3f})")
-            _keep_origin(state.record, record, run_dir)
-            notes += run_record.check_continuation(state.record, record, options.accept_changes)
-        elif training_state.snapshots(run_dir):
-            run_dir = None  # networks without a training state: nothing to continue exactly, and nothing to overwrite
-            notes.append("the latest run has no training state: starting a new one")
+    run_dir = None if options.restart else run_record.trained_run(options.result_dir, options.expname)
+    if run_dir is None:
+        return FoundRun()
+    lock = _lock_run(run_dir)
+    state, path = training_state.load_latest(run_dir)
+    if state is not None:
+        note = f"continuing {run_dir} from {os.path.basename(path)} (kimg {state.progress.images / 1000:.3f})"
+        return FoundRun(run_dir, lock, state, (note,))
+    if run_files.snapshots(run_dir):  # networks without a training state: nothing to continue exactly, and nothing to overwrite
+        return FoundRun(notes=("the latest run has no training state: starting a new one",))
+    return FoundRun(run_dir, lock)
+
+
+def enter_run(found, options, record):
+    """Make the folder of a training ready: a new one where none was found, with config.json in it unless the training continues.
+
+    Args:
+        found: FoundRun.
+        options: training.command_line.Options.
+        record: of this training.
+
+    Returns:
+        (run folder, its lock, list of notes for the user).
+
+    Raises:
+        UserError: the run cannot continue with these options.
+    """
+    if found.state is not None:
+        return found.run_dir, found.lock, [*found.notes, *run_record.check_continuation(found.state.record, record, options)]
+    run_dir, lock = found.run_dir, found.lock
     if run_dir is None:
         run_dir = runs.create_run(options.result_dir, options.expname)
         lock = _lock_run(run_dir)
-    if state is None:
-        run_record.write_record(run_dir, record)
-    return run_dir, lock, state, notes
+    run_record.write_record(run_dir, record)
+    return run_dir, lock, list(found.notes)
 
 
 def _lock_run(run_dir):
@@ -58,18 +86,22 @@ def _lock_run(run_dir):
         return None
 
 
-def _keep_origin(old, record, run_dir):
-    """Let the new record of a run that continues say where the run began, whether or not the command repeats it.
+def with_origin(options, record):
+    """The options of a training that continues a run: they say where the run began, whether or not the command repeats it.
+
+    Args:
+        options: training.command_line.Options.
+        record: of the run.
 
     Raises:
         UsageError: the command names a snapshot that the run did not start from.
     """
-    origin, given = (one["options"]["pretrained_pkl"] for one in (old, record))
+    origin, given = record["options"]["pretrained_pkl"], options.pretrained_pkl
     if given != "None" and os.path.abspath(given) != os.path.abspath(origin):
         began = "from scratch" if origin == "None" else f"from {origin}"
-        raise UsageError(f"--pretrained-pkl {given}: run {os.path.basename(run_dir)} began {began} and would continue from its own state; "
-                         "give --restart or another --expname to start a new run from this snapshot")  # fmt: skip
-    record["options"]["pretrained_pkl"] = origin
+        raise UsageError(f"--pretrained-pkl {given}: the latest run {options.expname} began {began} and would continue from its own state; "
+                         "leave this flag out to continue it, or give --restart or another --expname to start a new run from this snapshot")
+    return dataclasses.replace(options, pretrained_pkl=origin)
 
 
 def results_run(path, options, named):

@@ -8,6 +8,7 @@ import platform
 import subprocess
 
 from dnnlib import UsageError, UserError, atomic_output, runs
+from dnnlib.files import read_object
 from dnnlib.util import usable_cores
 from training.config import differences, to_dict
 
@@ -27,11 +28,14 @@ def make_record(options, training, generator, discriminator, dataset):
         generator, discriminator: network configurations.
         dataset: training.dataset.Dataset.
     """
+    from dnnlib.tflib import registry  # late: imports TensorFlow
+
     return {
         "options": to_dict(options),
         "training": to_dict(training),
         "generator": to_dict(generator),
         "discriminator": to_dict(discriminator),
+        "networks": [registry.find_for(config).name for config in (generator, discriminator)],
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint, "count": dataset.count, "resolution": dataset.resolution,
                     "channels": dataset.channels, "ratio": dataset.ratio, "classes": dataset.labels.shape[1]},  # fmt: skip
         "versions": versions(),
@@ -72,19 +76,18 @@ def read_record(run_dir):
     """The record in a run's config.json.
 
     Raises:
-        UserError: it is missing or unreadable.
+        UserError: there is none.
     """
-    path = os.path.join(run_dir, FILE_NAME)
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
+    record = find_record(run_dir)
+    if record is None:
+        raise UserError(f"{os.path.join(run_dir, FILE_NAME)}: missing, damaged, or not the configuration of a run")
+    return record
 
 
 def find_record(folder):
-    """The record of the run in this folder, or None if the folder is not a run's. Raises as `read_record` does."""
-    return read_record(folder) if os.path.isfile(os.path.join(folder, FILE_NAME)) else None
+    """The record in the config.json of a folder; None without one: other programs also write files of that name."""
+    record = read_object(os.path.join(folder, FILE_NAME))
+    return record if record.keys() >= {"options", *SECTIONS} else None
 
 
 def was_trained(run_dir):
@@ -92,38 +95,31 @@ def was_trained(run_dir):
     return any(name == FILE_NAME or name.endswith(".pkl") for name in os.listdir(run_dir))
 
 
-def latest_run(result_dir, expname):
-    """Folder of the latest run of this name that was trained; if none was, of the latest one; None if there is none."""
+def trained_run(result_dir, expname):
+    """Folder of the latest run of this name that was trained, or None."""
     folders = [path for _, path in runs.find_runs(result_dir, expname)]
-    return next(filter(was_trained, reversed(folders)), folders[-1] if folders else None)
+    return next(filter(was_trained, reversed(folders)), None)
+
+
+def latest_run(result_dir, expname):
+    """As `trained_run`; if none was trained, folder of the latest run with results alone."""
+    return trained_run(result_dir, expname) or runs.latest_run(result_dir, expname)
 
 
 def existing_run(result_dir, expname):
-    """As `latest_run`, but raises UserError if there is none."""
-    folder = latest_run(result_dir, expname)
+    """As `trained_run`, but raises UserError if there is none."""
+    folder = trained_run(result_dir, expname)
     if folder is None:
-        raise UserError(f"--expname {expname}: there is no run of that name in {result_dir}")
+        raise UserError(f"--expname {expname}: there is no trained run of that name in {result_dir}")
     return folder
 
 
-def check_ratio(record, dataset):
-    """Compare a dataset's ratio with the one that a run was trained with.
-
-    Raises:
-        UserError: they differ, so metrics would crop the generated images wrongly.
-    """
-    trained = record["dataset"]["ratio"]
-    if abs(trained - dataset.ratio) > 1e-6:
-        raise UserError(f"dataset {dataset.name}: pictures of ratio {dataset.ratio:.4g}, the snapshot was trained on ratio {trained:.4g} "
-                        f"(use --ratio {trained:.10g} to match it)")
-
-
-def check_continuation(old, new, accept_changes):
+def check_continuation(old, new, options):
     """Compare a stored record with the present one.
 
     Args:
         old, new: records.
-        accept_changes: --accept-changes.
+        options: training.command_line.Options.
 
     Returns:
         list of notes, one for each difference.
@@ -138,16 +134,16 @@ def check_continuation(old, new, accept_changes):
         harmless = HARMLESS_NETWORK_FIELDS if section in ("generator", "discriminator") else ()
         if field == "schedule.batch_size" or section not in ("training", "versions") and field not in harmless:
             dangerous.append(name)
-    if dangerous and not accept_changes:
+    if dangerous and not options.accept_changes:
         print("\n".join(changes))
         listed = ", ".join(dangerous[:4]) + (f" and {len(dangerous) - 4} more" if len(dangerous) > 4 else "")
-        raise UsageError(
-            f"this run was trained with a different {listed}: give --reload to use its own options, --restart to start a new run, "
-            "or --accept-changes to continue all the same"
-        )
+        own = "" if options.reload else "--reload to use its own options, "
+        raise UsageError(f"this run was trained with a different {listed}: give {own}--restart to start a new run, or --accept-changes to "
+                         "continue all the same")  # fmt: skip
     return changes
 
 
 def compare(old, new, sections=SECTIONS):
     """Differences between two records, by default in what they say of the weights: list of (name, old value, new value)."""
-    return differences({k: old.get(k, {}) for k in sections}, {k: new.get(k, {}) for k in sections})
+    found = differences({k: old.get(k, {}) for k in sections}, {k: new.get(k, {}) for k in sections})
+    return [change for change in found if change[1:] != (None, False)]  # a switch that an earlier version did not have was off

@@ -9,7 +9,7 @@ from dnnlib import UserError, tflib
 from dnnlib.errors import not_fatal
 from dnnlib.runs import clear_partials
 from dnnlib.signals import StopRequest
-from training import schedule, training_state
+from training import run_files, schedule, training_state
 from training.report import append_stats
 from training.samples import SampleGrid
 from training.status import Status
@@ -172,15 +172,15 @@ class TrainingLoop:
         if not self.leads:
             self._saved_images = images
             return None
-        path, kept = training_state.snapshot_path(self.run_dir, images), self.outputs.last_snapshots
+        path, kept = run_files.snapshot_path(self.run_dir, images), self.outputs.last_snapshots
         self._save_error = self._write_snapshot(path, state, images)
-        while _disk_is_full(self._save_error) and kept > 0 and training_state.remove_oldest(self.run_dir, self._saved_images or 0):
+        while _disk_is_full(self._save_error) and kept > 0 and run_files.remove_oldest(self.run_dir, self._saved_images or 0):
             self._save_error = self._write_snapshot(path, state, images)
         if self._save_error is not None:
             print(f"warning: cannot save the snapshot of {images} images: {self._save_error}", flush=True)
             return None
         self._saved_images = images
-        training_state.remove_old(self.run_dir, kept)
+        run_files.remove_old(self.run_dir, kept)
         print(f"saved {path}", flush=True)
         return path
 
@@ -188,7 +188,7 @@ class TrainingLoop:
         """Write the networks and the state. Returns the OSError that prevented it, or None."""
         try:
             tflib.save_snapshot(path, tuple(self.networks[name] for name in ("G", "D", "Gs")))
-            training_state.save(training_state.state_path(self.run_dir, images), state)
+            training_state.save(run_files.state_path(self.run_dir, images), state)
         except OSError as error:
             return error
         return None

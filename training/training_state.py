@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -17,12 +16,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dnnlib import UserError, atomic_output, tflib
-from dnnlib.runs import numbered_files
+from training import run_files
 
 VERSION = 1
-PREFIX = "training-state-"
-SNAPSHOT_PREFIX = "network-snapshot-"
-FORMER = "_optimizer/skipped_in_row"  # in states of earlier versions
 
 
 @dataclass
@@ -74,14 +70,13 @@ def restore(variables, state):
         UserError: the state has different variables or shapes; names the first few.
     """
     shapes = {name: variable.shape.as_list() for name, variable in variables.items()}
-    arrays = {name: array for name, array in state.arrays.items() if not name.endswith(FORMER)}
-    stored = {name: list(array.shape) for name, array in arrays.items()}
+    stored = {name: list(array.shape) for name, array in state.arrays.items()}
     problems = [f"{name} is {stored.get(name)}, expected {shapes.get(name)}"
                 for name in sorted(set(shapes) | set(stored)) if stored.get(name) != shapes.get(name)]  # fmt: skip
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UserError(f"the training state does not fit these networks: {'; '.join(problems[:3])}{more}")
-    tflib.variables.assign({variables[name]: array for name, array in arrays.items()})
+    tflib.variables.assign({variables[name]: array for name, array in state.arrays.items()})
 
 
 def check_replicas(state):
@@ -175,57 +170,9 @@ def load_latest(run_dir):
     Returns:
         (TrainingState, path), or (None, None).
     """
-    for _, path in reversed(numbered_files(run_dir, PREFIX, ".npz")):
+    for path in reversed(run_files.states(run_dir)):
         try:
             return load(path), path
         except UserError as error:
             print(f"warning: {error}; falling back to the previous one")
     return None, None
-
-
-def state_path(run_dir, images):
-    """training-state-<kimg>.npz."""
-    return os.path.join(run_dir, f"{PREFIX}{images // 1000:06d}.npz")
-
-
-def snapshot_path(run_dir, images):
-    """network-snapshot-<kimg>.pkl."""
-    return os.path.join(run_dir, f"{SNAPSHOT_PREFIX}{images // 1000:06d}.pkl")
-
-
-def snapshots(run_dir):
-    """Paths of a run's network snapshots, oldest first."""
-    return [path for _, path in numbered_files(run_dir, SNAPSHOT_PREFIX, ".pkl")]
-
-
-def remove_old(run_dir, keep):
-    """Delete all but the newest `keep` snapshots and states (-1: none). A file that cannot be deleted stays, with a warning."""
-    if keep > 0:
-        _delete([path for files in _saved_files(run_dir) for _, path in files[:-keep]])
-
-
-def remove_oldest(run_dir, images):
-    """Delete the oldest snapshot and its state if they are older than those saved after `images` images.
-
-    Returns:
-        Whether a file was deleted.
-    """
-    older = [(kimg, path) for files in _saved_files(run_dir) for kimg, path in files if kimg < images // 1000]
-    return _delete([path for kimg, path in older if kimg == min(older)[0]]) > 0
-
-
-def _saved_files(run_dir):
-    """The states and the snapshots of a run: two lists of (kimg, path), oldest first."""
-    return [numbered_files(run_dir, prefix, suffix) for prefix, suffix in ((PREFIX, ".npz"), (SNAPSHOT_PREFIX, ".pkl"))]
-
-
-def _delete(paths):
-    """Delete files; returns how many. One that cannot be deleted stays, with a warning."""
-    deleted = 0
-    for path in paths:
-        try:
-            os.remove(path)
-            deleted += 1
-        except OSError as error:
-            print(f"warning: cannot delete {path}: {error.strerror}")
-    return deleted

@@ -42,7 +42,8 @@ class PictureConfig:
 
     resolution: int = 256  # image width, a power of two
     num_channels: int = 3
-    crop_ratio: float | None = None  # height/width of the content; None for 1
+    crop_ratio: float | None = None  # height/width of the content; None if unknown
+    square: bool = False  # compute the padding too at every crop_ratio, because the other network does
     c_dim: int = 0  # width of the labels, 0 without labels
     channel_base: int = 16384
     channel_max: int = 512
@@ -105,7 +106,8 @@ class PictureConfig:
     @property
     def cropped(self):
         """Whether the networks compute on the content without its padding."""
-        return self.crop_ratio is not None and self.crop_ratio <= CROP_RATIO and self.resolution > CROP_ABOVE
+        wide = self.crop_ratio is not None and self.crop_ratio <= CROP_RATIO
+        return wide and self.resolution > CROP_ABOVE and not self.square
 
     def grid(self, r):
         """(height, width) of the features at scale r."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 
 from dnnlib.files import read_lines
+from training import run_files
 
 STATS_FILE = "stats.jsonl"
 METRICS_FILE = "metrics.jsonl"
@@ -65,10 +65,10 @@ def metric_charts(run_dir):
     """
     lines = {}
     for line in read_lines(os.path.join(run_dir, METRICS_FILE), ["metric", "settings", "values"]):
-        number = re.fullmatch(r"network-snapshot-(\d+)\.pkl", str(line["settings"].get("snapshot")))
-        if number and line["values"]:
+        kimg = run_files.snapshot_kimg(str(line["settings"].get("snapshot")))
+        if kimg is not None and line["values"]:
             settings = {name: value for name, value in line["settings"].items() if name not in IDENTITY_SETTINGS}
-            lines.setdefault(line["metric"], []).append((int(number.group(1)), settings, line["values"]))
+            lines.setdefault(line["metric"], []).append((kimg, settings, line["values"]))
     return [{**_chart(metric, _metric_series(found)), "latest": _latest(found)} for metric, found in lines.items()]
 
 

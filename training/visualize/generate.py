@@ -80,10 +80,13 @@ def _check(config, options, label):
         return
     if not config.c_dim:
         raise UserError(f"--class {options.class_}: this model was trained without labels")
+    if isinstance(label, int) and config.c_dim == 1:
+        raise UsageError(f"--class {label}: this model's label is a single number (1.0 if it stands for a single class), expected one with "
+                         "a decimal point, such as 1.0")  # fmt: skip
     if isinstance(label, int) and not 0 <= label < config.c_dim:
         raise UsageError(f"--class {label}: this model has classes 0 to {config.c_dim - 1}")
     if isinstance(label, list) and len(label) != config.c_dim:
-        raise UsageError(f"--class {options.class_}: got {len(label)} numbers, this model's labels have {config.c_dim}")
+        raise UsageError(f"--class {options.class_}: a label of length {len(label)}, this model's labels have length {config.c_dim}")
 
 
 def _label_source(width, label):
@@ -93,7 +96,11 @@ def _label_source(width, label):
     classes = np.eye(width, dtype=np.float32)
     if label is not None:
         return lambda seed: classes[label]
-    print(f"labels: a random class of {width} for each image; choose one with --class N, or --class a,b,c for labels that are not classes")
+    if width == 1:
+        print("labels: 1.0 for each image, as for a single class; choose another number with --class, such as --class 0.5")
+    else:
+        print(f"labels: a random class of {width} for each image; choose one with --class N, or --class a,b,c for labels that are not "
+              "classes")
     return lambda seed: classes[numpy_stream(seed, "class").randint(width)]
 
 

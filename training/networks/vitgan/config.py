@@ -28,6 +28,7 @@ class TransformerConfig:
 
     resolution: int = 32  # S, image width and height
     num_channels: int = 3
+    crop_ratio: float | None = None  # height/width of the content, which is computed with its padding; None if unknown
     c_dim: int = 0  # width of the labels, 0 without labels
     dim: int = 384  # D
     heads: int = 6
@@ -37,7 +38,7 @@ class TransformerConfig:
     positions: str = "fourier"  # fourier: sin(coordinates·K + b); table: sin(free table)
 
     # Properties that only the convolutional networks have, for code that handles both kinds; not arguments.
-    crop_ratio, cropped, local_noise = None, False, False
+    cropped, local_noise = False, False
 
     def __post_init__(self):
         check_at_least(self, 1, "resolution", "num_channels", "dim", "heads", "depth", "patch", "mlp_ratio")
