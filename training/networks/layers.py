@@ -67,16 +67,18 @@ def bias(size, lrmul=1.0, name="bias"):
     return stored * lrmul if lrmul != 1 else stored
 
 
+def linear(x, w):
+    """x·W on the last axis: [N, ..., I] -> [N, ..., O]."""
+    width, out = w.shape.as_list()
+    y = tf.matmul(tf.reshape(x, [-1, width]), w)  # [rows, O]
+    return tf.reshape(y, [-1] + x.shape.as_list()[1:-1] + [out])
+
+
 def dense(x, out, act="linear", gain=1.0, lrmul=1.0, suffix=""):
-    """Dense layer on the last axis: [N, I] or [N, F, I] with known F -> [N, O] or [N, F, O]; weight and bias named with the suffix."""
-    width = x.shape.as_list()[-1]
-    w = weight([width, out], gain=gain, lrmul=lrmul, name=f"weight{suffix}")
+    """Dense layer on the last axis: [N, ..., I] -> [N, ..., O]; weight and bias named with the suffix."""
+    w = weight([x.shape.as_list()[-1], out], gain=gain, lrmul=lrmul, name=f"weight{suffix}")
     b = bias(out, lrmul=lrmul, name=f"bias{suffix}")
-    if x.shape.ndims == 2:
-        return ops.fused_bias_act(tf.matmul(x, w), b, act=act)  # [N, O]
-    rows = tf.reshape(x, [-1, width])  # [N·F, I]
-    y = ops.fused_bias_act(tf.matmul(rows, w), b, act=act)  # [N·F, O]
-    return tf.reshape(y, [-1] + x.shape.as_list()[1:-1] + [out])  # [N, F, O]
+    return ops.fused_bias_act(linear(x, w), b, act=act)
 
 
 def flatten_nchw(x):

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from dnnlib.tflib import variables
 from training.networks.attention import AttentionOptions, residual_attention_block
-from training.networks.layers import dense, weight
+from training.networks.layers import dense, linear, weight
 
 
 def mapping(config, z, labels, positions, ctx, mask=None):
@@ -31,10 +31,11 @@ def mapping(config, z, labels, positions, ctx, mask=None):
         if config.mapping_dim:
             x = dense(x, config.mapping_dim, suffix="_map_start")  # [N, K, mapping_dim]
             positions = dense(positions, config.mapping_dim, suffix="_map_pos") if config.use_pos else None
-        region, global_latent = x[:, : config.components_num], x[:, config.components_num :]
-        region = normalize_latents(region)
+        k = config.components_num
+        x = tf.concat([normalize_latents(x[:, :k]), x[:, k:]], axis=1)
         if config.mapping_resnet and config.c_dim and not config.mapping_dim:
-            region, global_latent = [_join(part, config.w_dim) for part in (region, global_latent)]
+            x = _join(x, config.w_dim)  # [N, K, w_dim]
+        region, global_latent = x[:, :k], x[:, k:]
 
         attention_positions = positions if config.use_pos else None
         region = _map_region(config, region, attention_positions, ctx, mask)  # [N, k, width]
@@ -57,11 +58,9 @@ def with_labels(z, labels, c_dim, z_dim):
 
 
 def _join(x, width):
-    """Project latents with their label embedding to the width of the residual blocks; region and global latents share the weights."""
-    with tf.variable_scope("LabelConcat", reuse=tf.AUTO_REUSE):
-        table = weight([x.shape.as_list()[-1], width], name="weight_join")
-    rows = tf.matmul(tf.reshape(x, [-1, x.shape.as_list()[-1]]), table)
-    return tf.reshape(rows, [-1, x.shape.as_list()[1], width])
+    """Project latents with their label embedding to the width of the residual blocks."""
+    with tf.variable_scope("LabelConcat"):
+        return linear(x, weight([x.shape.as_list()[-1], width], name="weight_join"))
 
 
 def normalize_latents(x):

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from training.networks.attention import join_heads, split_heads
-from training.networks.layers import weight
-from training.networks.vitgan.layers import dense, linear
+from training.networks.layers import linear, weight
+from training.networks.vitgan.layers import dense
 
 
 def dot_attention(x, heads):

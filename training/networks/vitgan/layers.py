@@ -9,20 +9,12 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dnnlib.tflib import variables
-from training.networks.layers import weight
+from training.networks.layers import linear, weight
 
 EPSILON = 1e-5
 # Half-widths of the initial distributions of Fourier features (authors' release).
 POSITION_KERNEL = np.sqrt(9 / 2)
 POSITION_BIAS = 1 / np.sqrt(2)
-
-
-def linear(x, w):
-    """x·W on the last axis: [..., I] -> [..., O]."""
-    width, out = w.shape.as_list()
-    y = tf.matmul(tf.reshape(x, [-1, width]), w)  # [rows, O]
-    lead = x.shape.as_list()[1:-1]
-    return tf.reshape(y, [-1] + lead + [out])
 
 
 def dense(x, out, name="{}", weights=weight, bias_init=0.0):

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from dnnlib.tflib import variables
-from training.networks.vitgan.layers import dense, linear
+from training.networks.layers import linear
+from training.networks.vitgan.layers import dense
 
 
 def modulated_linear(x, scales, w, demodulate=False):
