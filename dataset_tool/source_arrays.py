@@ -157,7 +157,13 @@ def _is_from_matlab(node):
 
 
 def _in_order(node):
-    return node[()].T if _is_from_matlab(node) else node[()]
+    """The values of an array; of MATLAB's, in MATLAB's order of axes, and a matrix of characters as the text of each row."""
+    if not _is_from_matlab(node):
+        return node[()]
+    values = node[()].T
+    if node.attrs["MATLAB_class"] != b"char":
+        return values
+    return np.array(["".join(map(chr, row)).strip() for row in values], object)
 
 
 def _shape(node):

@@ -134,7 +134,8 @@ def _describe_nvcc(path, host):
     """The Nvcc at a path. Raises BuildError if it does not work."""
     version, release = _nvcc_release(path)
     # Installations choose a host compiler that nvcc supports (NVCC_CCBIN, a folder that it searches before PATH); -ccbin would override it.
-    command = [path, "-ccbin", host.path] if os.environ.get("CXX") or not shutil.which("gcc") else [path]
+    chosen = not os.environ.get("CXX") and (os.environ.get("NVCC_CCBIN") or shutil.which("gcc"))
+    command = [path] if chosen else [path, "-ccbin", host.path]
     return Nvcc(path, version, release, _nvcc_capabilities(path, release), _cuda_include(command), command)
 
 

@@ -81,13 +81,10 @@ def _check_images(metrics, options, dataset, shape):
 
 
 def _check_precision(metrics, options):
-    """Raise UserError for a metric that must do without TF32 where TensorFlow cannot."""
+    """Raise UserError for a metric whose numbers would be mostly rounding."""
     exact = [metric.name for metric in metrics if metric.exact]
     if options.tf32 and exact:
-        from dnnlib import tflib  # late: --help must not wait for TensorFlow
-
-        if not tflib.tf32_can_change():
-            raise UserError(f"metric {exact[0]}: --precision tf32 is too coarse for it with TensorFlow 1.15, accepted: fp32, mixed")
+        raise UserError(f"metric {exact[0]}: --precision tf32 is too coarse for it, accepted: fp32, mixed")
 
 
 def _check_space(metrics, shapes, options, reals, fakes):
@@ -257,7 +254,7 @@ class Context:
             metric=metric.name,
             parameters=metric.parameters,
             version=results.VERSION,
-            **self._precision(metric),
+            **self._precision(),
             **self.feature_network(metric.network).settings,
         )
         return f"{self.dataset.name}-{self.options.protocol}-{metric.name}-{reference_key(fields)}"
@@ -265,11 +262,11 @@ class Context:
     def _reference_file(self, metric):
         return self._reference_name(metric) + self._collectors["reals", metric.name].suffix
 
-    def _precision(self, metric):
+    def _precision(self):
         """What a result says of the arithmetic: nothing if float32 is float32."""
         from dnnlib import tflib  # late: --help must not wait for TensorFlow
 
-        return {"precision": "tf32"} if tflib.tf32_allowed() and not metric.exact else {}
+        return {"precision": "tf32"} if tflib.tf32_allowed() else {}
 
     def settings(self, metric):
         """Everything that a result of the metric depends on: dict of plain data."""
@@ -282,7 +279,7 @@ class Context:
             "fakes": fakes_num,
             **(opened.settings if opened else {"feature_network": None, "feature_checksum": None, "resize": None}),
             **metric.settings(reals_num, fakes_num),
-            **self._precision(metric),
+            **self._precision(),
             "crop": self.crop,
             "ratio": self.dataset.ratio,
             "protocol": options.protocol,

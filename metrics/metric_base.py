@@ -28,7 +28,7 @@ class Options:
     images_dir: str | None = None  # evaluate this folder instead of a network (--images-dir)
     cache_dir: str | None = None  # for reference statistics and temporary files; dnnlib's cache if None
     run_dir: str | None = None  # where metric-<name>.txt and metrics.jsonl are appended to; None for nowhere
-    tf32: bool = False  # float32 products may be TF32 (--precision tf32), which not all TensorFlows can leave for a metric
+    tf32: bool = False  # float32 products may be TF32 (--precision tf32)
     snapshot: str | None = None  # name of the snapshot that holds the network, for the results
     progress: bool = True  # show progress bars on a terminal
 
@@ -59,7 +59,7 @@ class Metric:
     parameters = {}  # other parameters, recorded in the results
     uses_reals = True
     needs_generator = False  # cannot be computed from image files
-    exact = False  # computed without TF32 even where it is allowed, because TF32's rounding would be most of the number
+    exact = False  # refused with TF32, whose rounding would be most of the number
 
     def counts(self, reals, fakes):
         """How many of the available reals and fakes the metric takes."""

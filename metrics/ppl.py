@@ -102,11 +102,8 @@ class PathPairs:
         self.settings = {}
 
     def read(self, start, stop):
-        from dnnlib import tflib  # late: --help must not wait for TensorFlow
-
-        with tflib.without_tf32():
-            points, seeds = self.points(start, stop)
-            images = [self._Gs.run_part("synthesis", ws, noise_mode="random", seeds=seeds, **self._batches).images for ws in points]
+        points, seeds = self.points(start, stop)
+        images = [self._Gs.run_part("synthesis", ws, noise_mode="random", seeds=seeds, **self._batches).images for ws in points]
         squares = [to_square(one, self._width) for one in images]
         return np.stack([prepare_images(square[:, :, self._rows], self._metric.face_crop) for square in squares], axis=1)
 

@@ -202,10 +202,9 @@ class Vgg16:
             one, other: float32 [n, H, W, 3], 0..255, at least 16×16; they are not resized.
 
         Returns:
-            float32 [n]; without TF32, because the images of a pair may differ by less than its rounding.
+            float32 [n].
         """
-        with tflib.without_tf32():
-            return self._pairs(np.stack([one, other], axis=1))["distances"]
+        return self._pairs(np.stack([one, other], axis=1))["distances"]
 
     def close(self):
         """Free the session."""

@@ -175,6 +175,11 @@ def test_a_repeated_preset_leaves_what_the_run_s_own_flags_have_set():
     stored = {**vars(resolved("--baseline ViTGAN --augment none --bcr-real 0 --bcr-fake 0"))}
     assert resolved("--baseline ViTGAN", stored=stored).augment == "none"
     assert resolved("--baseline StyleGAN2", stored=stored).g_model == "ViTGAN"  # this one has no values of its own
+    stored = vars(resolved("--baseline ViTGAN --g-model StyleGAN2 --d-reg r1 --gamma 3"))
+    for text in ("--baseline ViTGAN --g-model StyleGAN2", "--g-model StyleGAN2"):
+        assert resolved(text, stored=stored).d_reg == "r1"
+    stored = vars(resolved("--baseline kGAN --dataset large", resolution_log2=8))
+    assert (stored["merge_layer"], resolved("--baseline kGAN --dataset small", stored=stored, resolution_log2=4).merge_layer) == (5, 4)
 
 
 def test_reload_takes_the_options_of_the_run_and_not_those_of_the_call(tmp_path):

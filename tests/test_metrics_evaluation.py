@@ -16,7 +16,7 @@ from PIL import Image
 
 import metrics
 from dnnlib import UserError, signals, tflib
-from metrics import compare, feature_networks, images, ppl, precision_recall, reference, results, rows, sharing, streams, vgg16, weights
+from metrics import compare, feature_networks, images, ppl, precision_recall, reference, results, rows, sharing, streams, weights
 from tests.metrics_standins import ArrayDataset, BlobGenerator, Outputs, write_features_dir
 from training.networks import GeneratorConfig, config
 
@@ -108,43 +108,20 @@ def test_second_evaluation_takes_the_reference_from_the_cache(options):
         assert "the reals were read again" in metrics.evaluate("fid", Gs, changed, options)[0].error
 
 
-@pytest.fixture
-def tf32():
-    tflib.allow_tf32(True)
-    yield
-    still = tflib.tf32_allowed()
-    tflib.allow_tf32(False)
-    assert still
-
-
-def test_numbers_in_tf32_say_so_and_have_a_reference_of_their_own(options, tf32):
+def test_numbers_in_tf32_say_so_and_have_a_reference_of_their_own(options):
     dataset, Gs = _dataset(), BlobGenerator()
-    with tflib.without_tf32():
-        exact = metrics.evaluate("fid,swd", Gs, dataset, options)
+    exact = metrics.evaluate("fid,swd", Gs, dataset, options)
     read, taken = dataset.read, []
     dataset.read = lambda indices: taken.append(len(indices)) or read(indices)
-    for one, other in zip(exact, metrics.evaluate("fid,swd", Gs, dataset, options)):
+    tflib.allow_tf32(True)
+    try:
+        found = metrics.evaluate("fid,swd", Gs, dataset, options)
+    finally:
+        tflib.allow_tf32(False)
+    for one, other in zip(exact, found):
         assert results.differences(one, other) == ["precision"]
         assert (one.settings.get("precision"), other.settings["precision"]) == (None, "tf32")
     assert sum(taken) == dataset.count
-
-
-def test_path_lengths_are_computed_without_tf32(options, monkeypatch, tf32):
-    allowed, distances = [], vgg16.Replicas.__call__
-
-    class Recorded(BlobGenerator):
-        def run_part(self, part, *inputs, **given):
-            allowed.append((part, tflib.tf32_allowed()))
-            return super().run_part(part, *inputs, **given)
-
-    def recorded(network, pairs):
-        allowed.append(("distances", tflib.tf32_allowed()))
-        return distances(network, pairs)
-
-    monkeypatch.setattr(vgg16.Replicas, "__call__", recorded)
-    (result,) = metrics.evaluate("ppl", Recorded(), _dataset(), options)
-    assert set(allowed) == {("mapping", False), ("synthesis", False), ("distances", False)}
-    assert result.error is None and "precision" not in result.settings
 
 
 def test_references_of_the_stylegan2_protocol_are_of_their_count_seed_and_flips(options, monkeypatch):
@@ -506,7 +483,6 @@ def test_pictures_with_alpha(options, tmp_path):
 
 
 def test_mistakes_are_reported_at_the_start(options, monkeypatch, tmp_path):
-    monkeypatch.setattr(tflib, "tf32_can_change", lambda: False)
     dataset = _dataset(ratio=0.75)
     cases = [
         ("fid,psnr", options, "psnr is not known, accepted: fid, is, kid"),

@@ -174,6 +174,17 @@ def test_arrays_from_matlab_are_not_transposed(tmp_path, capsys, shape):
     np.testing.assert_array_equal(_dataset(tmp_path, "gray").read(range(6))[:, 0, 4:12], pictures[..., 0])
 
 
+def test_names_from_matlab(tmp_path, capsys):
+    """A matrix of characters, a name in each row, filled up with spaces."""
+    names = ["cat", "horse", "cat", "ox", "ox", "ox"]
+    with h5py.File(str(tmp_path / "in.mat"), "w") as file:
+        file["images"], file["labels"] = noise(6), np.array([[ord(letter) for letter in name.ljust(5)] for name in names], np.uint16).T
+        file["labels"].attrs["MATLAB_class"] = np.bytes_("char")
+    code, _, err = prepare(capsys, "--data-dir", tmp_path, "--images-dir", tmp_path / "in.mat", "--format", "hdf5", "--task", "own")
+    assert code == 0, err
+    np.testing.assert_array_equal(_dataset(tmp_path).labels, [np.eye(3)[["cat", "horse", "ox"].index(name)] for name in names])
+
+
 @pytest.mark.parametrize("kind", ["texts", "fixed texts", "column", "shape", "nan"])
 def test_hdf5_labels_of_other_kinds(tmp_path, capsys, kind):
     """Texts are class names; values that cannot be labels do not matter if labels are not requested."""

@@ -257,13 +257,14 @@ def test_what_a_run_may_continue_with(name, refused, capsys):
     assert run_record.check_continuation(RECORD, new, command_line.Options(accept_changes=refused)) == [change]
 
 
-def test_a_switch_that_an_earlier_version_did_not_have_was_off():
-    new = copy.deepcopy(RECORD)
-    new["generator"]["square"] = False
-    assert run_record.check_continuation(RECORD, new, command_line.Options()) == []
-    new["generator"]["square"] = True
+def test_what_records_of_earlier_versions_lack_is_no_change():
+    old, new = copy.deepcopy(RECORD), copy.deepcopy(RECORD)
+    new["generator"].update(square=True, crop_ratio=1.0)
+    del old["versions"]["ops"]
+    assert run_record.check_continuation(old, new, command_line.Options()) == []
+    old["generator"]["square"] = False
     with pytest.raises(UsageError, match="different generator.square"):
-        run_record.check_continuation(RECORD, new, command_line.Options())
+        run_record.check_continuation(old, new, command_line.Options())
 
 
 def test_the_revision_says_whether_files_were_changed(tmp_path, monkeypatch):

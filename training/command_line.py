@@ -67,8 +67,9 @@ def resolve(given, stored=None, resolution_log2=None):
     if "vis" not in given and any(name.startswith("vis_") and value is not False for name, value in given.items()):
         given = {**given, "vis": True}
     known = {name: value for name, value in (stored or {}).items() if name in _ROWS}
-    preset = preset_values(given, {**known, **given}.get("dataset"))
-    if preset == preset_values({name: known.get(name) for name in given}, known.get("dataset")):
+    dataset = {**known, **given}.get("dataset")
+    preset = preset_values(given, dataset)
+    if dataset == known.get("dataset") and preset == preset_values({name: known.get(name) for name in given}, dataset):
         preset = {}  # the stored options were made with it, and with flags that won over it
     notes = []
     for name in PRESET_LAYERS:
@@ -76,7 +77,8 @@ def resolve(given, stored=None, resolution_log2=None):
             notes.append(f"the preset's {_ROWS[name].flag} {preset[name]} is beyond this resolution: using {resolution_log2}")
             preset[name] = resolution_log2
     values = {**known, **preset, **given}
-    values = {**values, **_model_values(values, chosen=[*preset, *given]), **given}
+    chosen = [name for name, value in {**preset, **given}.items() if value != known.get(name)]
+    values = {**values, **_model_values(values, chosen), **given}
     values = {name: tuple(value) if _ROWS[name].kind is list else value for name, value in values.items()}
     options = Options(**values)
     if options.train or not (options.eval or options.vis):  # these two take the networks as they are

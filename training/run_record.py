@@ -17,6 +17,8 @@ SECTIONS = ("generator", "discriminator", "training", "dataset")
 # What may change freely: it affects neither the networks' variables nor which images they have seen.
 HARMLESS_NETWORK_FIELDS = ("style_mixing", "component_mixing", "component_dropout", "attention_dropout", "truncation_psi", "fused_modconv",
                            "crop_ratio")  # fmt: skip
+# What records of earlier versions lack although the runs had it.
+LATER_FIELDS = ("generator.crop_ratio", "discriminator.crop_ratio", "generator.square", "discriminator.square", "versions.ops")
 
 
 def make_record(options, training, generator, discriminator, dataset):
@@ -146,4 +148,4 @@ def check_continuation(old, new, options):
 def compare(old, new, sections=SECTIONS):
     """Differences between two records, by default in what they say of the weights: list of (name, old value, new value)."""
     found = differences({k: old.get(k, {}) for k in sections}, {k: new.get(k, {}) for k in sections})
-    return [change for change in found if change[1:] != (None, False)]  # a switch that an earlier version did not have was off
+    return [change for change in found if change[1] is not None or change[0] not in LATER_FIELDS]

@@ -12,8 +12,6 @@ from dnnlib.tflib.setup import (  # isort: skip (the switch comes first)
     run,
     session_scope,
     tf32_allowed,
-    tf32_can_change,
-    without_tf32,
     workers,
 )
 from dnnlib.tflib.exchange import broadcast, gather
@@ -45,7 +43,5 @@ __all__ = [
     "save_snapshot",
     "session_scope",
     "tf32_allowed",
-    "tf32_can_change",
-    "without_tf32",
     "workers",
 ]

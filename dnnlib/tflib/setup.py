@@ -177,22 +177,6 @@ def tf32_allowed():
     return _tf32
 
 
-def tf32_can_change():
-    """Whether allow_tf32 works while sessions are open: in TensorFlow 2. CUDA's libraries read the setting for 1.15 only once."""
-    return not tf.__version__.startswith("1.")
-
-
-@contextlib.contextmanager
-def without_tf32():
-    """Context in which float32 products are not TF32, whether or not that is allowed; only where `tf32_can_change`."""
-    allowed = _tf32
-    allow_tf32(False)
-    try:
-        yield
-    finally:
-        allow_tf32(allowed)
-
-
 allow_tf32(False)
 
 
