@@ -1,8 +1,8 @@
 """The kernels themselves: the .cu files on the CPU through the host shim and on a GPU, and the CPU kernels; also with address sanitizer.
 
 This needs no TensorFlow: on a machine with a GPU, nvcc, NumPy and SciPy, run `pytest -m gpu tests/test_ops_cuda_kernels.py`, or, without
-pytest's reports, `python -m tests.test_ops_cuda_kernels gpu 600` (random cases), `... gpu listed` (chosen ones) and `... gpu large` (tensors
-of over 2^31 elements).
+pytest's reports, `python -m tests.test_ops_cuda_kernels gpu 600` (random cases), `... gpu listed` (chosen ones) and `... gpu large`
+(tensors of over 2^31 elements).
 """
 
 import importlib.util
