@@ -41,7 +41,7 @@ def changed(before, after):
 
 
 def test_stages_one_by_one():
-    with tflib.session_scope(optimize=False):
+    with tflib.session_scope():
         step, dataset = make_step(small_training())
         stages = {stage.name: stage for stage in step.stages}
         assert [(s.name, s.interval) for s in step.stages] == [
@@ -61,7 +61,7 @@ def test_stages_one_by_one():
 
 
 def test_every_trainable_variable_moves():
-    with tflib.session_scope(optimize=False):
+    with tflib.session_scope():
         step, dataset = make_step(small_training(pathreg=False), generator=GANFORMER)
         before = values_of(step)
         for index in range(2):
@@ -74,7 +74,7 @@ def test_every_trainable_variable_moves():
 
 
 def test_moving_average_against_numpy():
-    with tflib.session_scope(optimize=False):
+    with tflib.session_scope():
         step, dataset = make_step(small_training(pathreg=False, d_reg="non"))
         expected = step.Gs.get_values()
         beta = 0.5 ** (8 / 50)
@@ -87,7 +87,7 @@ def test_moving_average_against_numpy():
 
 
 def test_passes_and_steps_have_latents_of_their_own():
-    with tflib.session_scope(optimize=False):
+    with tflib.session_scope():
         step, _ = make_step(small_training(pathreg=False, d_reg="non"))
         drawn = []
         for position in (0, 4):
@@ -119,7 +119,7 @@ def test_devices_and_rounds_give_the_same_result(four_cpus):
 @pytest.mark.slow
 @pytest.mark.parametrize("d_reg", half_of(["r2", "gp", "non"]))
 def test_other_regularizers_and_labels(d_reg):
-    with tflib.session_scope(optimize=False):
+    with tflib.session_scope():
         step, dataset = make_step(small_training(d_reg=d_reg, pathreg=False, g_loss="hinge", d_loss="hinge"), classes=3)
         statistics = step.run(batch_at(dataset, 0), 0)
         assert (f"Regularizer/{d_reg}" in statistics) == (d_reg != "non")
@@ -129,7 +129,7 @@ def test_other_regularizers_and_labels(d_reg):
 
 
 def test_mirroring_changes_half_of_the_reals():
-    with tflib.session_scope(optimize=False):
+    with tflib.session_scope():
         step, dataset = make_step(small_training(batch_size=32, batch_gpu=32, pathreg=False, d_reg="non"))
         batch = batch_at(dataset, 0, 32)
         seen = tflib.run(step._part(0).reals, step._feed(batch, 0))
@@ -142,7 +142,7 @@ def test_mirroring_changes_half_of_the_reals():
 
 def test_a_skipped_update_leaves_no_trace():
     """Weights are not finite for one step: values that move along with the updates (means, averages) are not spoilt for good."""
-    with tflib.session_scope(optimize=False):
+    with tflib.session_scope():
         step, dataset = make_step(small_training(), generator={**GANFORMER, "norm": "batch"})
         step.run(batch_at(dataset, 0), 0)
         good, mean = step.G.get_values(), step.path_length_mean
@@ -165,7 +165,7 @@ def test_a_loss_that_is_never_finite_ends_the_training(monkeypatch, capsys):
     """Counted for each loss separately: good updates of the discriminator in between do not hide the regularizer's bad ones."""
     monkeypatch.setattr(training_step.loss, "squared_gradient", lambda scores, images: tf.reduce_sum(scores) * [np.float32(np.nan)])
     monkeypatch.setattr(training_step, "SKIPS_IN_ROW", 3)
-    with tflib.session_scope(optimize=False):
+    with tflib.session_scope():
         step, dataset = make_step(small_training(pathreg=False, d_reg_interval=1))
         for index in range(2):
             step.run(batch_at(dataset, 8 * index), index)
@@ -181,7 +181,7 @@ def test_the_weights_of_the_regularizers(kind):
     R1's gradient is with respect to the real images before any augmentation."""
     config = small_training(gamma=6.0, g_reg_weight=3.0, g_reg_interval=4, d_reg_interval=16)
     config = dataclasses.replace(config, augment=AugmentConfig(kind=kind, probability=1.0))
-    with tflib.session_scope(optimize=False):
+    with tflib.session_scope():
         step, dataset = make_step(config)
         feed = step._feed(batch_at(dataset, 0), 0)
         part = step._part(0)
@@ -245,7 +245,7 @@ def second_round(step, dataset):
 
 
 def test_the_losses_against_numpy(halving):
-    with tflib.session_scope(optimize=False):
+    with tflib.session_scope():
         config = small_training(mirror=False, pathreg=False, d_reg="non", bcr_real=2.0, bcr_fake=3.0)
         step, dataset, painted, judged = formula_step(config)
         feed, reals, labels = second_round(step, dataset)
@@ -270,7 +270,7 @@ def test_the_losses_against_numpy(halving):
 
 def test_the_penalties_against_numpy(halving):
     """On reals (R1), fakes (R2) or points between them (gradient penalty), with the labels of the reals, fakes, reals."""
-    with tflib.session_scope(optimize=False):
+    with tflib.session_scope():
         step, dataset, painted, judged = formula_step(small_training(mirror=False, pathreg=False, d_reg="non"))
         feed, reals, labels = second_round(step, dataset)
         penalties = []
@@ -300,7 +300,7 @@ def test_the_path_length_penalty_against_numpy(monkeypatch):
         return tf.constant([3.0, 5.0])
 
     monkeypatch.setattr(training_step.loss, "path_lengths", lengths)
-    with tflib.session_scope(optimize=False):
+    with tflib.session_scope():
         step, dataset, _, _ = formula_step(small_training(pathreg=False, d_reg="non", g_reg_weight=3.0, g_reg_interval=4))
         step.path_length_mean = 2.0
         value, shown, _ = step._path_length_penalty(step._part(0))
@@ -311,7 +311,7 @@ def test_the_path_length_penalty_against_numpy(monkeypatch):
 
 
 def test_labels_of_fakes_are_as_frequent_as_in_the_dataset():
-    with tflib.session_scope(optimize=False):
+    with tflib.session_scope():
         step, dataset, _, _ = formula_step(small_training(pathreg=False, d_reg="non"))
         labels = tflib.run(step._latents(tflib.RandomStreams(0, 0), 4000)[1])
     np.testing.assert_allclose(labels.mean(axis=0), dataset.labels.mean(axis=0), atol=0.04)
@@ -319,7 +319,7 @@ def test_labels_of_fakes_are_as_frequent_as_in_the_dataset():
 
 
 def test_wide_pictures_are_seen_without_their_padding():
-    with tflib.session_scope(optimize=False):
+    with tflib.session_scope():
         step, dataset, _, _ = formula_step(small_training(mirror=False, pathreg=False, d_reg="non"))
         step.D = SimpleNamespace(input_shapes=[(3, 4, 8), (3,)])
         feed, reals, _ = second_round(step, dataset)
