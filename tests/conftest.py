@@ -17,6 +17,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 STARTED_WITH = dict(os.environ)
 
 LONG = os.environ.get("LONG_TESTS") == "1"  # also run tests that take too long for every run
+PYTHON37 = sys.version_info < (3, 8)  # and with it TensorFlow 1.15
 
 # Modules whose tests take minutes. They start first, so that no core is left waiting for a long last test on another.
 LONG_MODULES = ["test_faults", "test_workers", "test_learning", "test_gallery", "test_readme", "test_cli_training"]
@@ -37,12 +38,17 @@ def pytest_collection_modifyitems(items):
 
 def half_of(cases):
     """Every second case: TensorFlow 1.15 (Python 3.7) tests one half, TensorFlow 2 the other. With LONG_TESTS=1 both test all of them."""
-    return cases if LONG else cases[sys.version_info < (3, 8) :: 2]
+    return cases if LONG else cases[PYTHON37::2]
 
 
 def on_one_stack(test):
     """Mark a test that takes minutes and does not depend on the TensorFlow version: version 2 runs it; with LONG_TESTS=1 both do."""
-    return pytest.mark.skipif(sys.version_info < (3, 8) and not LONG, reason="takes minutes: TensorFlow 2 runs it")(test)
+    return pytest.mark.skipif(PYTHON37 and not LONG, reason="takes minutes: TensorFlow 2 runs it")(test)
+
+
+def on_the_other_stack(test):
+    """As on_one_stack, but version 1.15 runs it: version 2 has a similar test, or enough of them."""
+    return pytest.mark.skipif(not PYTHON37 and not LONG, reason="takes minutes: TensorFlow 1.15 runs it")(test)
 
 
 def golden_path(*parts):

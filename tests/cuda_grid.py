@@ -101,15 +101,16 @@ PLANES_OPTIONS = [  # those of the networks, whose rows are read and written as 
 ]
 
 
-def check_planes(kernels, shape, dtype, options, misaligned):
-    """upfirdn2d of channels-first pictures [N, C, H, W] with a separable 4-tap filter."""
+def check_planes(kernels, shape, dtype, options):
+    """upfirdn2d of channels-first pictures [N, C, H, W] with a separable 4-tap filter, also where they begin at an odd address."""
     random = np.random.RandomState(shape[3])
     x = stored(random.randn(*shape), dtype)
     fy, fx = (stored(random.randn(4), "float32") for _ in range(2))
-    got = kernels.upfirdn2d(x, fy, fx, dtype=dtype, channels_last=False, misaligned=misaligned, **options)
-    options = {"up": (1, 1), "down": (1, 1), "channels_last": False, **options}
-    magnitude = upfirdn2d(np.abs(x), np.abs(np.outer(fy, fx)), **options)
-    assert_close(got, upfirdn2d(x, np.outer(fy, fx), **options), magnitude, dtype)
+    whole = {"up": (1, 1), "down": (1, 1), "channels_last": False, **options}
+    expected, magnitude = upfirdn2d(x, np.outer(fy, fx), **whole), upfirdn2d(np.abs(x), np.abs(np.outer(fy, fx)), **whole)
+    for misaligned in (False, True):
+        got = kernels.upfirdn2d(x, fy, fx, dtype=dtype, channels_last=False, misaligned=misaligned, **options)
+        assert_close(got, expected, magnitude, dtype)
 
 
 def stored(values, dtype):

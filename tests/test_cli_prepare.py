@@ -9,7 +9,7 @@ import pytest
 import run_network
 from dataset_tool import cli
 from dnnlib import UsageError
-from tests.cli_helpers import finish
+from tests.cli_helpers import SMALL, finish
 from tests.conftest import on_one_stack
 from training import command_line, presets
 
@@ -17,7 +17,7 @@ from training import command_line, presets
 @on_one_stack
 def test_prepare_makes_the_dataset_once(tmp_path):
     command = ["--prepare", "--dataset", "scenes", "--data-dir", str(tmp_path), "--train-images-num", "6", "--resolution", "16",
-               "--dry-run", "--gpus", "cpu"]  # fmt: skip
+               "--dry-run", *SMALL]  # fmt: skip
     code, shown, errors = finish(*command)
     assert code == 0, shown + errors
     manifest = os.path.join(str(tmp_path), "scenes", "dataset.json")

@@ -10,6 +10,7 @@ import pytest
 
 import metrics
 import run_network
+from benchmarks.workers import free_ports, worker_environment
 from dnnlib import UsageError, UserError, option_table, run_main
 from tests.cli_helpers import ROOT, SMALL, finish, write_raw_dataset
 from tests.dataset_helpers import write_old_dataset
@@ -486,9 +487,11 @@ def test_what_trains_nothing_shows_the_networks_of_a_snapshot(picture_models, tm
     assert capsys.readouterr().err == "error: --pretrained-pkl absent.pkl: there is no such file\n"
 
 
-def test_dry_run_prints_the_configuration(data_dir):
-    code, out, err = finish("--data-dir", data_dir, "--dataset", "blobs", "--dry-run", "--baseline", "SAGAN", *SMALL)
+def test_dry_run_prints_the_configuration(data_dir, monkeypatch):
+    """Without waiting for the other workers."""
+    monkeypatch.setenv("TF_CONFIG", worker_environment(0, free_ports(2))["TF_CONFIG"])
+    code, out, err = finish("--data-dir", data_dir, "--dataset", "blobs", "--train", "--dry-run", "--baseline", "SAGAN", *SMALL)
     assert code == 0, err
     assert "the preset's --g-img2img 5" in out
     assert any(line.split() == ["g_img2img", "4"] for line in out.splitlines())
-    assert "parameters " in out and "memory " in out and "s per kimg" in out
+    assert "parameters " in out and "memory " in out and "s per kimg" in out and "waiting" not in out

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import run_network
-from dnnlib import UserError
+from dnnlib import UserError, run_main
 from tests.cli_helpers import ROOT, SMALL, finish, start, write_raw_dataset
 from tests.conftest import on_one_stack
 from tests.metrics_standins import inception_standin, write_features_dir
@@ -172,11 +172,12 @@ def _archive_of_something_else(folder, name):
     ("pr", VGG, _truncated, "not a Keras weights file, or truncated"),
     ("ppl", VGG, _junk, "not a Keras weights file"),
 ])  # fmt: skip
-def test_unsuitable_weights_are_one_line_at_the_start(place, tmp_path, metric, name, change, message):
+def test_unsuitable_weights_are_one_line_at_the_start(place, tmp_path, capsys, metric, name, change, message):
     write_features_dir(tmp_path)
     change(tmp_path, name)
-    code, out, err = finish(*flags(place, "--metrics", metric, "--features-dir", tmp_path))
-    assert code == 1
+    words = flags(place, "--metrics", metric, "--features-dir", tmp_path)
+    assert run_main(run_network.main, [str(word) for word in words]) == 1
+    out, err = capsys.readouterr()
     error = one_error(err)
     assert message in error and str(tmp_path) in error
     assert "snapshot " not in out  # before any network is built

@@ -17,6 +17,7 @@ from PIL import Image
 import metrics
 from dnnlib import UserError, signals, tflib
 from metrics import compare, feature_networks, images, ppl, precision_recall, reference, results, rows, sharing, streams, weights
+from tests.conftest import half_of
 from tests.metrics_standins import ArrayDataset, BlobGenerator, Outputs, write_features_dir
 from training.networks import GeneratorConfig, config
 
@@ -291,7 +292,7 @@ def _on_devices(options, count):
         return made, evaluated, {op.device for op in session.graph.get_operations() if op.type == "Conv2D"}
 
 
-@pytest.mark.parametrize("count", [13, 20])
+@pytest.mark.parametrize("count", half_of([13, 20]))
 def test_devices_share_the_generation(options, two_cpus, count):
     """Two devices give the same images and numbers as one, also if the last round leaves a device fewer images or none."""
     made, evaluated, devices = _on_devices(options, count)

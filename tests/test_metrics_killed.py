@@ -12,6 +12,7 @@ import pytest
 import metrics
 from metrics import fid, images, reference, results, rows
 from tests.cli_helpers import ROOT
+from tests.conftest import half_of
 from tests.metrics_standins import ArrayDataset, BlobGenerator, write_features_dir
 
 METRICS = "fid,kid,pr"
@@ -82,14 +83,14 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment, whole_files", [
+@pytest.mark.parametrize("moment, whole_files", half_of([
     ("reading the reals", 0),
     ("writing the first file", 0),
     ("writing the second file", 1),
     ("generating", 3),
     ("comparing", CACHED),
     ("writing the results", CACHED),
-])  # fmt: skip
+]))  # fmt: skip
 def test_killed_at_a_moment(undisturbed, tmp_path, capsys, moment, whole_files):
     expected, features = undisturbed
     os.symlink(str(features), str(tmp_path / "features"))

@@ -4,7 +4,6 @@ import errno
 import functools
 import glob
 import os
-import shutil
 import tempfile
 import types
 
@@ -23,7 +22,7 @@ from tests.conftest import golden_path
 from tests.metrics_standins import tf1_bilinear
 
 
-@pytest.mark.parametrize("name", ["inception_score.npz", "ppl.npz", "resize.npz", "set_A.npz"])
+@pytest.mark.parametrize("name", ["inception_score.npz", "ppl.npz", "resize.npz"])
 def test_golden_file(name):
     error, tolerance = golden_metrics.check_file(golden_path("metrics", name))
     assert error <= tolerance == 1e-9
@@ -39,10 +38,9 @@ def test_golden_feature_sets():
 @pytest.mark.parametrize("name", ["fid_ddof1", "kid_full_unbiased", "kid_block250_tfgan"])
 def test_golden_check_can_fail(tmp_path, name):
     with np.load(golden_path("metrics", "set_A.npz")) as stored:
-        data = {key: stored[key] for key in stored.files}
+        data = {key: stored[key] for key in ("real", "fake", name)}
     data[name] = data[name] * (1 + 1e-8)
     np.savez(str(tmp_path / "set_A.npz"), **data)
-    shutil.copy(golden_path("metrics", "expected.json"), str(tmp_path))
     with pytest.raises(UserError, match=f"{name}: relative error .* above 1e-09"):
         golden_metrics.check_file(str(tmp_path / "set_A.npz"))
 
@@ -349,7 +347,8 @@ def test_inception_score_is_of_ten_parts():
 
 
 @pytest.mark.parametrize("reals,fakes,blocks", [(50, 40, False), (40, 40, False), (2100, 1500, True), (2100, 4, False)])
-def test_kid_reports_spreads_where_there_are_any(reals, fakes, blocks):
+def test_kid_reports_spreads_where_there_are_any(monkeypatch, reals, fakes, blocks):
+    monkeypatch.setattr(kid, "SUBSETS", 5)
     stream = np.random.RandomState(10)
     rows = [Rows(count, 2) for count in (reals, fakes)]
     for own in rows:
@@ -357,7 +356,7 @@ def test_kid_reports_spreads_where_there_are_any(reals, fakes, blocks):
     context = types.SimpleNamespace(options=metric_base.Options(seed=4))
     scores = kid.KernelInceptionDistance().score(*rows, context)
     size = min(reals, fakes, 1000)
-    drawn = kid.draw_subsets(reals, fakes, 100, size, 4)
+    drawn = kid.draw_subsets(reals, fakes, 5, size, 4)
     expected = [kid.unbiased_mmd2(rows[0].array[r], rows[1].array[f]) for r, f in drawn]
     assert scores["kid"] == pytest.approx(np.mean(expected), rel=1e-12)
     assert ("kid_blocks" in scores) == blocks

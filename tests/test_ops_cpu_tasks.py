@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import cuda_kernels
 from tests import cuda_harness
+from tests.conftest import on_one_stack
 
 PROGRAM = r"""
 #include <chrono>
@@ -93,6 +94,7 @@ int main() {
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
+@on_one_stack
 def test_every_task_runs_once(tmp_path):
     """Whether the threads come at once, late, or when everything is done: every task runs once, before run_tasks returns."""
     if cuda_harness.sanitizer_runtime("tsan") is None:

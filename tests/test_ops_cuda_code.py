@@ -10,6 +10,7 @@ import pytest
 from benchmarks import cuda_kernels
 from dnnlib import toolchain
 from dnnlib.toolchain import BuildError
+from tests.conftest import on_one_stack
 
 needs_gxx = pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
 QUOTIENTS = """
@@ -78,12 +79,14 @@ def run_program(tmp_path, code):
 
 
 @needs_gxx
+@on_one_stack
 def test_division_by_a_known_number(tmp_path):
     """Multiples of divisors and their neighbours, random and extreme numbers."""
     run_program(tmp_path, QUOTIENTS)
 
 
 @needs_gxx
+@on_one_stack
 def test_strips_end_as_soon_as_they_can(tmp_path):
     """Counting waves the same way, no other strip length does better; columns of any length are divided quickly."""
     run_program(tmp_path, STRIPS)
@@ -102,6 +105,7 @@ def kernels_of(source, tmp_path):
 
 
 @pytest.mark.slow
+@on_one_stack
 @pytest.mark.parametrize("source", cuda_kernels.KERNELS)
 def test_kernels_of_vectors_move_them_as_one(tmp_path, source):
     """Every 16-byte access to x and y in global memory is a single instruction, and so is every access by lanes that hold whole words of

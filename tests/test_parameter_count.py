@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, on_one_stack
 
 K, W, POSITIONS = 16, 32, 32  # components, size of one (512 / 16), width of positional encodings
 CHANNELS = {1: 512, 2: 512, 3: 512, 4: 512, 5: 512, 6: 512, 7: 256, 8: 128}
@@ -53,6 +53,7 @@ def discriminator_parameters():
 
 
 @pytest.mark.slow
+@on_one_stack
 def test_default_at_256(tmp_path):
     def run(*words):
         done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True)

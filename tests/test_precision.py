@@ -33,19 +33,18 @@ def relative_rms(value, expected):
     return np.sqrt(np.mean((value - expected) ** 2) / np.mean(expected**2))
 
 
-@pytest.mark.parametrize("half", HALVES, ids=lambda half: half.name)
 @pytest.mark.parametrize("architecture", ["skip", "resnet", "orig"])
-def test_outputs_are_close_to_float32(architecture, half):
+def test_outputs_are_close_to_float32(architecture):
     with tflib.session_scope(optimize=False):
         G, D = networks(architecture)
         z = tf.constant(np.random.RandomState(0).standard_normal([4, *G.input_shapes[0]]), tf.float32)
         labels = tf.zeros([4, 0])
-        images, mixed_images = (G.get_output_for(z, labels, half=kind).images for kind in (None, half))
-        scores, mixed_scores = (D.get_output_for(images, labels, half=kind).scores for kind in (None, half))
-        assert mixed_images.dtype == mixed_scores.dtype == tf.float32
-        images, mixed_images, scores, mixed_scores = tflib.run([images, mixed_images, scores, mixed_scores])
-    assert 0 < relative_rms(mixed_images, images) < 0.02
-    assert 0 < relative_rms(mixed_scores, scores) < 0.02
+        images = [G.get_output_for(z, labels, half=kind).images for kind in (None, *HALVES)]
+        scores = [D.get_output_for(images[0], labels, half=kind).scores for kind in (None, *HALVES)]
+        assert {output.dtype for output in (*images, *scores)} == {tf.float32}
+        outputs = tflib.run([images, scores])
+    for full, *halves in outputs:
+        assert all(0 < relative_rms(half, full) < 0.02 for half in halves)
 
 
 def test_only_float16_is_clamped():
@@ -139,6 +138,7 @@ def test_loss_scale_falls_and_rises(monkeypatch, rounds):
 
 @pytest.mark.slow
 def test_exact_continuation(tmp_path):
+    """Also, float32 may take over, which makes a difference."""
     config = small_training(total_kimg=0.048, tick_kimg=0.008, precision="mixed")
     states = []
 
@@ -148,7 +148,7 @@ def test_exact_continuation(tmp_path):
 
     whole = train(tmp_path / "whole", config, generator=GANFORMER, evaluate=keep)
     assert_same_state(whole, train(tmp_path / "parts", config, generator=GANFORMER, state=states[0]))
-    plain = train(tmp_path / "plain", small_training(total_kimg=0.048, tick_kimg=0.008), generator=GANFORMER)
+    plain = train(tmp_path / "plain", small_training(total_kimg=0.048, tick_kimg=0.008), generator=GANFORMER, state=states[0])
     assert any(not np.array_equal(whole.arrays[name], array) for name, array in plain.arrays.items())
 
 
@@ -159,6 +159,3 @@ def test_command_line(tmp_path):
     code, out, err = finish(*flags, "--precision", "mixed")
     assert code == 0, err
     assert f"mixed precision: {tflib.half_type().name} " in out
-    code, out, err = finish(*flags[:-1], "0.128")
-    assert code == 0, err
-    assert "training.precision changed from mixed to fp32" in out

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from examples import demo
 from tests.conftest import ROOT, on_one_stack
 from tests.metrics_standins import write_features_dir
 
@@ -112,18 +113,22 @@ def test_every_command(workplace):
 
 @on_one_stack
 @pytest.mark.slow
-def test_demo(tmp_path):
-    """The demo at a thousandth of its length: every step runs, the table has numbers; a second run continues."""
+def test_demo(tmp_path, monkeypatch, capsys):
+    """The demo at a thousandth of its length: every step runs, the table has numbers; a second run continues, which needs less."""
     folder = str(tmp_path / "demo")
-    small = ["-m", "examples.demo", "--kimg", "0.064", "--images", "32", "--folder", folder]
-    for _ in range(2):
-        done = subprocess.run([sys.executable, *small], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert done.returncode == 0, done.stdout
-        assert re.search(r"sliced Wasserstein distance, trained +\d", done.stdout), done.stdout
-    assert done.stdout.count("prepare_data.py") == 0 and "continuing" in done.stdout
+    small = ["--kimg", "0.064", "--images", "32", "--folder", folder]
+    words = [sys.executable, "-m", "examples.demo", *small]
+    done = subprocess.run(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"sliced Wasserstein distance, trained +\d", done.stdout), done.stdout
     assert glob.glob(os.path.join(folder, "images", "*.png"))
     (report,) = glob.glob(os.path.join(folder, "results", "demo-*", "report.html"))
     assert os.path.getsize(report) < 15e6
+
+    monkeypatch.setattr(demo.subprocess, "call", lambda words: 0)
+    demo.main(small)
+    first, second = (re.findall(r"^\$ (.*)", shown, re.M) for shown in (done.stdout, capsys.readouterr().out))
+    assert "prepare_data.py" in first[0] and "--total-kimg 0 " in first[1] and second == first[2:]
 
 
 def test_make_targets():

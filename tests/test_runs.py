@@ -233,7 +233,7 @@ def test_times(seconds, text):
 RECORD = {
     "dataset": {"fingerprint": 1, "ratio": 1}, "discriminator": {"attention_dropout": 1},
     "generator": {"resolution": 1, "style_mixing": 1, "component_mixing": 1, "truncation_psi": 1},
-    "training": {"schedule": {"batch_size": 1, "total_kimg": 1}}, "versions": {"ops": 1, "tensorflow": 1},
+    "training": {"precision": 1, "schedule": {"batch_size": 1, "total_kimg": 1}}, "versions": {"ops": 1, "tensorflow": 1},
 }  # fmt: skip
 
 
@@ -241,7 +241,7 @@ RECORD = {
     ("dataset.fingerprint", True), ("dataset.ratio", True), ("generator.resolution", True), ("discriminator.kmeans", True),
     ("training.schedule.batch_size", True), ("training.schedule.total_kimg", False), ("generator.style_mixing", False),
     ("generator.component_mixing", False), ("generator.truncation_psi", False), ("dataset.crop_ratio", True),
-    ("discriminator.attention_dropout", False), ("versions.ops", False), ("versions.tensorflow", False),
+    ("discriminator.attention_dropout", False), ("training.precision", False), ("versions.ops", False), ("versions.tensorflow", False),
 ])  # fmt: skip
 def test_what_a_run_may_continue_with(name, refused, capsys):
     new = copy.deepcopy(RECORD)

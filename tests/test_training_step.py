@@ -8,6 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from dnnlib import EasyDict, UserError, tflib
+from tests.conftest import half_of
 from tests.training_standins import GANFORMER, ArrayDataset, small_networks, small_training
 from training import step as training_step
 from training.config import AugmentConfig, LossConfig
@@ -116,7 +117,7 @@ def test_devices_and_rounds_give_the_same_result(four_cpus):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("d_reg", ["r2", "gp", "non"])
+@pytest.mark.parametrize("d_reg", half_of(["r2", "gp", "non"]))
 def test_other_regularizers_and_labels(d_reg):
     with tflib.session_scope():
         step, dataset = make_step(small_training(d_reg=d_reg, pathreg=False, g_loss="hinge", d_loss="hinge"), classes=3)
@@ -174,7 +175,7 @@ def test_a_loss_that_is_never_finite_ends_the_training(monkeypatch, capsys):
             step.run(batch_at(dataset, 16), 2)
 
 
-@pytest.mark.parametrize("kind", ["none", "diffaug"])
+@pytest.mark.parametrize("kind", half_of(["diffaug", "none"]))
 def test_the_weights_of_the_regularizers(kind):
     """Lazy regularization multiplies by the interval; R1 has γ / 2, path length 2 × --g-reg-weight (specification of the training).
     R1's gradient is with respect to the real images before any augmentation."""

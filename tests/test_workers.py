@@ -16,9 +16,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import run_network
 from benchmarks.workers import free_ports, worker_environment
+from dnnlib import run_main
 from tests.cli_helpers import ROOT, SMALL, command, finish, wait_for, write_raw_dataset
-from tests.conftest import on_one_stack
+from tests.conftest import on_one_stack, on_the_other_stack
 from tests.metrics_standins import write_features_dir
 
 pytestmark = pytest.mark.slow
@@ -108,24 +110,27 @@ def flags(tmp_path_factory):
     return [*FLAGS, "--data-dir", data, "--dataset", "blobs", "--result-dir", tmp_path_factory.mktemp("results")]
 
 
-def test_two_workers_and_their_deaths(flags, tmp_path):
-    """Two workers do what one process does, except for rounding. If one dies, the other ends; stopped and started again, they arrive at the
-    same bits."""
-    results, flags = flags[-1], [*flags, "--pathreg", "--mirror-augment"]
-    beginning = [*flags, "--total-kimg", "0.16"]  # ten steps, since rounding errors grow from step to step
-    code, out, err = finish(*beginning, "--expname", "alone")
+@pytest.fixture(scope="module")
+def both(flags, tmp_path_factory):
+    """A run of two undisturbed workers with metrics: (its flags without its name, the options of its metrics)."""
+    shared = ["--metrics", "swd,ppl", "--features-dir", write_features_dir(tmp_path_factory.mktemp("features")), "--eval-images-num", "45"]
+    flags = [*flags, "--pathreg", "--mirror-augment", "--tick-kimg", "0.032", "--total-kimg", "0.32"]
+    ended = end(start_both([*flags, *shared, "--expname", "both"]))
+    assert [code for code, _ in ended] == [0, 0], ended
+    return flags, shared
+
+
+def test_two_workers_do_what_one_process_does(flags, both):
+    """Except for rounding, in the training and in the metrics."""
+    results, (flags, shared) = flags[-1], both
+    code, _, err = finish(*flags, "--expname", "alone")
     assert code == 0, err
-    both = end(start_both([*beginning, "--expname", "both"]))
-    assert [code for code, _ in both] == [0, 0], both
     alone, together = final_arrays(results / "alone-000"), final_arrays(results / "both-000")
     assert alone.keys() == together.keys()
-    for name, array in alone.items():
+    for name, array in alone.items():  # rounding errors grow from step to step
         np.testing.assert_allclose(together[name], array, rtol=2e-3, atol=1e-5, err_msg=name)
 
-    shared = ["--metrics", "swd,ppl", "--features-dir", write_features_dir(tmp_path), "--eval-images-num", "45", "--expname", "both"]
-    both = end(start_both([*flags, *shared]))
-    assert [code for code, _ in both] == [0, 0], both
-    code, _, err = finish(*(word for word in flags if word != "--train"), "--eval", *shared)
+    code, _, err = finish(*(word for word in flags if word != "--train"), "--eval", *shared, "--expname", "both")
     assert code == 0, err
     found = lines_of(results / "both-000", "metrics.jsonl")
     while_training, afterwards = found[-4:-2], found[-2:]
@@ -133,9 +138,13 @@ def test_two_workers_and_their_deaths(flags, tmp_path):
         assert one["error"] is None and one["settings"] == other["settings"]
         # PPL divides differences of images by 1e-8: summing in another order moves it by a few thousandths.
         assert one["values"] == pytest.approx(other["values"], rel=1e-2 if "ppl" in one["values"] else 2e-3)
-    together = final_arrays(results / "both-000")
 
-    disturbed = [*flags, "--expname", "disturbed"]
+
+@on_one_stack
+def test_two_workers_and_their_deaths(flags, both):
+    """If one dies, the other ends; stopped and started again, they arrive at the same bits. A stopped run ends well even if writing its
+    last files takes longer than the wait for a worker that is gone."""
+    results, disturbed = flags[-1], [*both[0], "--expname", "disturbed"]
     first, second = start_both(disturbed)
     wait_for(first, "saved")
     second.send_signal(signal.SIGKILL)
@@ -144,18 +153,18 @@ def test_two_workers_and_their_deaths(flags, tmp_path):
     assert code == 1 and time.time() - killed < 60
     assert "error: worker 1 (127.0.0.1:" in output and "is gone" in output
 
-    first, second = start_both(disturbed)
+    first, second = start_scripts(SLOW_DISK, disturbed)
     assert "continuing" in "".join(wait_for(first, "tick"))
     second.send_signal(signal.SIGTERM)
     stopped = end([first, second])
     assert [code for code, _ in stopped] == [0, 0], stopped
-    assert "saved" in stopped[0][1]
+    assert "saved" in stopped[0][1] and "stopped at kimg" in stopped[0][1]
 
     finished = end(start_both(disturbed))
     assert [code for code, _ in finished] == [0, 0], finished
-    resumed = final_arrays(results / "disturbed-000")
-    assert not [name for name in together if not np.array_equal(together[name], resumed[name])]
-    assert sorted(os.listdir(str(results))) == ["alone-000", "both-000", "disturbed-000"]
+    undisturbed, resumed = final_arrays(results / "both-000"), final_arrays(results / "disturbed-000")
+    assert not [name for name in undisturbed if not np.array_equal(undisturbed[name], resumed[name])]
+    assert not (results / "disturbed-001").exists()
 
 
 @pytest.mark.usefixtures("graph")
@@ -174,16 +183,6 @@ def test_numbers_and_bytes_of_any_length_are_exchanged(monkeypatch):
             assert exchange.broadcast(payload) == (payload if rank == 0 else b"")
 
 
-def test_the_others_stay_while_worker_0_writes(flags):
-    """A stopped run ends well even if writing its last files takes longer than the wait for a worker that is gone."""
-    first, second = start_scripts(SLOW_DISK, [*flags, "--total-kimg", "100", "--expname", "slow"])
-    wait_for(first, "tick")
-    second.send_signal(signal.SIGTERM)
-    ended = end([first, second])
-    assert [code for code, _ in ended] == [0, 0], ended
-    assert "saved" in ended[0][1]
-
-
 @pytest.fixture
 def killed():
     """List of processes that are killed at the end, even if they are frozen."""
@@ -194,6 +193,7 @@ def killed():
         process.communicate()
 
 
+@on_the_other_stack
 def test_a_pause_is_waited_for_and_a_frozen_worker_named(flags, killed):
     first, second = start_scripts(IMPATIENT, [*flags, "--total-kimg", "100", "--expname", "frozen"])
     killed += [first, second]
@@ -211,6 +211,7 @@ def test_a_pause_is_waited_for_and_a_frozen_worker_named(flags, killed):
     assert code == 1 and "error: worker 0 (127.0.0.1:" in output, output
 
 
+@on_the_other_stack
 def test_two_signals_end_a_worker_that_waits_for_a_frozen_one(flags, killed):
     first, second = start_both([*flags, "--total-kimg", "100", "--expname", "waiting"])
     killed += [first, second]
@@ -296,10 +297,10 @@ def test_workers_of_other_options_are_refused(flags):
     '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}',
     '{"cluster": {"worker": ["a"]}, "task": {"type": "worker", "index": 0}}',
 ])  # fmt: skip
-def test_bad_tf_config(flags, value):
-    done = subprocess.run(command(*flags), env={**os.environ, "TF_CONFIG": value}, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith(f"error: TF_CONFIG: got {value!r}")
+def test_bad_tf_config(flags, monkeypatch, capsys, value):
+    monkeypatch.setenv("TF_CONFIG", value)
+    assert run_main(run_network.main, [str(word) for word in flags]) == 1
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith(f"error: TF_CONFIG: got {value!r}")
 
 
 def test_port_in_use(flags):
