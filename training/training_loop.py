@@ -75,12 +75,11 @@ class TrainingLoop:
             stopped = self._any(stop.asked is not None)
             if self._any(self._saved_images != self.progress.images):
                 self.snapshot(evaluate=finished and not stopped and self._evaluated_images != self.progress.images)
-            stopped = self._any(stop.asked is not None)
+            stopped = self._any(stop.asked is not None)  # no worker leaves before worker 0 has written everything
         self.status.close()
         if self._save_error:
             raise UserError(f"the last state was not saved: {self._save_error}")
         self._say_end(finished, stopped)
-        self._any(False)  # no worker leaves before worker 0 has written everything
         return finished and not stopped
 
     def _say_end(self, finished, stopped):
