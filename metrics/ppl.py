@@ -2,7 +2,7 @@
 
 The perceptual distance by which the image changes for a step ε along a path between two latents, divided by ε². The distance is LPIPS on
 VGG-16 without LPIPS's learned channel weights, which are published only inside pickles: the numbers rank generators as PPL does, but are
-not comparable to published ones, and results say so. ε is below the rounding of TF32, which is therefore switched off meanwhile.
+not comparable to published ones, and results say so. ε is below the rounding of TF32, which is therefore refused.
 """
 
 import numpy as np

@@ -99,7 +99,8 @@ def open_folder(folder, resolution=None):
     """
     if not os.path.isdir(folder):
         raise UserError(f"dataset folder {folder}: not found")
-    manifest, there = load(folder), {width for width, _, _ in _shard_sets(folder)}
+    manifest, sets = load(folder), _shard_sets(folder)
+    there = {width for width, _, _ in sets}
     largest = max(there, default=None)
     chosen = resolution if resolution in there else largest
     if manifest is not None and (not manifest.scanned or manifest.resolution == chosen):
@@ -108,7 +109,7 @@ def open_folder(folder, resolution=None):
             return manifest, _load_index(folder, manifest)
         if not manifest.scanned:
             raise UserError(f"dataset {folder}: {changed}; prepare it again or bring the file back")
-    manifest, index = _scan_folder(folder, chosen)
+    manifest, index = _scan_folder(folder, sets, chosen)
     if chosen == largest:     # a smaller one, or one in a read-only folder, is scanned on every start
         with contextlib.suppress(OSError):
             save(folder, manifest, index)
@@ -160,8 +161,8 @@ def _load_index(folder, manifest):
     return _scan_shards(folder, [shard.file for shard in manifest.shards])[1]
 
 
-def _scan_folder(folder, resolution):
-    name, files = _find_shards(folder, resolution)
+def _scan_folder(folder, sets, resolution):
+    name, files = _find_shards(folder, sets, resolution)
     mtimes = _mtimes(folder, files)
     shards, index = _scan_shards(folder, files)
     count = sum(shard.count for shard in shards)
@@ -196,9 +197,8 @@ def _shard_sets(folder):
     return found
 
 
-def _find_shards(folder, resolution):
-    """Name and file names (in order) of the shards of a resolution."""
-    found = _shard_sets(folder)
+def _find_shards(folder, found, resolution):
+    """Name and file names (in order) of the shards of a resolution, among those that `_shard_sets` found."""
     if not found:
         others = len(os.listdir(folder))
         raise UserError(f"dataset folder {folder}: no <name>-r<RR>.tfrecords<i>of<n> among its {others} files (prepare_data.py makes them)")

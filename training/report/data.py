@@ -107,7 +107,7 @@ def _explorer(folder, title):
                 size += len(json.dumps(sample))
     if not samples:
         return []
-    shown = {"title": title, "note": _note(about), "attended": about.get("attended", "latent")}
+    shown = {"title": title, "note": _note(about), "attended": about.get("attended", "latent")}  # older runs have no such entry
     return [{**shown, "colours": about["colours"], "grids": about["grids"], "samples": samples}]
 
 
