@@ -91,8 +91,16 @@ def test_pictures_of_other_kinds(tmp_path):
 def test_pictures_are_left_out_evenly():
     assert pictures.evenly(list(range(10)), 4) == [0, 3, 6, 9]
     assert (pictures.evenly([1, 2], 5), pictures.evenly([1, 2, 3], 1)) == ([1, 2], [3])
-    encoded = pictures.within(list(range(8)), lambda item: None if item == 7 else "x" * 10, most=8, limit=36)
-    assert encoded == [(item, "x" * 10) for item in (0, 3, 6)]
+    tried = []
+
+    def encode(item):
+        tried.append(item)
+        return None if item == 99 else "x" * 10
+
+    encoded = pictures.within(list(range(100)), encode, most=48, limit=36)  # 1 and 3 pictures fit, 6 do not; the last one is unreadable
+    assert encoded == [(0, "x" * 10), (34, "x" * 10)] and sorted(tried) == [0, 17, 34, 65, 82, 99]
+    assert pictures.within([5, 6], encode, most=48, limit=36) == [(5, "x" * 10), (6, "x" * 10)]
+    assert pictures.within([], encode, most=48, limit=36) == []
 
 
 def test_many_large_grids_stay_small(tmp_path):

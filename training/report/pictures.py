@@ -7,6 +7,7 @@ import io
 import json
 import sys
 
+import numpy as np
 import PIL.Image
 
 from training.picture_files import PictureError, open_picture
@@ -25,10 +26,8 @@ def drawing(path, width=MAPS_WIDTH):
     picture = _opened(path, width, PIL.Image.Resampling.NEAREST)
     if picture is None:
         return None
-    colours = picture.getcolors(256)
-    if colours is None:
-        return _url(picture, "PNG", optimize=True)
-    return _url(_with_palette(picture, [colour for _, colour in colours]), "PNG", optimize=True)
+    few = picture.getcolors(256) is not None
+    return _url(_with_palette(picture) if few else picture, "PNG", optimize=True)
 
 
 def _opened(path, width, resample):
@@ -40,12 +39,12 @@ def _opened(path, width, resample):
         return None
 
 
-def _with_palette(picture, colours):
-    table = {colour: index for index, colour in enumerate(colours)}
-    data = picture.tobytes()
-    indices = bytes(table[tuple(data[start : start + 3])] for start in range(0, len(data), 3))
-    indexed = PIL.Image.frombytes("P", picture.size, indices)
-    indexed.putpalette([value for colour in colours for value in colour])
+def _with_palette(picture):
+    """The same picture of at most 256 colours with a palette of exactly these colours."""
+    codes = np.asarray(picture.convert("RGBX")).view("<u4")  # [H, W, 1], a number for each colour
+    colours, indices = np.unique(codes, return_inverse=True)
+    indexed = PIL.Image.frombytes("P", picture.size, indices.astype(np.uint8).tobytes())
+    indexed.putpalette(colours.view(np.uint8).reshape(-1, 4)[:, :3].tobytes())
     return indexed
 
 
@@ -82,7 +81,13 @@ def within(items, encode, most, limit):
     Returns:
         list of (item, what `encode` made of it).
     """
-    encoded = [pair for pair in ((item, encode(item)) for item in evenly(items, most)) if pair[1]]
-    while len(encoded) > 1 and sum(len(json.dumps(made)) for _, made in encoded) > limit:
-        encoded = evenly(encoded, len(encoded) // 2)
-    return encoded
+    positions, fitting, made = [evenly(range(len(items)), most)], [], {}
+    while len(positions[-1]) > 1:
+        positions.append(evenly(positions[-1], len(positions[-1]) // 2))
+    for chosen in reversed(positions):  # from few to many, so that most of what does not fit is never encoded
+        made.update({number: encode(items[number]) for number in chosen if number not in made})
+        there = [(items[number], made[number]) for number in chosen if made[number]]
+        if len(there) > 1 and sum(len(json.dumps(one)) for _, one in there) > limit:
+            break
+        fitting = there
+    return fitting
