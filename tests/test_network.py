@@ -144,6 +144,19 @@ def test_clone_and_moving_average(graph):
         np.testing.assert_allclose(after[name], expected, rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+def test_a_clone_repeats_the_variables_alone(graph):
+    g = small_generator(seed=1, components_num=2, transformer=True)
+    before = len(tf.get_default_graph().get_operations())
+    gs = g.clone("Gs")
+    added = tf.get_default_graph().get_operations()[before:]
+    assert not {"Conv2D", "MatMul"} & {op.type for op in added}
+    assert {gs.scope + name[len(g.scope) :] for name in (v.name for v in g.variables.values())} == {v.name for v in gs.variables.values()}
+    assert list(gs.variables) == list(g.variables) and list(gs.trainables) == list(g.trainables)
+    trainable = set(tf.trainable_variables())
+    assert all((gs.variables[name] in trainable) == (name in g.trainables) for name in gs.variables)
+    assert gs.layer_table()[1:-1] == g.layer_table()[1:-1]
+
+
 def test_two_networks_do_not_share_variables(graph):
     first, second = small_generator("G"), small_generator("G")
     assert first.scope != second.scope

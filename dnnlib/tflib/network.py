@@ -31,13 +31,16 @@ class Network:
         input_shapes: list of shapes without the batch axis, one per input.
     """
 
-    def __init__(self, name, config, seed=0):
+    def __init__(self, name, config, seed=0, twin=None):
         self.arch = registry.find_for(config)
         self.name = name
         self.config = config
         self.scope = tf.get_default_graph().unique_name(name, mark_as_used=True)
         self._calls = {}
-        self._create_variables(seed)
+        if twin is None:
+            self._create_variables(seed)
+        else:
+            self._repeat_variables(twin)
 
     @property
     def arch_name(self):
@@ -99,9 +102,7 @@ class Network:
 
     def clone(self, name):
         """Another network with the same architecture, config and current values."""
-        twin = Network(name, self.config)
-        twin.copy_from(self)
-        return twin
+        return Network(name, self.config, twin=self)
 
     def copy_from(self, source):
         """Copy the values of another network's variables of the same names."""
@@ -170,7 +171,19 @@ class Network:
                 self.variables[variable.name[len(prefix) :].rpartition(":")[0]] = variable
         trainable = {variable.name for variable in tf.trainable_variables()}
         self.trainables = {name: v for name, v in self.variables.items() if v.name in trainable}
-        variables.initialize(self.variables, seed)
+        if seed is not None:
+            variables.initialize(self.variables, seed)
+
+    def _repeat_variables(self, twin):
+        """Create the variables of another network once more, with its values; nothing else of it is built."""
+        self._template_scope = twin._template_scope
+        with tf.variable_scope(tf.VariableScope(reuse=False, name=self.scope), auxiliary_name_scope=False):
+            self.variables = {
+                name: variables.get_variable(name, variable.shape.as_list(), None, trainable=name in twin.trainables)
+                for name, variable in twin.variables.items()
+            }
+        self.trainables = {name: self.variables[name] for name in twin.trainables}
+        self.copy_from(twin)
 
     def _build(self, part, inputs, options, reuse=True):
         accepted = inspect.signature(part.build).parameters

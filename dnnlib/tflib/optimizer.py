@@ -52,8 +52,8 @@ class Optimizer:
             if rounds > 1:  # zero between two updates, so not part of the state
                 self._sums = [_zeros(f"sum/{key}", v.shape.as_list()) for key, v in variables.items()]
         self._applied_sums = None
-        start = {v: np.zeros(v.shape.as_list()) for v in [*self.state.values(), *(self._sums or [])]}
-        tflib_variables.assign({**start, self._loss_scale: FIRST_LOSS_SCALE})
+        setup.run([variable.initializer for variable in [*self.state.values(), *(self._sums or [])]])  # zeros
+        tflib_variables.assign({self._loss_scale: FIRST_LOSS_SCALE})
 
     def _variable(self, name, shape, dtype=tf.float32):
         self.state[name] = _zeros(name, shape, dtype)

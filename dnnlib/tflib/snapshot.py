@@ -36,7 +36,7 @@ def build_network(record, name):
         raise UserError(f"{what}: {error}") from None
     for note in notes:
         print(f"{what}: {note}")
-    network = Network(name, config)
+    network = Network(name, config, seed=None)
     check_variables(network, shapes, what)
     network.set_values(record.values)
     return network
