@@ -5,7 +5,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from dnnlib import tflib
-from training import loss
+from training import augment, loss, presets
 
 
 def softplus(x):
@@ -54,6 +54,13 @@ def test_discriminator_loss(kind):
 def test_generator_loss_falls_as_the_fakes_look_real(kind):
     values = tflib.run(loss.generator_loss(kind, tf.constant([[-2.0], [2.0]])))
     assert values[1] < values[0]  # the public release's hinge had the opposite sign
+
+
+def test_the_command_line_accepts_what_there_is():
+    choices = {option.name: option.choices for option in presets.OPTIONS}
+    assert set(choices["g_loss"]) == set(loss.GENERATOR_LOSSES) == set(GENERATOR)
+    assert set(choices["d_loss"]) == set(loss.DISCRIMINATOR_LOSSES) == set(DISCRIMINATOR)
+    assert choices["augment"] == augment.KINDS
 
 
 def test_unknown_loss_is_named():

@@ -46,8 +46,8 @@ def describe(config):
 class LossConfig:
     """Losses and regularizers (names as in training.loss)."""
 
-    g_loss: str = "logistic_ns"     # logistic, logistic_ns, hinge, wgan
-    d_loss: str = "logistic"        # logistic, hinge, wgan
+    g_loss: str = "logistic_ns"     # a key of loss.GENERATOR_LOSSES
+    d_loss: str = "logistic"        # a key of loss.DISCRIMINATOR_LOSSES
     d_reg: str = "r1"               # r1, r2, gp, non
     gamma: float = 10.0             # weight of d_reg
     pathreg: bool = False           # path length regularization of the generator
@@ -62,7 +62,7 @@ class LossConfig:
 class AugmentConfig:
     """Augmentation of the discriminator's images (training.augment)."""
 
-    kind: str = "none"              # none, diffaug
+    kind: str = "none"              # one of augment.KINDS
     probability: float = 0.8        # of each operation, per image
     translation: float = 0.125      # largest translation, as a fraction of the image size
     cutout: float = 0.5             # size of the square that is cut out, as a fraction of the image size

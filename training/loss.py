@@ -11,49 +11,50 @@ import tensorflow.compat.v1 as tf
 WGAN_DRIFT = 0.001
 
 
+GENERATOR_LOSSES = {  # kind -> function of the scores of generated images
+    "logistic": lambda fake: -tf.nn.softplus(fake),  # saturating: Goodfellow et al. 2014, eq. 1
+    "logistic_ns": lambda fake: tf.nn.softplus(-fake),  # non-saturating: ibid., section 3
+    "hinge": lambda fake: -fake,  # Lim & Ye 2017
+    "wgan": lambda fake: -fake,  # Arjovsky et al. 2017
+}
+DISCRIMINATOR_LOSSES = {  # kind -> function of the scores of generated and of real images
+    "logistic": lambda fake, real: tf.nn.softplus(fake) + tf.nn.softplus(-real),
+    "hinge": lambda fake, real: tf.nn.relu(1 + fake) + tf.nn.relu(1 - real),
+    "wgan": lambda fake, real: fake - real + WGAN_DRIFT * tf.square(real),  # with the drift term of Karras et al. 2018
+}
+
+
 def generator_loss(kind, fake):
     """Loss of the generator.
 
     Args:
-        kind: "logistic" (saturating, Goodfellow et al. 2014, eq. 1), "logistic_ns" (non-saturating, ibid. section 3), "hinge" (Lim & Ye
-            2017) or "wgan" (Arjovsky et al. 2017).
+        kind: a key of GENERATOR_LOSSES.
         fake: scores of generated images [N, 1].
 
     Returns:
         Tensor [N, 1].
     """
-    losses = {
-        "logistic": lambda: -tf.nn.softplus(fake),
-        "logistic_ns": lambda: tf.nn.softplus(-fake),
-        "hinge": lambda: -fake,
-        "wgan": lambda: -fake,
-    }
-    return _choose(losses, kind)
+    return _named(GENERATOR_LOSSES, kind)(fake)
 
 
 def discriminator_loss(kind, fake, real):
     """Loss of the discriminator.
 
     Args:
-        kind: "logistic", "hinge" or "wgan" (with the drift term of Karras et al. 2018).
+        kind: a key of DISCRIMINATOR_LOSSES.
         fake: scores of generated images [N, 1].
         real: scores of real images [N, 1].
 
     Returns:
         Tensor [N, 1].
     """
-    losses = {
-        "logistic": lambda: tf.nn.softplus(fake) + tf.nn.softplus(-real),
-        "hinge": lambda: tf.nn.relu(1 + fake) + tf.nn.relu(1 - real),
-        "wgan": lambda: fake - real + WGAN_DRIFT * tf.square(real),
-    }
-    return _choose(losses, kind)
+    return _named(DISCRIMINATOR_LOSSES, kind)(fake, real)
 
 
-def _choose(losses, kind):
+def _named(losses, kind):
     if kind not in losses:
         raise ValueError(f"loss: got {kind!r}, expected one of {', '.join(losses)}")
-    return losses[kind]()
+    return losses[kind]
 
 
 def consistency(augmented, clean):
