@@ -17,6 +17,8 @@ VITGAN_NAMES = {
     "positions": "vit_positions", "pad_patches": "vit_pad", "style": "siren_style", "demodulate": "siren_demodulate",
 }  # fmt: skip
 
+ADAM_NAMES = {"learning_rate": "lr", "clip_norm": "clip"}
+
 
 def generator_config(options, dataset):
     """Configuration of the generator that --g-model names.
@@ -91,34 +93,12 @@ def training_config(options):
     tick_kimg = options.tick_kimg
     if tick_kimg is None:
         tick_kimg = schedule.automatic_tick_kimg(options.total_kimg, options.batch_size)
-    return TrainingConfig(
-        seed=options.seed,
-        mirror_augment=options.mirror_augment,
-        precision=options.precision,
-        augment=AugmentConfig(
-            kind=options.augment,
-            probability=options.augment_p,
-            translation=options.augment_translation,
-            cutout=options.augment_cutout,
-        ),
-        loss=LossConfig(
-            g_loss=options.g_loss,
-            d_loss=options.d_loss,
-            d_reg=options.d_reg,
-            gamma=options.gamma,
-            pathreg=options.pathreg,
-            g_reg_weight=options.g_reg_weight,
-            bcr_real=options.bcr_real,
-            bcr_fake=options.bcr_fake,
-        ),
-        g_adam=AdamConfig(learning_rate=options.g_lr, clip_norm=options.clip),
-        d_adam=AdamConfig(learning_rate=options.d_lr, clip_norm=options.clip),
-        schedule=ScheduleConfig(
-            batch_size=options.batch_size,
-            batch_gpu=options.batch_gpu,
-            total_kimg=options.total_kimg,
-            tick_kimg=tick_kimg,
-            ema_kimg=options.ema_kimg,
-            ema_warmup=options.ema_warmup and options.pretrained_pkl == "None",  # whose average goes on
-        ),
-    )
+    ema_warmup = options.ema_warmup and options.pretrained_pkl == "None"  # whose average goes on
+    parts = {
+        "loss": _from_options(LossConfig, {}, "", options, {}),
+        "augment": _from_options(AugmentConfig, {"kind": "augment", "probability": "augment_p"}, "augment_", options, {}),
+        "g_adam": _from_options(AdamConfig, ADAM_NAMES, "g_", options, {}),
+        "d_adam": _from_options(AdamConfig, ADAM_NAMES, "d_", options, {}),
+        "schedule": _from_options(ScheduleConfig, {}, "", options, {"tick_kimg": tick_kimg, "ema_warmup": ema_warmup}),
+    }
+    return _from_options(TrainingConfig, {}, "", options, parts)
