@@ -10,9 +10,10 @@ from dnnlib import tflib
 from dnnlib.tflib import variables
 from training.networks import attention
 from training.networks.attention import AttentionOptions, attention_layer
+from training.networks.config import GeneratorConfig
 from training.networks.layers import Context, minibatch_stddev
 from training.networks.merge import merge_images, merge_weights
-from training.networks.positional import grid_positions
+from training.networks.positional import grid_positions, pyramid_positions
 from training.networks.synthesis import _Synthesis
 
 N, F, T, DIM, TO, POS = 2, 6, 3, 8, 5, 4
@@ -213,6 +214,15 @@ def test_sinus_positions(graph):
     lines = [x * np.cos(d * np.pi / 4) + y * np.sin(d * np.pi / 4) for d in range(4)]
     expected = [g(line / 10000 ** (8 * i / 16)) for line in lines for g in (np.sin, np.cos) for i in range(2)]
     np.testing.assert_allclose(four[1, 2], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("pos_type, stored", [("sinus", []), ("linear", list(range(7)))])
+def test_constant_positions_are_built_where_they_are_used(graph, pos_type, stored):
+    """At 1024 pixels those of the higher scales alone would be 176 MB; trainable ones are stored for every scale."""
+    config = GeneratorConfig(resolution=64, transformer=True, start_res=3, end_res=5, img2img=2, pos_type=pos_type, components_num=16)
+    grids = pyramid_positions(config)
+    assert sorted(grids) == (stored or [2, 3, 4])
+    assert sorted(int(v.name[len("pos_emb")]) for v in tf.global_variables()) == stored
 
 
 def test_trainable_positions(graph):

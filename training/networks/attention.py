@@ -44,6 +44,27 @@ class AttentionOptions:
     iterative: bool = False
 
 
+def layer_arguments(kind, config, latent_pos=None, grid_pos=None, mask=None, duplex=False):
+    """Arguments of one of a network's attention layers: information flows from the first letter of its kind to the last, l latents, n grid.
+
+    Args:
+        kind: l2n, n2l, l2l or n2n.
+        config: GeneratorConfig or DiscriminatorConfig.
+        latent_pos, grid_pos: positions of the two sides, or None.
+        mask: of the latents, see `attention_layer`; or None.
+        duplex: integration, normalization and k-means are those of the configuration.
+
+    Returns:
+        dict: keyword arguments for `attention_layer` and `residual_attention_block`.
+    """
+    source, target = kind[0], kind[-1]
+    gates, positions = {"l": config.ltnt_gate, "n": config.img_gate}, {"l": latent_pos, "n": grid_pos}
+    chosen = {name: getattr(config, name) for name in ("integration", "norm", "kmeans", "kmeans_iters", "iterative") if duplex}
+    options = AttentionOptions(config.num_heads, from_gate=gates[target], to_gate=gates[source], dropout=config.attention_dropout, **chosen)
+    own_mask = mask if source == "l" else None
+    return {"options": options, "pos_from": positions[target], "pos_to": positions[source], "mask": own_mask}
+
+
 @dataclass
 class Attended:
     """Result of an attention layer.

@@ -49,6 +49,7 @@ class PictureConfig:
     channel_max: int = 512
     resample_kernel: tuple[float, ...] = (1, 3, 3, 1)
     components_num: int = 1
+    transformer: bool = False
     num_heads: int = 1
     start_res: int = 0  # attention from this log2 of the resolution ...
     end_res: int = 20  # ... to below this one
@@ -119,8 +120,12 @@ class PictureConfig:
         return min(int(self.channel_base / 2 ** (r - 1)), self.channel_max)
 
     def attends(self, r):
-        """Whether scale r is in the range of the attention layers."""
-        return self.start_res <= r < self.end_res
+        """Whether scale r has attention between grid and latents."""
+        return self.transformer and self.start_res <= r < self.end_res
+
+    def any_attention(self, r):
+        """Whether scale r has attention of any kind, which needs the positions of its grid."""
+        return r in self.scales and (self.attends(r) or r == self.img2img)
 
     def half_precision(self, r):
         """Whether scale r is one of the four highest, which mixed precision computes in a 16-bit type; never 4x4."""
@@ -146,7 +151,6 @@ class GeneratorConfig(PictureConfig):
     w_dim: int = 512
     architecture: str = "skip"
     tanh: bool = False
-    transformer: bool = False
     style: bool = True
     latent_stem: bool = False
     local_noise: bool = True
@@ -194,7 +198,7 @@ class GeneratorConfig(PictureConfig):
     def _check_attention(self):
         if self.transformer and self.merge:
             raise UserError("merge: got True, accepted: False with the transformer")
-        self.check_heads_of_grids(with_latents=self.transformer)
+        self.check_heads_of_grids(with_latents=True)
         if self.transformer and (self.ltnt2ltnt or self.img2ltnt):
             self.check_heads("w_dim", self.w_dim)
         if self.self_attention_in_mapping:
@@ -248,12 +252,12 @@ class GeneratorConfig(PictureConfig):
     @property
     def has_attention(self):
         """Whether the synthesis returns attention maps."""
-        return self.transformer and any(self.attends(r) for r in self.scales)
+        return any(self.attends(r) for r in self.scales)
 
     @property
     def attention_grids(self):
         """Width of the grid of every attention layer, in cells and in the order of the maps; empty without attention."""
-        return [2**r for r in self.scales if self.attends(r) for _ in range(1 if r == 2 else 2)] if self.transformer else []
+        return [2**r for r in self.scales if self.attends(r) for _ in range(1 if r == 2 else 2)]
 
     @property
     def maps_num(self):
@@ -267,7 +271,6 @@ class DiscriminatorConfig(PictureConfig):
 
     architecture: str = "resnet"
     mbstd_group_size: int = MBSTD_GROUP_SIZE
-    transformer: bool = False
     a_dim: int = 32  # width of an aggregator
     ltnt2img: bool = False
     ltnt2ltnt: bool = False
@@ -278,7 +281,7 @@ class DiscriminatorConfig(PictureConfig):
         check_at_least(self, 1, "a_dim", "mbstd_group_size")
         if self.transformer:
             self.check_heads("a_dim", self.a_dim)
-        self.check_heads_of_grids(with_latents=self.transformer and self.ltnt2img)
+        self.check_heads_of_grids(with_latents=self.ltnt2img)
 
     @property
     def scales(self):

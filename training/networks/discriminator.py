@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 import ops
 from dnnlib import EasyDict
 from dnnlib.tflib import variables
-from training.networks.attention import AttentionOptions, attention_layer, residual_attention_block
+from training.networks.attention import attention_layer, layer_arguments, residual_attention_block
 from training.networks.layers import Context, conv_bias_act, conv_weight, dense, flatten_nchw, minibatch_stddev, residual_sum
 from training.networks.positional import latent_positions, pyramid_positions
 
@@ -92,7 +92,7 @@ class _Discriminator:
         """Features of the scale below from those of scale r: [N, H, W, C] -> [N, H/2, W/2, C']."""
         config = self.config
         shortcut = x
-        if r == config.img2img or config.transformer and config.attends(r):
+        if config.any_attention(r):
             x = self._attend(x, r)
         with tf.variable_scope("Conv0"):
             x = conv_bias_act(x, config.channels(r), 3)
@@ -110,35 +110,18 @@ class _Discriminator:
         config, ctx = self.config, self.ctx.child(f"block{r}")
         height, width, channels = x.shape.as_list()[1:]
         rows = tf.cast(tf.reshape(x, [-1, height * width, channels]), tf.float32)  # [N, H·W, C]
-        if config.transformer and config.attends(r):
-            self.aggregators = attention_layer(
-                self.aggregators,
-                rows,
-                ctx,
-                self._options(config.ltnt_gate, config.img_gate),
-                "n2l",
-                pos_from=self.latent_pos,
-                pos_to=self.grid_pos[r],
-            ).x
+        if config.attends(r):
+            self.aggregators = attention_layer(self.aggregators, rows, ctx, **self._layer_of("n2l", r)).x
             if config.ltnt2img:
-                options = self._options(config.img_gate, config.ltnt_gate)
-                rows = attention_layer(
-                    rows, self.aggregators, ctx, options, "l2n", pos_from=self.grid_pos[r], pos_to=self.latent_pos
-                ).x
+                rows = attention_layer(rows, self.aggregators, ctx, **self._layer_of("l2n", r)).x
             if config.ltnt2ltnt:
-                options = self._options(config.ltnt_gate, config.ltnt_gate)
-                self.aggregators = residual_attention_block(
-                    self.aggregators, self.aggregators, ctx, options, "l2l", pos_from=self.latent_pos, pos_to=self.latent_pos
-                )
+                self.aggregators = residual_attention_block(self.aggregators, self.aggregators, ctx, **self._layer_of("l2l", r))
         if r == config.img2img:
-            options = self._options(config.img_gate, config.img_gate)
-            rows = attention_layer(rows, rows, ctx, options, "n2n", pos_from=self.grid_pos[r], pos_to=self.grid_pos[r]).x
+            rows = attention_layer(rows, rows, ctx, **self._layer_of("n2n", r)).x
         return tf.cast(tf.reshape(rows, [-1, height, width, channels]), x.dtype)
 
-    def _options(self, from_gate, to_gate):
-        return AttentionOptions(
-            num_heads=self.config.num_heads, from_gate=from_gate, to_gate=to_gate, dropout=self.config.attention_dropout
-        )
+    def _layer_of(self, kind, r):
+        return {"name": kind, **layer_arguments(kind, self.config, self.latent_pos, self.grid_pos[r])}
 
     def _component_scores(self):
         """One score per aggregator: [N, k]."""

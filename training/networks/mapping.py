@@ -8,7 +8,7 @@ from __future__ import annotations
 import tensorflow.compat.v1 as tf
 
 from dnnlib.tflib import variables
-from training.networks.attention import AttentionOptions, residual_attention_block
+from training.networks.attention import layer_arguments, residual_attention_block
 from training.networks.layers import dense, linear, weight
 
 
@@ -86,24 +86,9 @@ def _layers(config, x, width, ctx, positions=None, mask=None, attend=False):
             with tf.variable_scope(f"Dense{index}"):
                 x = dense(x, width, act="lrelu", lrmul=config.mapping_lrmul)
         return x
-    options = AttentionOptions(
-        num_heads=config.num_heads,
-        from_gate=config.ltnt_gate,
-        to_gate=config.ltnt_gate,
-        dropout=config.attention_dropout,
-    )
+    shared = layer_arguments("l2l", config, positions, mask=mask)
     blocks = config.mapping_num_layers // 2
     for index in range(blocks):
-        x = residual_attention_block(
-            x,
-            x if attend else None,
-            ctx,
-            options,
-            name=str(index),
-            lrmul=config.mapping_lrmul,
-            pos_from=positions,
-            pos_to=positions,
-            mask=mask,
-        )
+        x = residual_attention_block(x, x if attend else None, ctx, name=str(index), lrmul=config.mapping_lrmul, **shared)
     with tf.variable_scope(f"Dense{blocks - 1}"):
         return dense(x, width, act="lrelu", lrmul=config.mapping_lrmul)

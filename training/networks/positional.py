@@ -49,12 +49,15 @@ def pyramid_positions(config):
         config: GeneratorConfig or DiscriminatorConfig.
 
     Returns:
-        dict r -> tensor [H·W, P]; empty for a network without attention, which would not use them.
+        dict r -> tensor [H·W, P]; empty for a network without attention, which would not use them. Trainable kinds are there at every
+        scale, as in published snapshots, fixed ones where they are used.
     """
     if not (config.transformer or config.img2img):
         return {}
     grids = {}
     for r in range(config.resolution_log2 + 1):
+        if config.pos_type == "sinus" and not config.any_attention(r):
+            continue  # a constant, which no snapshot stores: at 1024 pixels it would make the graph larger by 134 MB
         with tf.variable_scope(f"pos_emb{r}"):
             height, width = config.grid(r)
             grids[r] = grid_positions(

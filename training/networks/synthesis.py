@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 import ops
 from dnnlib import tflib
 from dnnlib.tflib import variables
-from training.networks.attention import AttentionOptions, attention_layer, residual_attention_block
+from training.networks.attention import attention_layer, layer_arguments, residual_attention_block
 from training.networks.layers import bias, bias_act, conv_weight, residual_sum, weight
 from training.networks.merge import merge_images
 from training.networks.positional import pyramid_positions
@@ -127,7 +127,7 @@ class _Synthesis:
 
     def _layer(self, x, r, name, index, up=False):
         """Modulated convolution, attention, noise, bias, activation."""
-        to_latents, to_pixels = self.config.transformer and self.config.attends(r), r == self.config.img2img
+        to_latents, to_pixels = self.config.attends(r), r == self.config.img2img
         with tf.variable_scope(name):
             x, scale = self._modulated_conv(x, self.config.channels(r), 3, index + 1, up=up)  # [N, H, W, C]
             if to_latents or to_pixels:
@@ -171,16 +171,9 @@ class _Synthesis:
         stored = tf.transpose(self.noises[index], [0, 2, 3, 1])  # [1 or k, H, W, 1]
         return tf.tile(stored, tf.stack([self.samples, 1, 1, 1])) if stored.shape.as_list()[0] > 1 else stored
 
-    def _options(self, from_gate, to_gate, duplex=False):
-        """Options of one attention layer; `duplex` for the layer in which latents control the grid."""
-        config = self.config
-        plain = AttentionOptions(
-            num_heads=config.num_heads, from_gate=from_gate, to_gate=to_gate, dropout=config.attention_dropout
-        )
-        if duplex:
-            plain.integration, plain.norm = config.integration, config.norm
-            plain.kmeans, plain.kmeans_iters, plain.iterative = config.kmeans, config.kmeans_iters, config.iterative
-        return plain
+    def _layer_of(self, kind, r, duplex=False):
+        """Arguments of an attention layer at scale r; `duplex` for the one in which latents control the grid."""
+        return {"name": kind, **layer_arguments(kind, self.config, self.latent_pos, self.grid_pos[r], self.mask, duplex)}
 
     def _attend_to_latents(self, x, r, index):
         """The latents control the grid (l2n); then, if configured, they attend to each other (l2l) and to the grid (n2l)."""
@@ -188,29 +181,14 @@ class _Synthesis:
         grid = config.grid(r)
         latents = self.ws[:, : config.components_num, index + 1] if self.latents is None else self.latents  # [N, k, w_dim]
         rows = _to_rows(x)  # [N, H·W, C]
-        result = attention_layer(
-            rows,
-            latents,
-            ctx,
-            self._options(config.img_gate, config.ltnt_gate, duplex=True),
-            "l2n",
-            pos_from=self.grid_pos[r],
-            pos_to=self.latent_pos,
-            mask=self.mask,
-            assignments=self._carried_assignments(grid),
-        )
+        carried = self._carried_assignments(grid)
+        result = attention_layer(rows, latents, ctx, assignments=carried, **self._layer_of("l2n", r, duplex=True))
         self.assignments = (result.assignments, grid) if config.iterative and config.kmeans else None
         self.probs.append((result.probs, grid))
         if config.ltnt2ltnt:
-            options = self._options(config.ltnt_gate, config.ltnt_gate)
-            latents = residual_attention_block(
-                latents, latents, ctx, options, "l2l", pos_from=self.latent_pos, pos_to=self.latent_pos, mask=self.mask
-            )
+            latents = residual_attention_block(latents, latents, ctx, **self._layer_of("l2l", r))
         if config.img2ltnt:
-            options = self._options(config.ltnt_gate, config.img_gate)
-            latents = residual_attention_block(
-                latents, result.x, ctx, options, "n2l", pos_from=self.latent_pos, pos_to=self.grid_pos[r]
-            )
+            latents = residual_attention_block(latents, result.x, ctx, **self._layer_of("n2l", r))
         if config.ltnt2ltnt or config.img2ltnt:
             self.latents = latents
         return tf.cast(tf.reshape(result.x, tf.shape(x)), x.dtype)
@@ -226,10 +204,8 @@ class _Synthesis:
         return tf.reshape(maps, [-1, heads, tokens, grid[0] * grid[1]])  # [N, h, T, F]
 
     def _attend_to_pixels(self, x, r, index):
-        options = self._options(self.config.img_gate, self.config.img_gate)
         rows = _to_rows(x)
-        ctx = self.ctx.child(f"layer{index}")
-        result = attention_layer(rows, rows, ctx, options, "n2n", pos_from=self.grid_pos[r], pos_to=self.grid_pos[r])
+        result = attention_layer(rows, rows, self.ctx.child(f"layer{index}"), **self._layer_of("n2n", r))
         return tf.cast(tf.reshape(result.x, tf.shape(x)), x.dtype)
 
     def _to_rgb(self, x, r, last):
