@@ -295,7 +295,7 @@ def test_refused(text, message):
 def test_what_the_networks_refuse_names_the_flag(text, message):
     dataset = SimpleNamespace(resolution=16, channels=3, ratio=1.0, labels=np.zeros([4, 0]))
     with pytest.raises(UsageError) as caught:
-        launch.network_configs(resolved(text), dataset)
+        configure.generator_config(resolved(text), dataset)
     assert message in str(caught.value)
 
 
@@ -424,7 +424,7 @@ def test_components_share_the_latent_and_networks_are_made_for_the_dataset():
 def test_the_padding_of_wide_pictures_is_left_out_by_both_networks_or_by_none():
     dataset = SimpleNamespace(resolution=512, channels=3, ratio=0.5, labels=np.zeros([4, 0]))
     for text, cropped in (("", True), ("--g-model ViTGAN", False), ("--d-model ViTGAN", False), ("--baseline ViTGAN", False)):
-        networks = launch.network_configs(resolved(text), dataset)
+        networks = [config(resolved(text), dataset) for config in (configure.generator_config, configure.discriminator_config)]
         assert [(network.cropped, network.crop_ratio) for network in networks] == 2 * [(cropped, 0.5)]
 
 

@@ -58,15 +58,6 @@ def init_devices(options):
     return devices
 
 
-def network_configs(options, dataset):
-    """(generator's, discriminator's) configuration made from the options.
-
-    Raises:
-        UsageError: options that do not fit each other or the dataset.
-    """
-    return configure.generator_config(options, dataset), configure.discriminator_config(options, dataset)
-
-
 def print_networks(options, dataset):
     """Build the networks and print their layers and parameter counts."""
     _, generator, discriminator = planned(options, dataset)
@@ -126,7 +117,7 @@ def start_configs(options, dataset, continued=None):
     Raises:
         UserError: the options contradict each other, or the snapshot does not fit them or the dataset.
     """
-    asked, pretrained = network_configs(options, dataset), None
+    pretrained, asked = None, (configure.generator_config(options, dataset), configure.discriminator_config(options, dataset))
     if options.pretrained_pkl == "None":
         return (*asked, None)
     if continued is not None and "networks" in continued:  # which runs of earlier versions lack: they still need the snapshot

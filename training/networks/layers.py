@@ -74,9 +74,9 @@ def linear(x, w):
     return tf.reshape(y, [-1] + x.shape.as_list()[1:-1] + [out])
 
 
-def dense(x, out, act="linear", gain=1.0, lrmul=1.0, suffix=""):
+def dense(x, out, act="linear", lrmul=1.0, suffix=""):
     """Dense layer on the last axis: [N, ..., I] -> [N, ..., O]; weight and bias named with the suffix."""
-    w = weight([x.shape.as_list()[-1], out], gain=gain, lrmul=lrmul, name=f"weight{suffix}")
+    w = weight([x.shape.as_list()[-1], out], lrmul=lrmul, name=f"weight{suffix}")
     b = bias(out, lrmul=lrmul, name=f"bias{suffix}")
     return ops.fused_bias_act(linear(x, w), b, act=act)
 
