@@ -209,9 +209,7 @@ def _use_snapshot(snapshot, options, dataset, evaluator):
 
 def _write_report(options):
     """--report alone: from the latest run's files, without TensorFlow."""
-    run_dir = run_record.latest_run(options.result_dir, options.expname)
-    if run_dir is None:
-        raise UserError(f"--expname {options.expname}: there is no run of that name in {options.result_dir}")
+    run_dir = run_record.existing_run(options.result_dir, options.expname, trained=False)
     print(f"report {report.write(run_dir)}")
     return 0
 
@@ -222,10 +220,7 @@ def _stored_options(given):
         return None
     defaults = command_line.Options()
     result_dir, expname = given.get("result_dir", defaults.result_dir), given.get("expname", defaults.expname)
-    folder = run_record.trained_run(result_dir, expname)
-    if folder is None:
-        raise UserError(f"--reload: there is no trained run {expname} in {result_dir}")
-    stored = dict(run_record.read_record(folder)["options"])
+    stored = dict(run_record.read_record(run_record.existing_run(result_dir, expname))["options"])
     for option in OPTIONS:
         if option.of_the_call:
             stored.pop(option.name, None)
