@@ -127,10 +127,19 @@ def _resolve_metrics(options, metric_options, dataset):
     """Names of the metrics that can be evaluated. Raises UserError if there are none and nothing else is to be done."""
     if not (options.train or options.eval):
         return []
-    names = metrics.resolve(options.metrics, metric_options, dataset)
+    names = metrics.resolve(options.metrics, metric_options, dataset, collects=not options.train or _leads())
     if not (names or options.train or options.vis or options.metrics in ((), ("none",))):
         raise UserError(f"--metrics {','.join(options.metrics)}: none of them can be evaluated, see the warnings")
     return names
+
+
+def _leads():
+    """Whether this process is worker 0 of a training (TF_CONFIG), or trains alone."""
+    if not os.environ.get("TF_CONFIG"):
+        return True
+    from dnnlib import tflib  # takes seconds to import
+
+    return tflib.Workers.from_environment().leads
 
 
 class _Evaluator:

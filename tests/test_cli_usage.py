@@ -212,6 +212,18 @@ def test_a_run_that_goes_on_keeps_its_origin():
             continued(origin, "b.pkl")
 
 
+@pytest.mark.parametrize("verb, rank, collects", [("--train", 0, True), ("--train", 1, False), ("--eval", 1, True)])
+def test_only_worker_0_of_a_training_needs_space_for_metrics(monkeypatch, verb, rank, collects):
+    def resolve(names, options, dataset, collects):
+        asked.append(collects)
+        return names
+
+    asked = []
+    monkeypatch.setattr(run_network.metrics, "resolve", resolve)
+    monkeypatch.setenv("TF_CONFIG", worker_environment(rank, (1, 2))["TF_CONFIG"])
+    assert run_network._resolve_metrics(resolved(f"{verb} --metrics swd"), None, None) == ("swd",) and asked == [collects]
+
+
 def test_options_of_the_metrics():
     options = resolved("--eval --eval-images-num 7 --eval-protocol stylegan2 --batch-gpu 3 --seed 5 --features-dir f --eval-resize clean "
                        "--images-dir photos --precision tf32")  # fmt: skip

@@ -181,8 +181,16 @@ def test_unwritable_cache_is_a_warning(options, monkeypatch, tmp_path, capsys):
     assert "reference statistics are not kept" in capsys.readouterr().err
 
 
+def black_pictures(folder, count):
+    """Write black pictures of 32 pixels. Returns the folder's path."""
+    folder.mkdir()
+    for index in range(count):
+        Image.new("RGB", (32, 32)).save(str(folder / f"{index}.png"))
+    return str(folder)
+
+
 def test_space_on_the_disk_is_checked_at_the_start(options, monkeypatch, tmp_path):
-    taken, usage = [], shutil.disk_usage(str(tmp_path))
+    taken, usage, twelve = [], shutil.disk_usage(str(tmp_path)), black_pictures(tmp_path / "twelve", 12)
     monkeypatch.setattr(rows, "IN_MEMORY_BYTES", 200)
     monkeypatch.setattr(rows, "_allocate", lambda file, size, folder: taken.append(size))
     for protocol, names, large in (("full", "is,kid,pr,swd", "kid,pr,swd"), ("stylegan2", "fid,kid", "kid")):
@@ -193,8 +201,13 @@ def test_space_on_the_disk_is_checked_at_the_start(options, monkeypatch, tmp_pat
             full.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=sum(taken)))
             assert metrics.resolve(names, given, _dataset()) == names.split(",")
             full.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=sum(taken) - 1))
-            with pytest.raises(UserError, match=f"cache: --metrics {large} with --eval-images-num 12 needs about .* MB, only .* are free"):
+            need = f"cache: --metrics {large} for 12 images " + r"\({}\) needs about .* MB, only .* are free"
+            with pytest.raises(UserError, match=need.format("--eval-images-num")):
                 metrics.resolve(names, given, _dataset())
+            of_folder = dataclasses.replace(given, images_dir=twelve, images_num=50)
+            with pytest.raises(UserError, match=need.format(f"images in --images-dir {twelve}")):
+                metrics.resolve(names, of_folder, _dataset())
+            assert metrics.resolve(names, given, _dataset(), collects=False) == names.split(",")
 
 
 def test_large_references_are_announced_and_do_not_fill_the_disk(options, monkeypatch, capsys):
@@ -484,7 +497,7 @@ def test_pictures_with_alpha(options, tmp_path):
 
 
 def test_mistakes_are_reported_at_the_start(options, monkeypatch, tmp_path):
-    dataset = _dataset(ratio=0.75)
+    dataset, ten = _dataset(ratio=0.75), black_pictures(tmp_path / "ten", 10)
     cases = [
         ("fid,psnr", options, "psnr is not known, accepted: fid, is, kid"),
         ("is", dataclasses.replace(options, images_num=9), "metric is: too few images: 9"),
@@ -495,6 +508,7 @@ def test_mistakes_are_reported_at_the_start(options, monkeypatch, tmp_path):
         ("fid", dataclasses.replace(options, resize="lanczos"), "--eval-resize lanczos: not known, accepted: tf1, clean"),
         ("swd", dataclasses.replace(options, images_dir=str(tmp_path / "none")), "no such folder"),
         ("swd", dataclasses.replace(options, images_dir=str(tmp_path)), "no images found"),
+        ("is", dataclasses.replace(options, images_num=9, images_dir=ten), r"is: too few images: 9 \(--eval-images-num\)"),
         ("fid", dataclasses.replace(options, features_dir=str(tmp_path / "none")), "--features-dir .*: no such folder"),
     ]
     for names, given, message in cases:
