@@ -189,7 +189,7 @@ def _evaluate_folder(command, options, evaluator):
     with log.tee(os.path.join(run_dir, "log.txt")):
         print(command)
         evaluator(None, None, run_dir)
-        print(f"results in {run_dir}")
+        print(f"report {report.write(run_dir)}")
 
 
 def _use_snapshot(snapshot, options, dataset, evaluator):
