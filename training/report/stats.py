@@ -1,4 +1,4 @@
-"""stats.jsonl: the numbers of every tick, one JSON object per line, and the curves drawn from them."""
+"""stats.jsonl: the numbers of every tick, one JSON object per line, and what the report draws from them and from metrics.jsonl."""
 
 from __future__ import annotations
 
