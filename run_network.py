@@ -127,19 +127,20 @@ def _resolve_metrics(options, metric_options, dataset):
     """Names of the metrics that can be evaluated. Raises UserError if there are none and nothing else is to be done."""
     if not (options.train or options.eval):
         return []
-    names = metrics.resolve(options.metrics, metric_options, dataset, collects=not options.train or _leads())
+    workers = _workers() if options.train else None
+    names = metrics.resolve(options.metrics, metric_options, dataset, collects=workers is None or workers.leads)
     if not (names or options.train or options.vis or options.metrics in ((), ("none",))):
         raise UserError(f"--metrics {','.join(options.metrics)}: none of them can be evaluated, see the warnings")
     return names
 
 
-def _leads():
-    """Whether this process is worker 0 of a training (TF_CONFIG), or trains alone."""
+def _workers():
+    """The workers that TF_CONFIG names; None if it is not set."""
     if not os.environ.get("TF_CONFIG"):
-        return True
+        return None
     from dnnlib import tflib  # takes seconds to import
 
-    return tflib.Workers.from_environment().leads
+    return tflib.Workers.from_environment()
 
 
 class _Evaluator:
@@ -275,12 +276,10 @@ def _prepare(options):
     """
     from dataset_tool import cli
 
-    if os.environ.get("TF_CONFIG"):
-        from dnnlib import tflib  # takes seconds to import
-
-        if tflib.Workers.from_environment().count > 1:
-            raise UsageError(f"--prepare: dataset {options.dataset} does not exist yet, and several workers (TF_CONFIG) cannot prepare it "
-                             "together; prepare it before they start")  # fmt: skip
+    workers = _workers()
+    if workers is not None and workers.count > 1:
+        raise UsageError(f"--prepare: dataset {options.dataset} does not exist yet, and several workers (TF_CONFIG) cannot prepare it "
+                         "together; prepare it before they start")  # fmt: skip
     wanted = cli.options_for(options.dataset, data_dir=options.data_dir, ratio=options.ratio, resolution=options.resolution,
                              max_images=options.train_images_num, images_dir=options.images_dir)  # fmt: skip
     try:
