@@ -127,10 +127,20 @@ def _resolve_metrics(options, metric_options, dataset):
     """Names of the metrics that can be evaluated. Raises UserError if there are none and nothing else is to be done."""
     if not (options.train or options.eval):
         return []
-    names = metrics.resolve(options.metrics, metric_options, dataset)
+    workers = _workers() if options.train else None
+    names = metrics.resolve(options.metrics, metric_options, dataset, collects=workers is None or workers.leads)
     if not (names or options.train or options.vis or options.metrics in ((), ("none",))):
         raise UserError(f"--metrics {','.join(options.metrics)}: none of them can be evaluated, see the warnings")
     return names
+
+
+def _workers():
+    """The workers that TF_CONFIG names; None if it is not set."""
+    if not os.environ.get("TF_CONFIG"):
+        return None
+    from dnnlib import tflib  # takes seconds to import
+
+    return tflib.Workers.from_environment()
 
 
 class _Evaluator:
@@ -180,7 +190,7 @@ def _evaluate_folder(command, options, evaluator):
     with log.tee(os.path.join(run_dir, "log.txt")):
         print(command)
         evaluator(None, None, run_dir)
-        print(f"results in {run_dir}")
+        print(f"report {report.write(run_dir)}")
 
 
 def _use_snapshot(snapshot, options, dataset, evaluator):
@@ -209,9 +219,7 @@ def _use_snapshot(snapshot, options, dataset, evaluator):
 
 def _write_report(options):
     """--report alone: from the latest run's files, without TensorFlow."""
-    run_dir = run_record.latest_run(options.result_dir, options.expname)
-    if run_dir is None:
-        raise UserError(f"--expname {options.expname}: there is no run of that name in {options.result_dir}")
+    run_dir = run_record.existing_run(options.result_dir, options.expname, trained=False)
     print(f"report {report.write(run_dir)}")
     return 0
 
@@ -222,10 +230,7 @@ def _stored_options(given):
         return None
     defaults = command_line.Options()
     result_dir, expname = given.get("result_dir", defaults.result_dir), given.get("expname", defaults.expname)
-    folder = run_record.trained_run(result_dir, expname)
-    if folder is None:
-        raise UserError(f"--reload: there is no trained run {expname} in {result_dir}")
-    stored = dict(run_record.read_record(folder)["options"])
+    stored = dict(run_record.read_record(run_record.existing_run(result_dir, expname))["options"])
     for option in OPTIONS:
         if option.of_the_call:
             stored.pop(option.name, None)
@@ -271,12 +276,10 @@ def _prepare(options):
     """
     from dataset_tool import cli
 
-    if os.environ.get("TF_CONFIG"):
-        from dnnlib import tflib  # takes seconds to import
-
-        if tflib.Workers.from_environment().count > 1:
-            raise UsageError(f"--prepare: dataset {options.dataset} does not exist yet, and several workers (TF_CONFIG) cannot prepare it "
-                             "together; prepare it before they start")  # fmt: skip
+    workers = _workers()
+    if workers is not None and workers.count > 1:
+        raise UsageError(f"--prepare: dataset {options.dataset} does not exist yet, and several workers (TF_CONFIG) cannot prepare it "
+                         "together; prepare it before they start")  # fmt: skip
     wanted = cli.options_for(options.dataset, data_dir=options.data_dir, ratio=options.ratio, resolution=options.resolution,
                              max_images=options.train_images_num, images_dir=options.images_dir)  # fmt: skip
     try:

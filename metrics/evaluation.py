@@ -14,13 +14,14 @@ from metrics.rows import temporary_folder
 from metrics.stopping import EvaluationStopped
 
 
-def resolve(names, options, dataset):
+def resolve(names, options, dataset, collects=True):
     """Check, before any network is built, what `evaluate` will need, and download missing feature networks.
 
     Args:
         names: metric names, as a list or separated by commas.
         options: Options.
         dataset: training.dataset.Dataset.
+        collects: whether this process collects the images and features; in a training with several workers, worker 0 does.
 
     Returns:
         List of the names that can be evaluated. Metrics whose feature network is unavailable are left out, with one warning.
@@ -33,7 +34,7 @@ def resolve(names, options, dataset):
     metrics = parse_names(names)
     rows = images.crop_rows(dataset.resolution, dataset.ratio, PROTOCOLS[options.protocol])
     shape = (dataset.channels, rows.stop - rows.start, dataset.resolution)
-    fakes = _check_images(metrics, options, dataset, shape)
+    fakes, source = _check_images(metrics, options, dataset, shape)
     _check_precision(metrics, options)
     shapes = {None: {None: shape}}
     for network in filter(None, networks_of(metrics)):
@@ -43,7 +44,9 @@ def resolve(names, options, dataset):
             disabled = ", ".join(metric.name for metric in metrics if metric.network == network)
             results.warn(f"metrics {disabled} are disabled: {error}")
     metrics = [metric for metric in metrics if metric.network in shapes]
-    _check_space(metrics, shapes, options, reals=fakes if options.protocol == "stylegan2" else dataset.count, fakes=fakes)
+    if collects:
+        reals = fakes if options.protocol == "stylegan2" else dataset.count
+        _check_space(metrics, shapes, options.cache_folder(), reals, fakes, source)
     return [metric.name for metric in metrics]
 
 
@@ -56,13 +59,14 @@ def _check_images(metrics, options, dataset, shape):
         shape: (C, H, W) of the images after the crop.
 
     Returns:
-        The number of fakes.
+        (number of fakes, what limits it).
     """
     size = min(shape[1:])
     fakes, source = options.images_num, "--eval-images-num"
     if options.images_dir and metrics:
         folder = images.ImageFolder(options.images_dir, dataset, PROTOCOLS[options.protocol])
-        fakes, source = min(fakes, folder.count), f"images in --images-dir {options.images_dir}"
+        if folder.count < fakes:
+            fakes, source = folder.count, f"images in --images-dir {options.images_dir}"
         if folder.lossy:
             results.warn(f"--images-dir {options.images_dir}: {folder.lossy[0]} is not a PNG; lossy compression changes every metric")
     for metric in metrics:
@@ -77,7 +81,7 @@ def _check_images(metrics, options, dataset, shape):
         if metric.uses_reals and dataset.count < metric.minimum:
             given = f"{dataset.count} in dataset {dataset.name}"
             raise UserError(f"metric {metric.name}: too few images: {given}, at least {metric.minimum} are required")
-    return fakes
+    return fakes, source
 
 
 def _check_precision(metrics, options):
@@ -87,14 +91,15 @@ def _check_precision(metrics, options):
         raise UserError(f"metric {exact[0]}: --precision tf32 is too coarse for it, accepted: fp32, mixed")
 
 
-def _check_space(metrics, shapes, options, reals, fakes):
+def _check_space(metrics, shapes, folder, reals, fakes, source):
     """Raise UserError unless the disk has space for what the metrics keep there until the evaluation ends.
 
     Args:
         metrics: list of Metric.
         shapes: dict feature network, None for the images themselves -> dict output -> shape of its values for one image.
-        options: Options.
+        folder: for reference statistics and temporary files.
         reals, fakes: number of images.
+        source: what limits the number of fakes.
     """
     sizes = {}
     for metric in metrics:
@@ -103,8 +108,8 @@ def _check_space(metrics, shapes, options, reals, fakes):
             sizes[metric.name] = sum(metric.disk_bytes(count, shape) for count in metric.counts(reals, fakes))
     large = [name for name, size in sizes.items() if size]
     if large:
-        what = f"--metrics {','.join(large)} with --eval-images-num {options.images_num}"
-        check_space(temporary_folder(options.cache_folder()), sum(sizes.values()), what)
+        what = f"--metrics {','.join(large)} for {fakes} images ({source})"
+        check_space(temporary_folder(folder), sum(sizes.values()), what)
 
 
 def networks_of(metrics):

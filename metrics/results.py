@@ -102,18 +102,24 @@ def read(folder):
 
 
 def differences(one, other):
-    """Names of the settings that make two results incomparable, in order; empty if they are comparable."""
-    names = list(one.settings) + [name for name in other.settings if name not in one.settings]
-    differing = [name for name in names if name not in IDENTITY_SETTINGS and one.settings.get(name) != other.settings.get(name)]
-    return (["metric"] if one.metric != other.metric else []) + differing
+    """What makes two results incomparable: list of (setting, value in one, value in the other); empty if they are comparable."""
+    left, right = ({"metric": result.metric, **result.settings} for result in (one, other))
+    pairs = [(name, left.get(name), right.get(name)) for name in {**left, **right} if name not in IDENTITY_SETTINGS]
+    return [pair for pair in pairs if pair[1] != pair[2]]
 
 
-def require_comparable(one, other):
-    """Raise UserError, with one line that names each differing setting, unless two results are comparable."""
+def require_comparable(one, other, names=None):
+    """Raise UserError, with one line that names each differing setting, unless two results are comparable.
+
+    Args:
+        one, other: Result.
+        names: what the message calls the evaluated ones (default: their subjects).
+    """
     differing = differences(one, other)
     if differing:
-        pairs = (f"{name} {one.settings.get(name, one.metric)!r} against {other.settings.get(name, other.metric)!r}" for name in differing)
-        raise UserError(f"results of {one.metric} and {other.metric} cannot be compared: {', '.join(pairs)}")
+        what = " and ".join(f"{result.metric} of {name}" for result, name in zip((one, other), names or (one.subject, other.subject)))
+        pairs = ", ".join(f"{name} {value!r} against {different!r}" for name, value, different in differing)
+        raise UserError(f"{what} cannot be compared: {pairs}")
 
 
 def network_fingerprint(network):

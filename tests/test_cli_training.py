@@ -128,7 +128,7 @@ def test_evaluation_reads_the_architecture_from_the_snapshot(folders):
     code, out, err = finish(*folders, "--gpus", "cpu", "--expname", "seen", "--eval", "--metrics", "swd", "--eval-images-num", "32",
                             "--vis-images", "--vis-num", "3")  # fmt: skip
     assert code == 0, err
-    assert re.search(r"warning: .*000009.pkl.*; falling back to the previous one", out)
+    assert re.search(r"warning: .*000009.pkl.*; falling back to network-snapshot-000000.pkl", out)
     assert re.search(r"metric swd: swd \d", out)
     assert (results / "seen-000" / "metric-swd.txt").exists()
     pictures = [name for _, _, names in os.walk(str(results / "seen-000" / "visuals")) for name in names]

@@ -192,8 +192,12 @@ def test_reload_takes_the_options_of_the_run_and_not_those_of_the_call(tmp_path)
     assert run_network._stored_options({**given, "train": True}) == {"gamma": 3.0, "pretrained_pkl": "first.pkl"}
     assert run_network._stored_options({**given, "reload": False}) is None
     (tmp_path / "b-000").mkdir()  # as an evaluation of other networks makes it
-    with pytest.raises(UserError, match="--reload: there is no trained run b in "):
+    with pytest.raises(UserError, match=f"--expname b: there is no trained run of that name in {tmp_path}$"):
         run_network._stored_options({**given, "expname": "b"})
+    (tmp_path / "c").mkdir()  # renamed by hand
+    for verb, kind in (("reload", "trained run"), ("report", "run")):
+        with pytest.raises(UserError, match=rf"c: there is no {kind} of that name in .* \(there is a folder .*/c, but .* is c-<NNN>\)$"):
+            run_network.main([f"--{verb}", "--expname", "c", "--result-dir", str(tmp_path)])
 
 
 def test_a_run_that_goes_on_keeps_its_origin():
@@ -206,6 +210,18 @@ def test_a_run_that_goes_on_keeps_its_origin():
     for origin, began in (("a.pkl", "from a.pkl"), ("None", "from scratch")):
         with pytest.raises(UsageError, match=f"--pretrained-pkl b.pkl: the latest run exp began {began} and .*leave this flag out"):
             continued(origin, "b.pkl")
+
+
+@pytest.mark.parametrize("verb, rank, collects", [("--train", 0, True), ("--train", 1, False), ("--eval", 1, True)])
+def test_only_worker_0_of_a_training_needs_space_for_metrics(monkeypatch, verb, rank, collects):
+    def resolve(names, options, dataset, collects):
+        asked.append(collects)
+        return names
+
+    asked = []
+    monkeypatch.setattr(run_network.metrics, "resolve", resolve)
+    monkeypatch.setenv("TF_CONFIG", worker_environment(rank, (1, 2))["TF_CONFIG"])
+    assert run_network._resolve_metrics(resolved(f"{verb} --metrics swd"), None, None) == ("swd",) and asked == [collects]
 
 
 def test_options_of_the_metrics():
@@ -458,7 +474,7 @@ def data_dir(tmp_path_factory):
     (["--train", "--dataset", "blobs", "--gamma", "x"], 2, "--gamma"),
     (["--train", "--dataset", "blobs", "--g-img2img", "1"], 2, "--g-img2img: got 1"),
     (["--train", "--dataset", "blobs", "--result-dir", "/proc/nowhere", *SMALL], 1, "--result-dir /proc/nowhere"),
-    (["--train", "--dataset", "blobs", "--reload"], 1, "--reload"),
+    (["--train", "--dataset", "blobs", "--reload"], 1, "--expname exp: there is no trained run"),
     (["--eval", "--dataset", "blobs", "--metrics", "swd", "--eval-images-num", "32"], 1, "--expname exp: there is no trained run"),
     (["--eval", "--dataset", "blobs", "--metrics", "swd", "--pretrained-pkl", "absent.pkl"], 1, "absent.pkl"),
 ])  # fmt: skip

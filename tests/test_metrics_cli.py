@@ -135,6 +135,7 @@ def test_folder_of_the_datasets_own_pictures_after_a_kill(place):
     assert stored(run)["fid"]["settings"]["images_dir"] == str(place / "pictures")
     assert stored(run)["fid"]["settings"]["fakes"] == COUNT
     assert (run / "log.txt").read_text().count("command: python run_network.py") == 2
+    assert out.splitlines()[-1] == f"report {run / 'report.html'}" and (run / "report.html").is_file()
     assert not (place / "results" / "pictures-001").exists()
 
 

@@ -120,8 +120,7 @@ def test_numbers_in_tf32_say_so_and_have_a_reference_of_their_own(options):
     finally:
         tflib.allow_tf32(False)
     for one, other in zip(exact, found):
-        assert results.differences(one, other) == ["precision"]
-        assert (one.settings.get("precision"), other.settings["precision"]) == (None, "tf32")
+        assert results.differences(one, other) == [("precision", None, "tf32")]
     assert sum(taken) == dataset.count
 
 
@@ -181,8 +180,16 @@ def test_unwritable_cache_is_a_warning(options, monkeypatch, tmp_path, capsys):
     assert "reference statistics are not kept" in capsys.readouterr().err
 
 
+def black_pictures(folder, count):
+    """Write black pictures of 32 pixels. Returns the folder's path."""
+    folder.mkdir()
+    for index in range(count):
+        Image.new("RGB", (32, 32)).save(str(folder / f"{index}.png"))
+    return str(folder)
+
+
 def test_space_on_the_disk_is_checked_at_the_start(options, monkeypatch, tmp_path):
-    taken, usage = [], shutil.disk_usage(str(tmp_path))
+    taken, usage, twelve = [], shutil.disk_usage(str(tmp_path)), black_pictures(tmp_path / "twelve", 12)
     monkeypatch.setattr(rows, "IN_MEMORY_BYTES", 200)
     monkeypatch.setattr(rows, "_allocate", lambda file, size, folder: taken.append(size))
     for protocol, names, large in (("full", "is,kid,pr,swd", "kid,pr,swd"), ("stylegan2", "fid,kid", "kid")):
@@ -193,8 +200,13 @@ def test_space_on_the_disk_is_checked_at_the_start(options, monkeypatch, tmp_pat
             full.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=sum(taken)))
             assert metrics.resolve(names, given, _dataset()) == names.split(",")
             full.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=sum(taken) - 1))
-            with pytest.raises(UserError, match=f"cache: --metrics {large} with --eval-images-num 12 needs about .* MB, only .* are free"):
+            need = f"cache: --metrics {large} for 12 images " + r"\({}\) needs about .* MB, only .* are free"
+            with pytest.raises(UserError, match=need.format("--eval-images-num")):
                 metrics.resolve(names, given, _dataset())
+            of_folder = dataclasses.replace(given, images_dir=twelve, images_num=50)
+            with pytest.raises(UserError, match=need.format(f"images in --images-dir {twelve}")):
+                metrics.resolve(names, of_folder, _dataset())
+            assert metrics.resolve(names, given, _dataset(), collects=False) == names.split(",")
 
 
 def test_large_references_are_announced_and_do_not_fill_the_disk(options, monkeypatch, capsys):
@@ -484,7 +496,7 @@ def test_pictures_with_alpha(options, tmp_path):
 
 
 def test_mistakes_are_reported_at_the_start(options, monkeypatch, tmp_path):
-    dataset = _dataset(ratio=0.75)
+    dataset, ten = _dataset(ratio=0.75), black_pictures(tmp_path / "ten", 10)
     cases = [
         ("fid,psnr", options, "psnr is not known, accepted: fid, is, kid"),
         ("is", dataclasses.replace(options, images_num=9), "metric is: too few images: 9"),
@@ -495,6 +507,7 @@ def test_mistakes_are_reported_at_the_start(options, monkeypatch, tmp_path):
         ("fid", dataclasses.replace(options, resize="lanczos"), "--eval-resize lanczos: not known, accepted: tf1, clean"),
         ("swd", dataclasses.replace(options, images_dir=str(tmp_path / "none")), "no such folder"),
         ("swd", dataclasses.replace(options, images_dir=str(tmp_path)), "no images found"),
+        ("is", dataclasses.replace(options, images_num=9, images_dir=ten), r"is: too few images: 9 \(--eval-images-num\)"),
         ("fid", dataclasses.replace(options, features_dir=str(tmp_path / "none")), "--features-dir .*: no such folder"),
     ]
     for names, given, message in cases:
@@ -716,13 +729,38 @@ def test_incomplete_lines_are_passed_over(tmp_path):
 
 
 def test_comparison_of_runs(tmp_path, capsys):
-    for run, value, seed in (("a", 2.0, 0), ("b", 1.0, 0), ("c", 3.0, 1)):
-        for number in (9.0, value):  # the newest one counts
-            results.write(results.Result("swd", {"swd": number}, {"seed": seed, "snapshot": run}), str(tmp_path / run))
-    a, b, c, none = (str(tmp_path / run) for run in ("a", "b", "c", "none"))
-    assert compare.main([a, b]) == 0
-    assert capsys.readouterr().out == "swd  2  1\n"
-    cases = [([a, c], "seed 0 against 1"), ([a, none], "no results found"), ([a, b, "--metric", "fid"], "no metric in common")]
+    def record(run, metric, snapshot, **values):
+        settings = {"reals": 80, "fakes": 50, **({"images_dir": "/there/photos"} if snapshot is None else {"snapshot": snapshot})}
+        results.write(results.Result(metric, values, settings), str(tmp_path / run))
+
+    own = "network-snapshot-{:06d}.pkl".format
+    for value in (9.0, 2.0):  # the newest one counts
+        record("gan-000", "swd", own(24), swd=value)
+    record("gan-000", "pr", own(24), precision=0.5, recall=0.25)
+    record("other/gan-000", "swd", None, swd=1e-7)
+    record("sagan-000", "is", own(24), **{"is": 3})
+    for metric, kimg, values in (("pr", 24, {"precision": 0.75, "recall": 1}), ("swd", 48, {"swd": 12})):
+        record("kgan-000", metric, own(kimg), **values)
+    runs = [str(tmp_path / run) for run in ("gan-000", "other/gan-000", "sagan-000", "kgan-000")]
+    assert compare.main([*runs[:3], runs[3] + "/"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "           reals  fakes  gan-000  other/gan-000  sagan-000  kgan-000",
+        "                         kimg 24  photos                    kimg 48, kimg 24",
+        "swd        80     50     2        1e-07          -          12 (kimg 48)",
+        "precision  80     50     0.5      -              -          0.75 (kimg 24)",
+        "recall     80     50     0.25     -              -          1 (kimg 24)",
+    ]
+    assert compare.main([runs[0], runs[3], "--metric", "swd"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["                   kimg 24  kimg 48", "swd  80     50     2        12"]
+    results.write(results.Result("swd", {"swd": 1.0}, {"reals": 60, "fakes": 50, "precision": "tf32"}), str(tmp_path / "few-000"))
+    few, none = str(tmp_path / "few-000"), str(tmp_path / "none-000")
+    cases = [
+        ([*runs, few], "^swd of gan-000 and swd of few-000 cannot be compared: reals 80 against 60, precision None against 'tf32'$"),
+        ([runs[0], none], "none-000: no results found"),
+        ([runs[1], runs[2]], "no two runs have a metric in common: other/gan-000 has swd; sagan-000 has is"),
+        ([*runs, "--metric", "is"], "no two runs have is in common: gan-000 has swd, pr; "),
+        (runs[:1], "got gan-000, expected at least two"),
+    ]
     for arguments, message in cases:
         with pytest.raises(UserError, match=message):
             compare.main(arguments)

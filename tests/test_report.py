@@ -136,9 +136,11 @@ def test_numbers_without_their_place_are_left_out(tmp_path):
     (tmp_path / "stats.jsonl").write_text('{"Loss/G": 1}\n')
     place = {"snapshot": "network-snapshot-000001.pkl"}
     lines = ({"settings": place, "values": {"swd": 1}}, {"metric": "swd", "settings": place, "values": {}},
-             {"metric": "swd", "settings": {}, "values": {"swd": 1}})  # fmt: skip
+             {"metric": "swd", "settings": {}, "values": {"swd": 1}},
+             {"metric": "ppl", "settings": place, "values": {"ppl": float("nan")}})  # fmt: skip
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    assert (stats.training_charts(str(tmp_path)), stats.metric_charts(str(tmp_path))) == ([], [])
+    charts = [made(str(tmp_path)) for made in (stats.training_charts, stats.metric_charts, stats.metric_table)]
+    assert charts == [[], [], []]
 
 
 def test_results_of_unlike_settings_or_of_another_network_are_not_one_curve(tmp_path):
@@ -160,9 +162,29 @@ def test_results_of_unlike_settings_or_of_another_network_are_not_one_curve(tmp_
         {"name": "swd, fakes 6, protocol stylegan2", "points": [[2, 7]]},
     ]
     assert chart["latest"] == 7  # the page's header names the newest result for the last snapshot
+    elsewhere = {"metric": "swd", "value": 5, "of": "other/vit-000/network-snapshot-000002.pkl", "reals": None, "fakes": 50}
+    assert stats.metric_table(str(tmp_path)) == [{**elsewhere, "settings": ""}]
     record(1, 3, fakes=6, protocol="stylegan2")
     (chart,) = stats.metric_charts(str(tmp_path))
     assert chart["latest"] == 7 and chart["series"][1]["points"] == [[1, 3], [2, 7]]
+
+
+def test_results_for_what_was_not_trained_here(tmp_path):
+    def record(values, protocol="full", **place):
+        settings = {"reals": 80, "fakes": 50, "protocol": protocol, "dataset": "blobs", **place}
+        with open(tmp_path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps({"metric": "pr", "values": values, "settings": settings}) + "\n")
+
+    for recall in (0.1, 0.2):  # the newest one counts
+        record({"precision": 0.5, "recall": recall}, snapshot="some.pkl")
+    record({"precision": 0.75}, protocol="stylegan2", images_dir="/there/photos")
+    found = data.gather(str(tmp_path))
+    assert found["dataset"] == {"name": "blobs"} and found["metrics"] == []
+    assert [list(row.values()) for row in found["results"]] == [
+        ["precision", 0.5, "some.pkl", 80, 50, "protocol full"],
+        ["recall", 0.2, "some.pkl", 80, 50, "protocol full"],
+        ["precision", 0.75, "/there/photos", 80, 50, "protocol stylegan2"],
+    ]
 
 
 def test_damaged_pictures_are_left_out(tmp_path, capsys):
@@ -400,10 +422,14 @@ def test_long_names_and_long_trainings_keep_to_the_page(browser, tmp_path):
         for name in "ab":
             settings = {"snapshot": "network-snapshot-024984.pkl", "dataset": name * 200}
             file.write(json.dumps({"metric": "fid", "values": {"fid": 5.0}, "settings": settings}) + "\n")
+        settings = {"images_dir": "/" + "c" * 200, "dataset": "d" * 200, "fakes": 50000}
+        file.write(json.dumps({"metric": "fid", "values": {"fid": 123.456789}, "settings": settings}) + "\n")
     report.write(str(tmp_path))
     with webdriver.browser(width=500) as session:
         session.open(tmp_path / "report.html")
         session.wait("document.querySelectorAll('.curve').length === 3")
+        cells = session.run("return [...document.querySelectorAll('#metrics th, #metrics td')].map((cell) => cell.textContent)")
+        assert cells == ["metric", "value", "of", "fakes", "fid", "123.46", "/" + "c" * 200, "50,000"]
         assert "24984 kimg" in session.run("return document.querySelector('#summary').textContent")
         session.run("document.querySelector('#metrics svg').focus()")
         session.press("End")

@@ -125,6 +125,24 @@ def test_damaged_states_are_passed_over(tmp_path, short_run, capsys):
     assert_same_state(state, good)
     warnings = capsys.readouterr().out.splitlines()
     assert len(warnings) == 3 and "checksum" in warnings[2]
+    assert [line.split("; ")[-1] for line in warnings] == [f"falling back to training-state-{kimg:06d}.npz" for kimg in (3, 2, 1)]
+
+
+def test_a_run_with_damaged_states_alone_is_not_left_for_a_new_one(picture_models, tmp_path, capsys):
+    run_dir, options = tmp_path / "exp-000", command_line.Options(result_dir=str(tmp_path))
+    run_dir.mkdir()
+    state = run_dir / "training-state-000001.npz"
+    training_state.save(str(state), training_state.TrainingState(training_state.Progress(), {}))
+    state.write_bytes(state.read_bytes()[:100])
+    (run_dir / "network-snapshot-000001.pkl").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=rf"^training state {state}: cannot be read \(.*\); give --restart for a new run$"):
+        run_choice.find_run(options)
+    assert capsys.readouterr().out == ""
+    snapshot = shutil.copy(picture_models["kgan"], str(run_dir / "network-snapshot-000000.pkl"))
+    with pytest.raises(UserError, match=f"--restart for a new run, or --restart --pretrained-pkl {snapshot} for one that starts"):
+        run_choice.find_run(options)
+    assert capsys.readouterr().out.endswith("; falling back to network-snapshot-000000.pkl\n")
+    assert run_choice.find_run(dataclasses.replace(options, restart=True)) == run_choice.FoundRun()
 
 
 def test_state_of_other_networks_is_refused(short_run):

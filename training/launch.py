@@ -279,9 +279,7 @@ def choose_snapshot(options, named):
         networks = read_records(path)
         return Snapshot(path, run_choice.results_run(path, options, named), networks, run_record.find_record(os.path.dirname(path)))
     run_dir = run_record.existing_run(options.result_dir, options.expname)
-    for path in reversed(run_files.snapshots(run_dir)):
-        try:
-            return Snapshot(path, run_dir, read_records(path), run_record.find_record(run_dir))
-        except UserError as error:
-            print(f"warning: {error}; falling back to the previous one")
-    raise UserError(f"--expname {options.expname}: {run_dir} has no readable snapshot")
+    path, networks = run_files.newest_readable(run_files.snapshots(run_dir), read_records)
+    if path is None:
+        raise UserError(f"--expname {options.expname}: {run_dir} has no snapshot")
+    return Snapshot(path, run_dir, networks, run_record.find_record(run_dir))

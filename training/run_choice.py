@@ -7,6 +7,7 @@ import os
 from typing import NamedTuple
 
 from dnnlib import UsageError, UserError, locks, runs
+from dnnlib.tflib.snapshot import read_records
 from training import run_files, run_record, training_state
 
 LOCK = ".lock"  # in the folder of a run: held by the process that trains there
@@ -31,19 +32,32 @@ def find_run(options):
         FoundRun.
 
     Raises:
-        UserError: another process trains there.
+        UserError: another process trains there, or it has training states and none can be read.
     """
     run_dir = None if options.restart else run_record.trained_run(options.result_dir, options.expname)
     if run_dir is None:
         return FoundRun()
     lock = _lock_run(run_dir)
-    state, path = training_state.load_latest(run_dir)
+    try:
+        state, path = training_state.load_latest(run_dir)
+    except UserError as error:
+        raise UserError(f"{error}; {_other_ways(run_dir)}") from None
     if state is not None:
         note = f"continuing {run_dir} from {os.path.basename(path)} (kimg {state.progress.images / 1000:.3f})"
         return FoundRun(run_dir, lock, state, (note,))
     if run_files.snapshots(run_dir):  # networks without a training state: nothing to continue exactly, and nothing to overwrite
         return FoundRun(notes=("the latest run has no training state: starting a new one",))
     return FoundRun(run_dir, lock)
+
+
+def _other_ways(run_dir):
+    """What to give to train on from a run whose states cannot be read."""
+    try:
+        path, _ = run_files.newest_readable(run_files.snapshots(run_dir), read_records)
+    except UserError:
+        path = None
+    weights = f", or --restart --pretrained-pkl {path} for one that starts from these weights" if path else ""
+    return f"give --restart for a new run{weights}"
 
 
 def enter_run(found, options, record):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from dnnlib import UserError
 from dnnlib.runs import file_number, numbered_files
 
 SNAPSHOT = ("network-snapshot-", ".pkl")  # before and after the number, in kimg
@@ -33,6 +34,30 @@ def snapshots(run_dir):
 def states(run_dir):
     """Paths of a run's training states, oldest first."""
     return [path for _, path in numbered_files(run_dir, *STATE)]
+
+
+def newest_readable(paths, read):
+    """The newest file that can be read; a warning names each damaged one and the older one that is tried instead.
+
+    Args:
+        paths: oldest first.
+        read: function path -> content, which raises UserError for a damaged file.
+
+    Returns:
+        (path, content), or (None, None) if there are no files.
+
+    Raises:
+        UserError: none can be read; why the oldest cannot.
+    """
+    newest_first = paths[::-1]
+    for path, older in zip(newest_first, [*newest_first[1:], None]):
+        try:
+            return path, read(path)
+        except UserError as error:
+            if older is None:
+                raise
+            print(f"warning: {error}; falling back to {os.path.basename(older)}")
+    return None, None
 
 
 def snapshot_kimg(name):

@@ -108,11 +108,14 @@ def latest_run(result_dir, expname):
     return trained_run(result_dir, expname) or runs.latest_run(result_dir, expname)
 
 
-def existing_run(result_dir, expname):
-    """As `trained_run`, but raises UserError if there is none."""
-    folder = trained_run(result_dir, expname)
+def existing_run(result_dir, expname, trained=True):
+    """As `trained_run`, or `latest_run` if not `trained`, but raises UserError if there is none."""
+    find, kind = (trained_run, "trained run") if trained else (latest_run, "run")
+    folder = find(result_dir, expname)
     if folder is None:
-        raise UserError(f"--expname {expname}: there is no trained run of that name in {result_dir}")
+        bare = os.path.join(result_dir, expname)
+        hint = f" (there is a folder {bare}, but the name of a run's folder is {expname}-<NNN>)" if os.path.isdir(bare) else ""
+        raise UserError(f"--expname {expname}: there is no {kind} of that name in {result_dir}{hint}")
     return folder
 
 

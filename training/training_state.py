@@ -168,11 +168,10 @@ def load_latest(run_dir):
     """The newest good state of a run; damaged ones are skipped with a warning.
 
     Returns:
-        (TrainingState, path), or (None, None).
+        (TrainingState, path), or (None, None) if there are none.
+
+    Raises:
+        UserError: there are states, and none can be read.
     """
-    for path in reversed(run_files.states(run_dir)):
-        try:
-            return load(path), path
-        except UserError as error:
-            print(f"warning: {error}; falling back to the previous one")
-    return None, None
+    path, state = run_files.newest_readable(run_files.states(run_dir), load)
+    return state, path

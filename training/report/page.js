@@ -51,12 +51,21 @@ function table(values) {
   return make("table", {}, ...rows);
 }
 
+/** The numbers for snapshots from elsewhere and folders of images. */
+function results(rows) {
+  const columns = Object.keys(rows[0]).filter((column) => rows.some((row) => row[column] !== null && row[column] !== ""));
+  const text = (column, value) => (column === "value" ? brief(value, 5) : typeof value === "number" ? value.toLocaleString("en") : value ?? "");
+  const head = make("tr", {}, ...columns.map((column) => make("th", { scope: "col" }, column)));
+  const body = rows.map((row) => make("tr", {}, ...columns.map((column) => make("td", { class: column }, text(column, row[column])))));
+  return make("table", { class: "results" }, head, ...body);
+}
+
 function summary(data) {
   const last = Math.max(0, ...data.grids.map((grid) => grid.kimg), ...data.charts.flatMap((chart) => chart.series.flatMap((series) => series.points.map((point) => point[0]))));
-  const dataset = data.dataset.name ? `${data.dataset.name}: ${data.dataset.count.toLocaleString("en")} images of ${data.dataset.resolution} pixels` : "";
-  const results = data.metrics.map((chart) => `${chart.title} ${brief(chart.latest)}`);
+  const images = data.dataset.count ? `: ${data.dataset.count.toLocaleString("en")} images of ${data.dataset.resolution} pixels` : "";
+  const metrics = data.metrics.map((chart) => `${chart.title} ${brief(chart.latest)}`);
   const trained = data.grids.length + data.charts.length ? `${last} kimg` : "";
-  return [dataset, trained, ...results, `as of ${data.updated}`].filter(Boolean).join(" · ");
+  return [(data.dataset.name || "") + images, trained, ...metrics, `as of ${data.updated}`].filter(Boolean).join(" · ");
 }
 
 /** One more picture. A table or strip, much wider than high, gets a row of its own, and scrolls if the row is too narrow. */
@@ -79,7 +88,8 @@ function sections(data) {
   const found = [];
   if (data.grids.length) found.push(["samples", "Samples over time", timeline(data.grids)]);
   const charts = (list) => [make("div", { class: "charts" }, ...list.map((chart) => new Chart(chart).element))];
-  if (data.metrics.length) found.push(["metrics", "Metrics", charts(data.metrics)]);
+  const metrics = [...(data.metrics.length ? charts(data.metrics) : []), ...(data.results.length ? [results(data.results)] : [])];
+  if (metrics.length) found.push(["metrics", "Metrics", metrics]);
   if (data.charts.length) found.push(["curves", "Training curves", charts(data.charts)]);
   const explorers = data.explorers.flatMap((explorer) => [make("h3", {}, explorer.title), make("p", { class: "soft" }, explorer.note), new Explorer(explorer).element]);
   if (explorers.length) found.push(["attention", "Attention: what each region attends to most", explorers]);

@@ -1,4 +1,4 @@
-"""stats.jsonl: the numbers of every tick, one JSON object per line, and the curves drawn from them."""
+"""stats.jsonl: the numbers of every tick, one JSON object per line, and what the report draws from them and from metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ STATS_FILE = "stats.jsonl"
 METRICS_FILE = "metrics.jsonl"
 # Settings that may differ between two results of metrics.jsonl that are still comparable.
 IDENTITY_SETTINGS = ("network", "network_fingerprint", "snapshot", "images_dir", "tool")
+COUNTS = ("reals", "fakes")  # of images; the table has columns for them
 MOST_POINTS = 500
 # Charts of the report: prefix of the numbers' names -> title. Numbers with any other prefix get a chart named after it.
 TITLES = {
@@ -63,13 +64,61 @@ def metric_charts(run_dir):
     Returns:
         As `training_charts`; each dict also has latest, the newest result for the last snapshot.
     """
-    lines = {}
+    return [{**_chart(metric, _metric_series(found)), "latest": _latest(found)} for metric, found in _results(run_dir, _kimg).items()]
+
+
+def metric_table(run_dir):
+    """The newest numbers for what this run has not trained: snapshots from elsewhere, and folders of images.
+
+    Returns:
+        list of dicts, one for each number: metric (the number's name), value, of (path of the snapshot or folder), reals, fakes (counts of
+        images), settings (those that differ between the results).
+    """
+    rows = {}
+    for lines in _results(run_dir, _elsewhere).values():
+        for (path, settings, values), differing in zip(lines, _differing(lines)):
+            counts = {kind: settings.get(kind) for kind in COUNTS}
+            unlike = ", ".join(f"{name} {value}" for name, value in differing if name not in COUNTS)
+            for name, value in values.items():
+                key = (name, path, *counts.values(), unlike)
+                rows[key] = {"metric": name, "value": value, "of": path, **counts, "settings": unlike}
+    return list(rows.values())
+
+
+def evaluated_dataset(run_dir):
+    """What a run's results say of the dataset: dict of its name (of several datasets their names), or {}."""
+    settings = [line["settings"] for line in read_lines(os.path.join(run_dir, METRICS_FILE), ["settings"])]
+    names = dict.fromkeys(found["dataset"] for found in settings if "dataset" in found)
+    return {"name": ", ".join(names)} if names else {}
+
+
+def _kimg(settings):
+    """The kimg of the run's own snapshot that a result is for; None for other results."""
+    return run_files.snapshot_kimg(str(settings.get("snapshot")))
+
+
+def _elsewhere(settings):
+    """The path of the snapshot from elsewhere, or of the folder of images, that a result is for; None for other results."""
+    return None if _kimg(settings) is not None else settings.get("snapshot") or settings.get("images_dir")
+
+
+def _results(run_dir, place):
+    """A run's results that have a place.
+
+    Args:
+        run_dir: folder of the run.
+        place: function settings -> what the result is for, or None.
+
+    Returns:
+        dict metric -> list of (place, settings that matter, values), oldest first.
+    """
+    found = {}
     for line in read_lines(os.path.join(run_dir, METRICS_FILE), ["metric", "settings", "values"]):
-        kimg = run_files.snapshot_kimg(str(line["settings"].get("snapshot")))
-        if kimg is not None and line["values"]:
+        values = {name: value for name, value in line["values"].items() if math.isfinite(value)}  # JSON has no others
+        if values and place(line["settings"]) is not None:
             settings = {name: value for name, value in line["settings"].items() if name not in IDENTITY_SETTINGS}
-            lines.setdefault(line["metric"], []).append((kimg, settings, line["values"]))
-    return [{**_chart(metric, _metric_series(found)), "latest": _latest(found)} for metric, found in lines.items()]
+            found.setdefault(line["metric"], []).append((place(line["settings"]), settings, values))
+    return found
 
 
 def _latest(lines):
@@ -79,15 +128,20 @@ def _latest(lines):
 
 
 def _metric_series(lines):
-    """Curves of one metric's results, a list of (kimg, settings, values): dict title -> points."""
+    """Curves of one metric's results, as `_results` gives them: dict title -> points."""
+    series = {}
+    for (kimg, _, values), differing in zip(lines, _differing(lines)):
+        unlike = "".join(f", {name} {value}" for name, value in differing)
+        for name, value in values.items():
+            series.setdefault(name + unlike, {})[kimg] = value
+    return {title: sorted(points.items()) for title, points in series.items()}
+
+
+def _differing(lines):
+    """For each of one metric's results, as `_results` gives them, its settings that differ between them: list of (name, value)."""
     names = dict.fromkeys(name for _, settings, _ in lines for name in settings)
     unlike = [name for name in names if any(settings.get(name) != lines[0][1].get(name) for _, settings, _ in lines)]
-    series = {}
-    for kimg, settings, values in lines:
-        differing = "".join(f", {name} {settings.get(name)}" for name in unlike)
-        for name, value in values.items():
-            series.setdefault(name + differing, {})[kimg] = value
-    return {title: sorted(points.items()) for title, points in series.items()}
+    return [[(name, settings.get(name)) for name in unlike] for _, settings, _ in lines]
 
 
 def _chart(title, series):
