@@ -25,8 +25,8 @@ OPTION_GROUPS = (
         Option("batch_size", int, 8, "images computed at once", low=1),
         Option("ratio", float, None, "height / width of the image inside its padding (default: the snapshot's; for a published one, its "
                "dataset's)", low=0.01, high=1),
-        Option("class_", str, None, "for models with labels: a class number, or a label vector a,b,c; for labels of a single number, that "
-               "number with a decimal point (default: a class drawn from the seed)"),
+        Option("class_", str, None, "for models with labels: a class, by its number, or its name if the training recorded that, or a label "
+               "vector a,b,c; for labels of a single number, that number with a decimal point (default: a class drawn from the seed)"),
         Option("noise_mode", str, "const", "noise: stored with the model, drawn from the seed, or none",
                choices=("const", "random", "none")),
     )),
@@ -113,18 +113,16 @@ def parse_seeds(text):
 
 
 def parse_class(text):
-    """A class number (int), or a label vector (list of floats): numbers separated by commas, or a single one that is not an integer.
-
-    Raises:
-        UsageError: it is neither.
-    """
+    """A class number (int), a label vector (list of floats: several, or a single one that is not an integer), or else a class's name."""
+    if "_" in text:  # to Python 1_0 is the number 10
+        return text
     with contextlib.suppress(ValueError):
         return int(text)
     with contextlib.suppress(ValueError):
         label = [float(part) for part in text.split(",")]
         if all(map(math.isfinite, label)):
             return label
-    raise UsageError(f"--class: got {text!r}, expected a class number or a label vector a,b,c")
+    return text
 
 
 if __name__ == "__main__":

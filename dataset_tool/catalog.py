@@ -141,7 +141,7 @@ def _recognise(root, entry):
             return lmdb_source(current)
         if "data_batch_1" in files:
             return cifar10_source(current)
-    found = [format for format in sources.EXTENSIONS if _holds(root, sources.EXTENSIONS[format])]
+    found = [format for format in ("png", "jpg") if _holds(root, sources.EXTENSIONS[format])]
     if len(found) != 1:
         raise UserError(f"{root}: the download contains no records, no database and no images of a single format")
     return sources.folder_source(root, found[0])

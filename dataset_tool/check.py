@@ -16,19 +16,20 @@ from training.picture_files import PictureError, open_picture
 SHOWN = 20
 
 
-def report(folder, form):
+def report(folder, form, format):
     """Print the sizes and modes of the images below a folder, what preparation would do to them, and which are unusable and why.
 
     Args:
         folder: of image files, or of a prepared dataset; every record of a dataset is read and its checksums are verified.
         form: the ImageFormat they would be converted to.
+        format: which files to look at, one of sources.EXTENSIONS.
 
     Returns:
         0, or 1 when something is unusable.
     """
     if os.path.isdir(folder) and any(".tfrecords" in name for name in os.listdir(folder)):
         return _check_dataset(folder)
-    paths, notes = find_files(folder, tuple(extension for group in EXTENSIONS.values() for extension in group), "--check")
+    paths, notes = find_files(folder, EXTENSIONS[format], "--check")
     sizes, modes, done, rejected = Counter(), Counter(), Counter(), []
     for path in tqdm(paths, unit=" images", disable=None):
         try:

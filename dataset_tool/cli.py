@@ -15,7 +15,7 @@ from dataset_tool.source_databases import RECORDS
 from dnnlib import UsageError, UserError, option_table
 from dnnlib.files import size_text
 from dnnlib.option_table import Option
-from dnnlib.util import usable_cores
+from dnnlib.util import listed, usable_cores
 from training import images
 from training.manifest import load_labels, open_folder
 
@@ -31,7 +31,8 @@ OPTION_GROUPS = (
     )),
     ("Your own images", (
         Option("images_dir", str, None, "where they are: a folder, or a file or database, depending on --format"),
-        Option("format", str, "png", "their format", choices=tuple(sorted(FORMATS))),
+        Option("format", str, "images", f"their format; images: all of {', '.join(sources.EXTENSIONS['images'])}",
+               choices=tuple(sorted(FORMATS))),
         Option("key", str, None, "hdf5: name of the image array; tfds: name of the image feature (default: the only suitable one)"),
     )),
     ("Format of the dataset", (
@@ -64,7 +65,9 @@ def main(argv):
     """Prepare what the arguments ask for. Returns the exit code."""
     options = Options(**option_table.parse_given(argv, "prepare_data.py", DESCRIPTION, OPTION_GROUPS))
     if options.check:
-        return check.report(options.check, _image_format(options, sources.Source.default_resolution, 1.0))
+        if options.format not in sources.EXTENSIONS:
+            raise UsageError(f"--format {options.format}: accepted with --check: {', '.join(sources.EXTENSIONS)}")
+        return check.report(options.check, _image_format(options, sources.Source.default_resolution, 1.0), options.format)
     prepare(options)
     return 0
 
@@ -126,7 +129,7 @@ def _check_usage(options):
         ("--seed", options.seed, "--scenes", options.scenes),
         ("--originals", options.originals, "--clevr", options.clevr),
         ("--mirror", options.mirror, "a dataset of the catalog", any(getattr(options, name) for name in CATALOG)),
-        ("--format", options.format != "png", "your own images (--task)", options.task and not options.scenes),
+        ("--format", options.format != "images", "your own images (--task)", options.task and not options.scenes),
         ("--key", options.key, "--format hdf5 or tfds", options.format in ("hdf5", "tfds")),
     ):
         if given and not there:
@@ -216,8 +219,7 @@ def _print_summary(folder, manifest, was_there):
         print(f"  skipped: {manifest.skipped:,} unusable images, listed in {os.path.join(folder, 'skipped.txt')}")
     stored = load_labels(folder, manifest)
     shape = stored.shape
-    shown = ", ".join(map(str, manifest.label_names[:12])) + (", ..." if len(manifest.label_names) > 12 else "")
-    print(f"  labels: {list(shape)} {manifest.label_kind} ({shown})" if shape[1] else "  labels: none")
+    print(f"  labels: {list(shape)} {manifest.label_kind} ({listed(manifest.label_names)})" if shape[1] else "  labels: none")
     empty = shape[1] - np.count_nonzero(stored.any(axis=0)) if manifest.label_kind in ("one-hot", "multi-hot") else 0
     if empty:
         print(f"  {empty:,} of {shape[1]:,} classes have no images: what is generated for them is arbitrary")

@@ -10,6 +10,7 @@ def _folder(format):
 
 
 FORMATS = {
+    "images": _folder("images"),
     "png": _folder("png"),
     "jpg": _folder("jpg"),
     "npy": lambda options: source_arrays.npy_source(options.images_dir),

@@ -9,11 +9,11 @@ import re
 
 import numpy as np
 
-from dataset_tool.sources import SourceLabels
+from dataset_tool.sources import EXTENSIONS, SourceLabels
 from dnnlib import UsageError, UserError
 
 _SEVERAL = re.compile(r"[;|]")
-_PICTURE_FILE = re.compile(r"\.(png|jpe?g|webp|bmp|gif|tiff?|p[bgnp]m|npy)$", re.IGNORECASE)
+_ENDINGS = (*EXTENSIONS["images"], ".npy")
 ACCEPTED = "none, folders, source, FILE.csv, FILE.json, FILE.npy"
 
 
@@ -89,7 +89,7 @@ def _is_header(rows, pictures):
     known = {name for path in pictures for name in _file_names(path)}
 
     def is_file(row):
-        return bool(_PICTURE_FILE.search(row[0])) or not known.isdisjoint(_file_names(row[0]))
+        return row[0].lower().endswith(_ENDINGS) or not known.isdisjoint(_file_names(row[0]))
 
     columns = rows[0][1:]
     if is_file(rows[0]):

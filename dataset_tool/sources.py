@@ -9,13 +9,20 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 
 from dataset_tool import scenes
 from dnnlib import UserError
-from training.picture_files import open_picture
+from dnnlib.util import listed
+from training import picture_files
 
-EXTENSIONS = {"png": (".png",), "jpg": (".jpg", ".jpeg")}
+# --format of image files -> how their names end.
+EXTENSIONS = {
+    "images": tuple(itertools.chain.from_iterable(picture_files.EXTENSIONS.values())),
+    "png": picture_files.EXTENSIONS["PNG"],
+    "jpg": picture_files.EXTENSIONS["JPEG"],
+}
 
 
 @dataclass
@@ -120,7 +127,7 @@ def find_files(root, extensions, flag="--images-dir"):
         return [root], []
     if not os.path.isdir(root):
         raise UserError(f"{flag} {root}: no such file or folder")
-    found, notes, hidden, foreign = [], [], 0, 0
+    found, notes, hidden, foreign = [], [], 0, Counter()
     for folder, names in _walk(root, notes):
         for name in names:
             if name.startswith("."):
@@ -128,12 +135,25 @@ def find_files(root, extensions, flag="--images-dir"):
             elif name.lower().endswith(extensions):
                 found.append(os.path.join(folder, name))
             else:
-                foreign += 1
+                foreign[_extension(name)] += 1
+    left_out = [f"{hidden} hidden files or folders"] if hidden else []
+    if foreign:
+        left_out.append(f"{sum(foreign.values())} other files: {_by_extension(foreign)}")
     if not found:
-        raise UserError(f"{flag} {root}: no {' or '.join(extensions)} file among the {foreign} files below it ({hidden} hidden)")
+        there = f", only {' and '.join(left_out)}" if left_out else ""
+        raise UserError(f"{flag} {root}: no {' or '.join(extensions)} file below it{there}")
     found.sort(key=lambda path: os.path.relpath(path, root).split(os.sep))
-    left_out = ((hidden, "hidden files or folders"), (foreign, "other files"))
-    return found, [*map(printable, sorted(notes)), *(f"left out {count} {kind}" for count, kind in left_out if count)]
+    return found, [*map(printable, sorted(notes)), *(f"left out {what}" for what in left_out)]
+
+
+def _extension(name):
+    return os.path.splitext(name)[1].lower()
+
+
+def _by_extension(counts):
+    """A Counter of extensions in words, the most frequent first: "2 .txt, 1 .json"."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return listed([f"{count} {printable(extension) or 'without extension'}" for extension, count in ordered])
 
 
 def _walk(root, notes):
@@ -173,13 +193,18 @@ def base_folder(path):
 
 
 def folder_source(root, format):
-    """Image files below a folder, recursively. Args: root, the folder; format, png or jpg."""
+    """Image files below a folder, recursively. Args: root, the folder; format, one of EXTENSIONS."""
     paths, notes = find_files(root, EXTENSIONS[format])
     folder = base_folder(root)
     names = [os.path.relpath(path, folder) for path in paths]
-    identity = digest(itertools.chain([format], zip(names, map(file_facts, paths))))
+    counts = Counter(map(_extension, paths))
+    found = [group[0][1:] for group in picture_files.EXTENSIONS.values() if counts.keys() & set(group)]
+    if len(found) > 1:
+        notes.insert(0, f"found {_by_extension(counts)} files; --format png or jpg takes only those")
+    kinds = ", ".join(found) or format
+    identity = digest(itertools.chain([kinds], zip(names, map(file_facts, paths))))
     parents = {os.path.dirname(name) for name in names}
-    return Source(f"{format} files", open_picture, paths, len(paths), identity, notes=notes, root=folder,
+    return Source(f"{kinds} files", picture_files.open_picture, paths, len(paths), identity, notes=notes, root=folder,
                   subfolders=0 if "" in parents else len(parents))
 
 

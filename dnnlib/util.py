@@ -1,4 +1,4 @@
-"""A small container, the text of a command line, and the size of the machine."""
+"""A small container, texts of command lines and lists, and the size of the machine."""
 
 import os
 import shlex
@@ -20,6 +20,11 @@ class EasyDict(dict):
 def python_line(words):
     """A Python command line made of these words (the program first), quoted for a shell."""
     return " ".join(shlex.quote(word) for word in ["python", *words])
+
+
+def listed(values, limit=12):
+    """At most `limit` of some values, separated by commas, for a message; more are shown as dots."""
+    return ", ".join([*map(str, values[:limit]), *(["..."] if len(values) > limit else [])])
 
 
 def usable_cores():

@@ -12,6 +12,7 @@ from metrics.progress import progress_bar
 from metrics.reference import ReferenceCache, reference_key
 from metrics.rows import temporary_folder
 from metrics.stopping import EvaluationStopped
+from training.images import SAMPLES_FILE
 
 
 def resolve(names, options, dataset, collects=True):
@@ -67,6 +68,8 @@ def _check_images(metrics, options, dataset, shape):
         folder = images.ImageFolder(options.images_dir, dataset, PROTOCOLS[options.protocol])
         if folder.count < fakes:
             fakes, source = folder.count, f"images in --images-dir {options.images_dir}"
+        if folder.left_out:
+            print(f"--images-dir {options.images_dir}: left out {folder.left_out} images that its {SAMPLES_FILE} does not list")
         if folder.lossy:
             results.warn(f"--images-dir {options.images_dir}: {folder.lossy[0]} is not a PNG; lossy compression changes every metric")
     for metric in metrics:

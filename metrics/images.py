@@ -12,16 +12,17 @@ import os
 import numpy as np
 
 from dnnlib import UserError
+from dnnlib.files import read_object
 from dnnlib.util import usable_cores
 from metrics.stopping import stop_if_asked
 from metrics.streams import image_stream
-from training.images import from_pil, to_uint8
+from training.images import SAMPLES_FILE, from_pil, to_uint8
 from training.manifest import picture_box
-from training.picture_files import PictureError, open_picture, to_channels
+from training.picture_files import EXTENSIONS, PictureError, open_picture, to_channels
 
 CLEAN = "clean"
 HISTORIC = "historic"
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+IMAGE_SUFFIXES = EXTENSIONS["PNG"] + EXTENSIONS["JPEG"]
 CHUNK_PIXELS = 1 << 22
 CHUNK_IMAGES = 64
 
@@ -185,8 +186,35 @@ class Reals:
         return np.where(flips[:, None, None, None], images[..., ::-1], images)
 
 
+def image_names(folder):
+    """Names of the images to take from a folder: all, in order, or those that a samples.json of generate.py lists.
+
+    Returns:
+        (list of names, number of other images in the folder).
+
+    Raises:
+        UserError: there are no images, or listed ones are missing.
+    """
+    found = sorted(name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."))
+    record = read_object(os.path.join(folder, SAMPLES_FILE))
+    if record.keys() >= {"model_sha256", "pictures"}:  # other programs also write files of that name
+        listed = sorted(picture["file"] for picture in record["pictures"])
+        missing = sorted(set(listed).difference(found))
+        if missing:
+            raise UserError(f"--images-dir {folder}: {missing[0]} is missing, one of {len(listed)} images that its {SAMPLES_FILE} lists")
+        return listed, len(found) - len(listed)
+    if not found:
+        raise UserError(f"--images-dir {folder}: no images found, looked for *{', *'.join(IMAGE_SUFFIXES)}")
+    return found, 0
+
+
 class ImageFolder:
-    """Image files of a folder, by name: padded squares as the dataset stores them, or images cropped to its ratio by either crop rule."""
+    """Image files of a folder, by name: padded squares as the dataset stores them, or images cropped to its ratio by either crop rule.
+
+    Attributes, besides those of every source:
+        lossy: names of those that are no PNG.
+        left_out: number of other images in the folder.
+    """
 
     granule = 1
     ahead = True
@@ -199,13 +227,11 @@ class ImageFolder:
             rule: crop rule.
 
         Raises:
-            UserError: there is no folder, there are no images, or the first one does not match the dataset.
+            UserError: there is no folder, images are missing, or the first one does not match the dataset.
         """
         if not os.path.isdir(folder):
             raise UserError(f"--images-dir {folder}: no such folder")
-        names = sorted(name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."))
-        if not names:
-            raise UserError(f"--images-dir {folder}: no images found, looked for *{', *'.join(IMAGE_SUFFIXES)}")
+        names, self.left_out = image_names(folder)
         channels, height, width = dataset.shape
         self._paths = [os.path.join(folder, name) for name in names]
         content = crop_rows(width, dataset.ratio, CLEAN)

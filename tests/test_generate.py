@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,8 +20,10 @@ import pytest
 import generate
 from dnnlib import UsageError, run_main, tflib
 from dnnlib.tflib.snapshot import read_records
+from metrics.images import image_names
 from tests.cli_helpers import ROOT, command, finish
 from tests.picture_models import assert_same_picture, expected_bytes, load_generator, one_error_line, read_png
+from training import run_record
 from training.networks import GeneratorConfig
 from training.visualize import generate as generation
 from training.visualize import movies
@@ -85,7 +88,7 @@ def test_everything_at_once(picture_models, tmp_path):
     assert record["command"] == " ".join(["python generate.py", *(shlex.quote(str(word)) for word in arguments)])
 
 
-def test_a_picture_depends_on_its_seed_alone(picture_models, tmp_path):
+def test_a_picture_depends_on_its_seed_alone(picture_models, tmp_path, capsys):
     common = ["--model", picture_models["ganformer"], "--gpus", "cpu", "--noise-mode", "random"]
     assert generated(*common, "--images-num", 5, "--batch-size", 4, "--output-dir", tmp_path / "a") == 0
     assert generated(*common, "--seeds", "4,2", "--batch-size", 1, "--output-dir", tmp_path / "b") == 0
@@ -93,6 +96,11 @@ def test_a_picture_depends_on_its_seed_alone(picture_models, tmp_path):
         np.testing.assert_array_equal(read_png(tmp_path, "a", name), read_png(tmp_path, "b", name))
     assert (read_png(tmp_path, "a", "sample_000002.png") != read_png(tmp_path, "a", "sample_000004.png")).any()
     assert len([name for name in os.listdir(str(tmp_path / "a")) if name.endswith(".png")]) == 5
+    capsys.readouterr()
+    assert generated(*common, "--seeds", "4,9", "--attention-maps", "--grid", "--output-dir", tmp_path / "a") == 0
+    note = "4 others there are of earlier commands, samples.json lists those of this one"
+    assert capsys.readouterr().out.endswith(f"2 images in {tmp_path / 'a'}; {note}\n")
+    assert image_names(str(tmp_path / "a")) == (["sample_000004.png", "sample_000009.png"], 9)  # what --eval --images-dir takes
 
 
 def test_noise_modes_and_truncation_differ(picture_models, tmp_path):
@@ -110,11 +118,17 @@ def test_noise_modes_and_truncation_differ(picture_models, tmp_path):
 
 
 def test_classes(picture_models, tmp_path, capsys):
-    common = ["--model", picture_models["labelled"], "--gpus", "cpu", "--output-dir"]
+    shutil.copy(picture_models["labelled"], str(tmp_path))
+    dataset = {"dataset": {"label_names": ["cats", "dogs", "1"]}}
+    run_record.write_record(str(tmp_path), {**dict.fromkeys(("options", *run_record.SECTIONS)), **dataset})
+    common = ["--model", tmp_path / "labelled.pkl", "--gpus", "cpu", "--output-dir"]
     assert generated(*common, tmp_path / "a", "--class", 2, "--seeds", "0-1") == 0
+    assert "labels: class 2, named 1, for each image\n" in capsys.readouterr().out  # a number is never a name
+    assert json.loads((tmp_path / "a" / "samples.json").read_text())["label_names"] == ["cats", "dogs", "1"]
     assert generated(*common, tmp_path / "b", "--class", "0.5,0,2", "--seeds", "0-1") == 0
     assert generated(*common, tmp_path / "c", "--images-num", 16) == 0
-    assert capsys.readouterr().out.count("labels: a random class of 3 for each image; choose one with --class N") == 1
+    told = "labels: a random class of 3 for each image; choose one with --class N or its name (cats, dogs, 1), or "
+    assert capsys.readouterr().out.count(told) == 1
     for folder, label in (("a", [0, 0, 1]), ("b", [0.5, 0, 2])):
         expected = expected_bytes(sampled(picture_models["labelled"], [0, 1], labels=np.asarray([label, label])).images)
         for seed in (0, 1):
@@ -123,20 +137,30 @@ def test_classes(picture_models, tmp_path, capsys):
     assert {tuple(label) for label in drawn} == {(1, 0, 0), (0, 1, 0), (0, 0, 1)}
 
 
-@pytest.mark.parametrize("text, label", [("2", 2), ("0.5", [0.5]), ("1.0", [1]), ("-1e-1", [-0.1]), ("1,0", [1, 0])])
+@pytest.mark.parametrize("text, label", [("2", 2), ("0.5", [0.5]), ("1.0", [1]), ("-1e-1", [-0.1]), ("1,0", [1, 0]), ("red", "red"),
+                                         ("nan,0,0", "nan,0,0"), ("1_0", "1_0")])  # fmt: skip
 def test_labels(text, label):
     assert generate.parse_class(text) == label
 
 
+def test_names_of_classes(capsys):
+    names = [f"name{number}" for number in range(20)]
+    assert generation._chosen_label("name7", "name7", 20, names) == 7
+    assert generation._label_source(20, 7, names)(3).tolist() == np.eye(20)[7].tolist()
+    assert capsys.readouterr().out == "labels: class 7, named name7, for each image\n"
+    assert generation._label_source(2, 1, ["0", "1"])(3).tolist() == [0, 1]
+    assert capsys.readouterr().out == ""
+    with pytest.raises(UsageError, match=r"--class x: accepted: a class number from 0 to 19, .*, or a name: name0, .*, name11, \.\.\.$"):
+        generation._chosen_label("x", "x", 20, names)
+
+
 def test_a_label_of_a_single_number(capsys):
     """It may stand for a single class, where it is always 1, or be a measure: an integer could mean either."""
-    config, options = GeneratorConfig(c_dim=1), SimpleNamespace(attention_maps=False, ratio=None, class_="0.3")
-    generation._check(config, options, [0.3])
-    assert generation._label_source(1, [0.3])(7) == np.float32([0.3])
+    assert generation._label_source(1, generation._chosen_label("0.3", [0.3], 1, []), [])(7) == np.float32([0.3])
     with pytest.raises(UsageError, match="--class 0: this model's label is a single number .* a decimal point, such as 1.0"):
-        generation._check(config, options, 0)
+        generation._chosen_label("0", 0, 1, ["cats"])
     assert capsys.readouterr().out == ""
-    assert generation._label_source(1, None)(7) == [1]
+    assert generation._label_source(1, None, [])(7) == [1]
     assert capsys.readouterr().out.startswith("labels: 1.0 for each image, as for a single class; choose another number with --class")
 
 
@@ -187,10 +211,10 @@ def test_kgan_and_ratio(picture_models, tmp_path):
 @pytest.mark.parametrize("resolution, crop_ratio, accepted", [(512, 0.5, 0.5), (512, 0.6, 1), (256, 0.5, 1), (512, None, 1)])
 def test_no_ratio_beyond_the_rows_that_the_network_computes(resolution, crop_ratio, accepted):
     config = GeneratorConfig(resolution=resolution, crop_ratio=crop_ratio)
-    generation._check(config, SimpleNamespace(attention_maps=False, ratio=accepted), None)
+    generation._check(config, SimpleNamespace(attention_maps=False, ratio=accepted))
     if accepted < 1:
         with pytest.raises(UsageError, match="--ratio 0.75: this model does not compute the padding, accepted: up to 0.5"):
-            generation._check(config, SimpleNamespace(attention_maps=False, ratio=0.75), None)
+            generation._check(config, SimpleNamespace(attention_maps=False, ratio=0.75))
 
 
 def test_a_vitgan_has_the_ratio_of_its_dataset(picture_models, tmp_path, monkeypatch):
@@ -225,8 +249,9 @@ BAD_LINES = [
     (["--model", "ganformer", "--video", "--seeds", "1"], 2, "--video: needs at least two seeds"),
     (["--model", "ganformer", "--gpus", "one"], 2, "--gpus: got 'one'"),
     (["--model", "ganformer", "--gpus", "0,0"], 2, "--gpus: got '0,0'"),
-    (["--model", "ganformer", "--class", "red"], 2, "--class: got 'red'"),
-    (["--model", "labelled", "--class", "nan,0,0"], 2, "--class: got 'nan,0,0'"),
+    (["--model", "ganformer", "--class", "red"], 1, "--class red: this model was trained without labels"),
+    (["--model", "labelled", "--class", "red"], 2,
+     "--class red: accepted: a class number from 0 to 2, a label vector a,b,c (the classes' names are not known for this snapshot)"),
     (["--model", "labelled", "--class", 400 * "9"], 2, "this model has classes 0 to 2"),
     (["--model", "ganformer", "--class", "1"], 1, "--class 1: this model was trained without labels"),
     (["--model", "labelled", "--class", "3"], 2, "--class 3: this model has classes 0 to 2"),

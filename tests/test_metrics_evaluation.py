@@ -464,6 +464,31 @@ def test_folder_of_images_equals_the_network(options, tmp_path, protocol, accept
         metrics.resolve("swd", of_folder, dataset)
 
 
+def test_of_a_folder_of_generated_images_those_of_its_record_are_taken(options, tmp_path, capsys):
+    """Not the maps, the grid and the images of earlier commands, which lie beside them."""
+    dataset, of_folder = _dataset(), dataclasses.replace(options, images_dir=str(tmp_path))
+    pixels = np.random.RandomState(0).randint(256, size=[24, 32, 32, 3]).astype(np.uint8)
+    for number, kind in enumerate(("sample", "map")):
+        for index in range(12):
+            Image.fromarray(pixels[12 * number + index]).save(str(tmp_path / f"{kind}_{index:06d}.png"))
+    Image.fromarray(pixels[0][:20]).save(str(tmp_path / "grid.png"))
+    record = {"model_sha256": "", "pictures": [{"file": f"sample_{index:06d}.png", "seed": index} for index in (7, 3, 4, 11)]}
+    (tmp_path / "samples.json").write_text(json.dumps(record))
+    metrics.resolve("swd", of_folder, dataset)
+    assert capsys.readouterr().out == f"--images-dir {tmp_path}: left out 21 images that its samples.json does not list\n"
+    folder = images.ImageFolder(str(tmp_path), dataset, "clean")
+    assert folder.count == 4
+    np.testing.assert_array_equal(folder.read(0, 4), pixels[[3, 4, 7, 11]].transpose(0, 3, 1, 2))
+    (tmp_path / "sample_000004.png").unlink()
+    with pytest.raises(UserError, match=r"sample_000004\.png is missing, one of 4 images that its samples\.json lists"):
+        metrics.resolve("swd", of_folder, dataset)
+    (tmp_path / "grid.png").unlink()
+    for content in ("{", "[]", '{"pictures": [{"file": "sample_000004.png"}]}'):
+        (tmp_path / "samples.json").write_text(content)
+        assert images.ImageFolder(str(tmp_path), dataset, "clean").count == 23
+    assert capsys.readouterr().out == ""
+
+
 def test_pictures_of_other_kinds_are_taken_as_the_preparation_takes_them(tmp_path):
     stream = np.random.RandomState(0)
     colour, alpha = stream.randint(256, size=[32, 32, 3]).astype(np.uint8), stream.randint(256, size=[32, 32, 1]).astype(np.uint8)

@@ -1,5 +1,6 @@
 """Every --format through the command line, with data made here; the record layout with an independent parser."""
 
+import hashlib
 import io
 import os
 import pickle
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from dataset_tool import source_arrays, source_databases
-from dataset_tool.sources import find_files
+from dataset_tool.sources import find_files, folder_source
 from dnnlib import UserError
 from tests.dataset_helpers import (
     error_line,
@@ -47,7 +48,7 @@ def test_png_folder_recursive_sorted_and_foreign_files_counted(tmp_path):
     write_pngs(tmp_path / "in" / ".git" / "below", noise(2))
     done = prepare_process("--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 16, "--num-workers", 2)
     assert done.returncode == 0, done.stderr
-    assert "left out 2 hidden files or folders" in done.stdout and "left out 1 other files" in done.stdout
+    assert "left out 2 hidden files or folders" in done.stdout and "left out 1 other files: 1 .txt\n" in done.stdout
     np.testing.assert_array_equal(_dataset(tmp_path).read(range(4)), _nchw(pictures[[1, 3, 0, 2]]))
     assert sorted(os.listdir(str(tmp_path))) == ["in", "own"]
 
@@ -58,11 +59,51 @@ def test_jpg_folder(tmp_path):
         (tmp_path / "in" / f"{number}.{extension}").write_bytes(image_bytes(smooth_picture(48, 48, number), "JPEG", quality=95))
     (tmp_path / "in" / "3.png").write_bytes(b"")
     done = prepare_process("--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--format", "jpg", "--resolution", 32)
-    assert done.returncode == 0 and "left out 1 other files" in done.stdout, done.stderr
+    assert done.returncode == 0 and "left out 1 other files: 1 .png\n" in done.stdout, done.stderr
     for number, extension in enumerate(("jpg", "JPEG", "jpeg")):
         with Image.open(str(tmp_path / "in" / f"{number}.{extension}")) as image:
             expected = np.asarray(image.resize((32, 32), Image.Resampling.LANCZOS))
         np.testing.assert_array_equal(_dataset(tmp_path).read([number])[0].transpose(1, 2, 0), expected)
+
+
+def test_a_folder_of_all_kinds_of_image_files(tmp_path, capsys):
+    """All are read, so that no class is lost, unless --format names a kind; --check looks at the same files."""
+    pixels = smooth_picture(16, 16)
+    files = {"cats/1.png": "PNG", "cats/2.JPG": "JPEG", "dogs/1.jpg": "JPEG", "dogs/2.jpeg": "JPEG", "dogs/3.webp": "WEBP",
+             "eels/1.bmp": "BMP", "eels/2.gif": "GIF", "eels/3.tif": "TIFF", "eels/4.tiff": "TIFF", "eels/5.ppm": "PPM"}  # fmt: skip
+    for name, format in files.items():
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(image_bytes(pixels, format))
+    for name in ("a.txt", "b.json", "dogs/c.TXT"):
+        (tmp_path / "in" / name).write_text("")
+    arguments = ["--data-dir", tmp_path, "--images-dir", tmp_path / "in", "--resolution", 16, "--labels", "folders", "--task"]
+    code, out, err = prepare(capsys, *arguments, "all")
+    assert code == 0, err
+    assert _dataset(tmp_path, "all").label_names == ["cats", "dogs", "eels"]
+    assert _dataset(tmp_path, "all").labels.argmax(1).tolist() == [0, 0, 1, 1, 1, 2, 2, 2, 2, 2]
+    assert np.abs(_dataset(tmp_path, "all").read(range(10)) - pixels.transpose(2, 0, 1).astype(int)).mean() < 8
+    found = "2 .jpg, 1 .bmp, 1 .gif, 1 .jpeg, 1 .png, 1 .ppm, 1 .tif, 1 .tiff, 1 .webp"
+    assert f"found {found} files; --format png or jpg takes only those\nleft out 3 other files: 2 .txt, 1 .json\n" in out
+    assert "10 image files, 0 would be rejected" in prepare(capsys, "--check", tmp_path / "in")[1]
+
+    code, out, err = prepare(capsys, *arguments, "few", "--format", "jpg")
+    assert code == 0 and _dataset(tmp_path, "few").label_names == ["cats", "dogs"] and _dataset(tmp_path, "few").count == 3, err
+    assert "left out 10 other files: 2 .txt, 1 .bmp," in out and "found" not in out
+    assert "3 image files, 0 would be rejected" in prepare(capsys, "--check", tmp_path / "in", "--format", "jpg")[1]
+    code, _, err = prepare(capsys, "--check", tmp_path / "in", "--format", "npy")
+    assert (code, error_line(err)) == (2, "error: --format npy: accepted with --check: images, png, jpg")
+
+
+@pytest.mark.parametrize("format, extension", [("png", ".png"), ("jpg", ".jpeg")])
+def test_folders_of_one_kind_are_the_same_source_as_in_earlier_versions(tmp_path, format, extension):
+    """Then a dataset made of them is recognised, also without the --format with which it was made."""
+    (tmp_path / f"0{extension}").write_bytes(image_bytes(smooth_picture(8, 8), "PNG"))
+    stat = (tmp_path / f"0{extension}").stat()
+    facts = (f"0{extension}", (f"0{extension}", stat.st_size, stat.st_mtime_ns))
+    expected = hashlib.sha256(f"{format!r}\n{facts!r}\n".encode()).hexdigest()[:16]
+    for given in (format, "images"):
+        source = folder_source(str(tmp_path), given)
+        assert (source.description, source.identity) == (f"{format} files", expected)
 
 
 @pytest.mark.parametrize("kind", ["NHWC", "NCHW", "NHW", "folder", "folder of many", "fortran", "16 bits"])
@@ -415,7 +456,8 @@ def test_raw_encoding_is_the_older_layout_to_the_byte(tmp_path, capsys):
     "format, content, message",
     [
         ("png", None, "no such file or folder"),
-        ("png", {"a.txt": b""}, "no .png file among the 1 files below it"),
+        ("png", {"a.txt": b"", "b.txt": b"", "c": b"", ".d": b""},
+         "no .png file below it, only 1 hidden files or folders and 3 other files: 2 .txt, 1 without extension"),
         ("jpg", {"a.png": b""}, "no .jpg or .jpeg file"),
         ("npy", {"a.npy": b"no array"}, "not a .npy array of numbers"),
         ("npy", {"a.npy": zip_archive()}, "not a .npy array of numbers"),

@@ -14,11 +14,15 @@ import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from dnnlib import UsageError, UserError, locks, log, runs, signals
 from training import command_line, run_choice, run_record
+from training.config import TrainingConfig
+from training.networks import DiscriminatorConfig, GeneratorConfig
 
 
 def test_runs_are_matched_by_exact_name(tmp_path):
@@ -231,7 +235,7 @@ def test_times(seconds, text):
 
 
 RECORD = {
-    "dataset": {"fingerprint": 1, "ratio": 1}, "discriminator": {"attention_dropout": 1},
+    "dataset": {"fingerprint": 1, "ratio": 1, "label_names": 1}, "discriminator": {"attention_dropout": 1},
     "generator": {"resolution": 1, "style_mixing": 1, "component_mixing": 1, "truncation_psi": 1},
     "training": {"precision": 1, "schedule": {"batch_size": 1, "total_kimg": 1}}, "versions": {"ops": 1, "tensorflow": 1},
 }  # fmt: skip
@@ -241,7 +245,8 @@ RECORD = {
     ("dataset.fingerprint", True), ("dataset.ratio", True), ("generator.resolution", True), ("discriminator.kmeans", True),
     ("training.schedule.batch_size", True), ("training.schedule.total_kimg", False), ("generator.style_mixing", False),
     ("generator.component_mixing", False), ("generator.truncation_psi", False), ("dataset.crop_ratio", True),
-    ("discriminator.attention_dropout", False), ("training.precision", False), ("versions.ops", False), ("versions.tensorflow", False),
+    ("discriminator.attention_dropout", False), ("dataset.label_names", False), ("training.precision", False), ("versions.ops", False),
+    ("versions.tensorflow", False),
 ])  # fmt: skip
 def test_what_a_run_may_continue_with(name, refused, capsys):
     new = copy.deepcopy(RECORD)
@@ -257,9 +262,20 @@ def test_what_a_run_may_continue_with(name, refused, capsys):
     assert run_record.check_continuation(RECORD, new, command_line.Options(accept_changes=refused)) == [change]
 
 
+def test_the_record_has_the_names_of_the_classes(tmp_path):
+    facts = {"name": "own", "fingerprint": "1", "count": 4, "resolution": 8, "channels": 3, "ratio": 1.0, "label_names": ["cat", "dog"]}
+    for names, labels in ((["cat", "dog"], np.eye(2)), ([], np.zeros([2, 0]))):  # --labels False leaves a dataset's names, but no labels
+        dataset = SimpleNamespace(labels=labels, **facts)
+        record = run_record.make_record(command_line.Options(), TrainingConfig(), GeneratorConfig(), DiscriminatorConfig(), dataset)
+        run_record.write_record(str(tmp_path), record)
+        assert run_record.label_names(str(tmp_path)) == names
+
+
 def test_what_records_of_earlier_versions_lack_is_no_change():
     old, new = copy.deepcopy(RECORD), copy.deepcopy(RECORD)
+    del old["dataset"]["label_names"]
     new["generator"].update(square=True, crop_ratio=1.0)
+    new["dataset"]["label_names"] = ["cat", "dog"]
     del old["versions"]["ops"]
     assert run_record.check_continuation(old, new, command_line.Options()) == []
     old["generator"]["square"] = False

@@ -10,6 +10,7 @@ import PIL.Image
 from dnnlib import atomic_output
 from training.manifest import picture_box
 
+SAMPLES_FILE = "samples.json"  # in a folder of generate.py: how its pictures were made, and their names
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}  # Pillow's name of images with so many channels
 
 

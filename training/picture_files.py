@@ -9,7 +9,9 @@ from PIL import Image
 
 from training.images import MODES
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")     # what Pillow is allowed to decode: none of these starts a program
+# What Pillow is allowed to decode (none of these starts a program), and how the names of such files end.
+EXTENSIONS = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",), "BMP": (".bmp",), "GIF": (".gif",),
+              "TIFF": (".tif", ".tiff"), "PPM": (".ppm", ".pgm", ".pbm", ".pnm")}
 MAX_PIXELS = 1 << 30     # panoramas, and grids of our own at 2048 pixels, have more than the 179 million that Pillow allows
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2     # its error begins at twice this number, its warning at this
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -26,7 +28,7 @@ class PictureError(Exception):
 def open_picture(file):
     """Decode an image file (a path or a binary file object). Returns a PIL image; raises PictureError."""
     try:
-        with Image.open(file, formats=FORMATS) as image:
+        with Image.open(file, formats=tuple(EXTENSIONS)) as image:
             several = getattr(image, "is_animated", False)     # reads the file, which is closed afterwards
             image.load()
             image.info[_SEVERAL_FRAMES] = several

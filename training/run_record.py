@@ -17,8 +17,10 @@ SECTIONS = ("generator", "discriminator", "training", "dataset")
 # What may change freely: it affects neither the networks' variables nor which images they have seen.
 HARMLESS_NETWORK_FIELDS = ("style_mixing", "component_mixing", "component_dropout", "attention_dropout", "truncation_psi", "fused_modconv",
                            "crop_ratio")  # fmt: skip
+HARMLESS_FIELDS = {"generator": HARMLESS_NETWORK_FIELDS, "discriminator": HARMLESS_NETWORK_FIELDS, "dataset": ("label_names",)}
 # What records of earlier versions lack although the runs had it.
-LATER_FIELDS = ("generator.crop_ratio", "discriminator.crop_ratio", "generator.square", "discriminator.square", "versions.ops")
+LATER_FIELDS = ("generator.crop_ratio", "discriminator.crop_ratio", "generator.square", "discriminator.square", "versions.ops",
+                "dataset.label_names")  # fmt: skip
 
 
 def make_record(options, training, generator, discriminator, dataset):
@@ -32,6 +34,7 @@ def make_record(options, training, generator, discriminator, dataset):
     """
     from dnnlib.tflib import registry  # late: imports TensorFlow
 
+    classes = dataset.labels.shape[1]
     return {
         "options": to_dict(options),
         "training": to_dict(training),
@@ -39,7 +42,8 @@ def make_record(options, training, generator, discriminator, dataset):
         "discriminator": to_dict(discriminator),
         "networks": [registry.find_for(config).name for config in (generator, discriminator)],
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint, "count": dataset.count, "resolution": dataset.resolution,
-                    "channels": dataset.channels, "ratio": dataset.ratio, "classes": dataset.labels.shape[1]},  # fmt: skip
+                    "channels": dataset.channels, "ratio": dataset.ratio, "classes": classes,
+                    "label_names": dataset.label_names[:classes]},  # fmt: skip
         "versions": versions(),
         "git": git_revision(),
     }
@@ -92,6 +96,12 @@ def find_record(folder):
     return record if record.keys() >= {"options", *SECTIONS} else None
 
 
+def label_names(folder):
+    """Names of the classes, from the record in a folder; none without one, and in those of earlier versions."""
+    record = find_record(folder)
+    return list(map(str, record["dataset"].get("label_names", []))) if record else []
+
+
 def was_trained(run_dir):
     """Whether a training has written into a run's folder: others hold results for images, or for a snapshot from elsewhere."""
     return any(name == FILE_NAME or name.endswith(".pkl") for name in os.listdir(run_dir))
@@ -136,8 +146,7 @@ def check_continuation(old, new, options):
     for name, before, after in compare(old, new, (*SECTIONS, "versions")):
         changes.append(f"{name} changed from {before} to {after}")
         section, _, field = name.partition(".")
-        harmless = HARMLESS_NETWORK_FIELDS if section in ("generator", "discriminator") else ()
-        if field == "schedule.batch_size" or section not in ("training", "versions") and field not in harmless:
+        if field == "schedule.batch_size" or section not in ("training", "versions") and field not in HARMLESS_FIELDS.get(section, ()):
             dangerous.append(name)
     if dangerous and not options.accept_changes:
         print("\n".join(changes))

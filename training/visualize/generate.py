@@ -5,6 +5,7 @@ Letters: n images, K latents, L layers of w, C H W image, k region latents.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 
@@ -14,7 +15,7 @@ from dnnlib import UsageError, UserError, atomic_output, tflib
 from dnnlib.download import file_digest
 from dnnlib.tflib import numpy_stream
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
-from dnnlib.util import python_line
+from dnnlib.util import listed, python_line
 from training import images, run_record
 from training.devices import open_devices
 from training.presets import DATASET_RATIOS
@@ -29,7 +30,7 @@ def run(options, seeds, label, argv, perceptual=None):
     Args:
         options: generate.py's Options.
         seeds: list of ints, one per image.
-        label: None, a class number, or a label vector (list of floats).
+        label: None, a class number, a label vector (list of floats), or a class's name.
         argv: the command line, for the JSON file.
         perceptual: for --project: (name, distance as in training.visualize.projection.distance); None for random features.
 
@@ -39,7 +40,10 @@ def run(options, seeds, label, argv, perceptual=None):
     path = local_path(options.model)
     stored = read_records(path)[2]
     config = sampling.snapshot_config(stored)
-    _check(config, options, label)
+    _check(config, options)
+    names = run_record.label_names(os.path.dirname(path))
+    names = names if len(names) == config.c_dim else []
+    label = _chosen_label(options.class_, label, config.c_dim, names)
     ratio = sampling.picture_ratio(options.ratio, config, _published_ratio(options.model))
     target = None if options.project is None else projection.read_target(options.project, config, ratio)
     open_devices(options.gpus)
@@ -49,11 +53,11 @@ def run(options, seeds, label, argv, perceptual=None):
             ratio=ratio,
             truncation_psi=options.truncation_psi,
             batch_size=options.batch_size,
-            label_of=_label_source(config.c_dim, label) if config.c_dim else None,
+            label_of=_label_source(config.c_dim, label, names) if config.c_dim else None,
             noise_mode=options.noise_mode,
         )
         if target is not None:
-            record = {**_record(options, path, ratio, argv), "image_loss": _loss_name(perceptual)}
+            record = {**_record(options, path, ratio, names, argv), "image_loss": _loss_name(perceptual)}
             with tflib.memory_errors():
                 _project(sampler, target, options, perceptual, record)
             return
@@ -61,8 +65,10 @@ def run(options, seeds, label, argv, perceptual=None):
             files = _pictures(sampler, options, seeds)
             if options.video:
                 _video(sampler, options.output_dir, seeds, options.video_steps)
-    _write_record({**_record(options, path, ratio, argv), "pictures": files}, options.output_dir, "samples.json")
-    print(f"{len(seeds)} images in {options.output_dir}")
+    _write_record({**_record(options, path, ratio, names, argv), "pictures": files}, options.output_dir, images.SAMPLES_FILE)
+    others = len(glob.glob(os.path.join(glob.escape(options.output_dir), "sample_*.png"))) - len(files)
+    note = f"; {others} others there are of earlier commands, {images.SAMPLES_FILE} lists those of this one" if others else ""
+    print(f"{len(files)} images in {options.output_dir}{note}")
 
 
 def _published_ratio(model):
@@ -70,37 +76,59 @@ def _published_ratio(model):
     return DATASET_RATIOS.get(model[len("gdrive:") :].partition("-")[0]) if model.startswith("gdrive:") else None
 
 
-def _check(config, options, label):
+def _check(config, options):
     """Raise UserError for options that do not fit the snapshot's configuration."""
     if options.attention_maps:
         sampling.require_attention(config, "--attention-maps")
     if options.ratio is not None and config.cropped and options.ratio > config.crop_ratio:
         raise UsageError(f"--ratio {options.ratio:.4g}: this model does not compute the padding, accepted: up to {config.crop_ratio:.4g}")
+
+
+def _chosen_label(text, label, width, names):
+    """The class number or label vector of --class; None without it.
+
+    Args:
+        text: the option as given.
+        label: the same parsed: a class number, a label vector, a class's name, or None.
+        width: of the model's labels.
+        names: of its classes, if they are known.
+
+    Raises:
+        UserError: the model has no such label.
+    """
     if label is None:
-        return
-    if not config.c_dim:
-        raise UserError(f"--class {options.class_}: this model was trained without labels")
-    if isinstance(label, int) and config.c_dim == 1:
-        raise UsageError(f"--class {label}: this model's label is a single number (1.0 if it stands for a single class), expected one with "
+        return None
+    if not width:
+        raise UserError(f"--class {text}: this model was trained without labels")
+    if not isinstance(label, list) and width == 1:
+        raise UsageError(f"--class {text}: this model's label is a single number (1.0 if it stands for a single class), expected one with "
                          "a decimal point, such as 1.0")  # fmt: skip
-    if isinstance(label, int) and not 0 <= label < config.c_dim:
-        raise UsageError(f"--class {label}: this model has classes 0 to {config.c_dim - 1}")
-    if isinstance(label, list) and len(label) != config.c_dim:
-        raise UsageError(f"--class {options.class_}: a label of length {len(label)}, this model's labels have length {config.c_dim}")
+    if isinstance(label, str) and label not in names:
+        known = f", or a name: {listed(names)}" if names else " (the classes' names are not known for this snapshot)"
+        raise UsageError(f"--class {text}: accepted: a class number from 0 to {width - 1}, a label vector a,b,c{known}")
+    label = names.index(label) if isinstance(label, str) else label
+    if isinstance(label, int) and not 0 <= label < width:
+        raise UsageError(f"--class {text}: this model has classes 0 to {width - 1}")
+    if isinstance(label, list) and len(label) != width:
+        raise UsageError(f"--class {text}: a label of length {len(label)}, this model's labels have length {width}")
+    return label
 
 
-def _label_source(width, label):
+def _label_source(width, label, names):
     """Function seed -> label [width]: the label asked for, or that of a class drawn from the seed."""
     if isinstance(label, list):
         return lambda seed: np.asarray(label, np.float32)
     classes = np.eye(width, dtype=np.float32)
     if label is not None:
+        if names and names[label] != str(label):
+            print(f"labels: class {label}, named {names[label]}, for each image")
         return lambda seed: classes[label]
     if width == 1:
         print("labels: 1.0 for each image, as for a single class; choose another number with --class, such as --class 0.5")
     else:
-        print(f"labels: a random class of {width} for each image; choose one with --class N, or --class a,b,c for labels that are not "
-              "classes")
+        named = f" or its name ({listed(names)})" if names else ""
+        print(f"labels: a random class of {width} for each image; choose one with --class N{named}, or --class a,b,c for labels "
+              "that are not classes")
     return lambda seed: classes[numpy_stream(seed, "class").randint(width)]
 
 
@@ -172,8 +200,8 @@ def _project(sampler, target, options, perceptual, record):
     print(f"distance {found.distance:.4g}; {name}-side-by-side.png and {name}-projected.npz in {options.output_dir}")
 
 
-def _record(options, snapshot, ratio, argv):
-    """Everything needed to reproduce the images: dict for JSON."""
+def _record(options, snapshot, ratio, names, argv):
+    """Everything needed to reproduce the images, and the names of their labels' classes if known: dict for JSON."""
     return {
         "command": python_line(["generate.py", *argv]),
         "model": options.model,
@@ -181,6 +209,7 @@ def _record(options, snapshot, ratio, argv):
         "truncation_psi": options.truncation_psi,
         "noise_mode": options.noise_mode,
         "ratio": ratio,
+        **({"label_names": names} if names else {}),
         "versions": run_record.versions(),
         "git": run_record.git_revision(),
     }
