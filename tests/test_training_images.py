@@ -165,3 +165,4 @@ def test_schedule():
     assert schedule.moving_average_beta(32, 10) ** (10000 / 32) == pytest.approx(0.5)
     assert [schedule.automatic_tick_kimg(kimg, 32) for kimg in (25000, 9, 0.1)] == [8, 1, 0.256]
     assert [schedule.tick_of(n, 0.1) for n in (0, 99, 100, 300)] == [0, 0, 1, 3]
+    assert schedule.tick_of(11000, schedule.automatic_tick_kimg(11, 32)) == 9
