@@ -7,6 +7,7 @@ import operator
 import os
 import shutil
 import signal
+import tempfile
 import types
 
 import numpy as np
@@ -179,6 +180,12 @@ def test_unwritable_cache_is_a_warning(options, monkeypatch, tmp_path, capsys):
     unwritable = dataclasses.replace(options, cache_dir=str(tmp_path / "file"))
     assert [result.error for result in metrics.evaluate("fid,swd", BlobGenerator(), _dataset(), unwritable)] == [None, None]
     assert "reference statistics are not kept" in capsys.readouterr().err
+
+
+def test_temporary_files_are_not_put_where_nothing_can_be_written(tmp_path, monkeypatch):
+    assert rows.temporary_folder(str(tmp_path / "new")) == str(tmp_path / "new")
+    monkeypatch.setattr(rows.os, "access", lambda path, mode: mode != os.W_OK)
+    assert rows.temporary_folder(str(tmp_path / "new")) == tempfile.gettempdir()
 
 
 def test_space_on_the_disk_is_checked_at_the_start(options, monkeypatch, tmp_path):

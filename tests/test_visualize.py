@@ -431,6 +431,8 @@ def test_slerp_keeps_angles():
     np.testing.assert_allclose(third[1], [4 / 3, 4 / 3], rtol=1e-6)  # parallel: straight
     np.testing.assert_array_equal(sampling.slerp(a, b, 0.0), a)
     np.testing.assert_allclose(sampling.slerp(a, b, 1.0), b, atol=1e-6)
+    axis = np.float32([[0, 2]])  # the angle to its multiple is 0 to the last digit
+    np.testing.assert_allclose(sampling.slerp(axis, 2 * axis, 0.5), 1.5 * axis)
 
 
 def test_as_many_maps_are_held_as_a_quarter_of_a_gigabyte_takes():
@@ -469,6 +471,8 @@ def test_mixture_of_gated_maps():
     maps[:, 0] = [[0.5, 0.0, 0.1], [0.0, 0.0, 0.3]]  # they need not sum to 1, and may all be zero
     first, second = colours.palette(2).astype(float)
     np.testing.assert_allclose(colours.mixture(maps)[:, 0].T, [first, [0, 0, 0], np.round(0.25 * first + 0.75 * second)], atol=1)
+    with np.errstate(all="raise"):
+        assert not colours.mixture(np.zeros([3, 2, 2])).any()
 
 
 @pytest.mark.parametrize("channels, pixels", [(1, "gray"), (3, "rgb24"), (4, "rgba")])
@@ -491,7 +495,8 @@ def test_movie_without_and_with_ffmpeg(channels, pixels, tmp_path, monkeypatch, 
     # Browsers play 4:2:0 colours, which need even sizes; the temporary file's extension does not reveal the format.
     assert "-vf pad=ceil(iw/2)*2:ceil(ih/2)*2 -pix_fmt yuv420p" in given and " -f mp4 " in given
     big = np.tile(frames, [1, 1, 100, 100])  # more than a pipe holds
-    for script, code, reason in (("echo no such codec >&2", 1, "no such codec"), ("echo half > $out", 0, "no reason given")):
+    for script, code, reason in (("echo no such codec >&2", 1, "no such codec"), ("echo half > $out", 0, "no reason given"),
+                                 ("/bin/cat > $out; echo disk full >&2", 1, "disk full")):  # fmt: skip
         program.write_text(f"#!/bin/sh\nfor out; do :; done; {script}; exit {code}\n")
         assert movies.save_movie(big, str(tmp_path / "c"), 8) == [str(tmp_path / "c.gif")]
         with PIL.Image.open(str(tmp_path / "c.gif")) as movie:
