@@ -232,6 +232,7 @@ BAD_LINES = [
     (["--model", "labelled", "--class", "3"], 2, "--class 3: this model has classes 0 to 2"),
     (["--model", "labelled", "--class", "-1"], 2, "this model has classes 0 to 2"),
     (["--model", "labelled", "--class", "1,2"], 2, "a label of length 2, this model's labels have length 3"),
+    (["--model", "labelled", "--class", "1,2,3,4"], 2, "a label of length 4, this model's labels have length 3"),
     (["--model", "labelled", "--attention-maps"], 1, "--attention-maps: this model has no attention"),
     (["--model", "truncated"], 1, "cannot be read"),
     (["--model", "page"], 1, "this is a web page"),

@@ -1,5 +1,6 @@
 """The visualizations of run_network.py --vis, checked file by file against Network.run and their definitions."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -208,11 +209,37 @@ def test_noise_variation_is_the_standard_deviation(picture_models, tmp_path):
     assert np.abs(read_png(tmp_path, "noise-variance.png") - np.floor(expected)).max() <= 1
 
 
-def spied(monkeypatch):
-    """List that records how many pictures are computed at once with their maps."""
-    sizes, compute = [], sampling.Sampler.pictures_and_maps
-    monkeypatch.setattr(sampling.Sampler, "pictures_and_maps", lambda self, ws, seeds: sizes.append(len(ws)) or compute(self, ws, seeds))
+def test_a_deviation_of_64_or_more_is_white(tmp_path):
+    def raw(ws, seeds, noise_mode):
+        return np.tile(np.where(np.arange(len(seeds)) % 2, 1.0, -1.0)[:, None, None, None], [1, 3, 4, 4])
+
+    sampler = SimpleNamespace(ratio=1.0, ws_of_seeds=np.zeros, raw=raw, batches=lambda rows, progress: [rows],
+                              bar=lambda *arguments: contextlib.nullcontext())  # fmt: skip
+    kinds.noise_variation(sampler, SimpleNamespace(seed=0), str(tmp_path))
+    assert (read_png(tmp_path, "noise-variance.png") == 255).all()
+
+
+def spied(monkeypatch, method="pictures_and_maps"):
+    """List that records how many pictures are computed at once by a method of samplers, by default with their maps."""
+    sizes, compute = [], getattr(sampling.Sampler, method)
+    monkeypatch.setattr(sampling.Sampler, method, lambda self, ws, seeds=None: sizes.append(len(ws)) or compute(self, ws, seeds))
     return sizes
+
+
+@pytest.mark.parametrize("asked, pictures, with_maps", [
+    (["--vis-layer-maps"], [], [1]), (["--vis-layer-maps", "--vis-images"], [1, 1], [1]), (["--vis-latents"], [], []),
+    (["--vis-interpolations", "--interpolation-density", "1"], [3, 3], []),
+])  # fmt: skip
+def test_no_more_is_computed_than_is_written(asked, pictures, with_maps, picture_models, tmp_path, monkeypatch):
+    found = spied(monkeypatch, "pictures"), spied(monkeypatch)
+    visualized(picture_models, "alpha", tmp_path, *asked, "--vis-num", "3", "--vis-rich-num", "1", "--vis-section-size", "1")
+    assert found == (pictures, with_maps)
+
+
+def test_the_entries_of_other_visualizations_are_kept(tmp_path):
+    (tmp_path / "about.json").write_text('{"maps": {"seed": 0}, "images": {"seed": 1}, "of an earlier version": {}}')
+    kinds._update_about(str(tmp_path), ["images"], {"images": {"seed": 2}})
+    assert json.loads((tmp_path / "about.json").read_text()) == {"maps": {"seed": 0}, "images": {"seed": 2}}
 
 
 def test_sections_do_not_change_the_files(defaults, picture_models, tmp_path, monkeypatch):
