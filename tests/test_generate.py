@@ -263,12 +263,14 @@ def test_bad_input_through_the_shell(tmp_path):
     assert err == f"error: --model {tmp_path / 'absent.pkl'}: there is no such file\n"
 
 
-@pytest.mark.parametrize("text, seeds", [("7", [7]), ("1,5-8", [1, 5, 6, 7, 8]), ("3, 2-4,3", [3, 2, 4]), ("0-0", [0])])
+@pytest.mark.parametrize("text, seeds", [
+    ("7", [7]), ("1,5-8", [1, 5, 6, 7, 8]), ("3, 2-4,3", [3, 2, 4]), ("0-0", [0]), ("2147483647", [2**31 - 1]),
+])  # fmt: skip
 def test_seed_lists(text, seeds):
     assert generate.parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "-3", "1-", "1,,2", "2147483648", "1.5", "²"])
+@pytest.mark.parametrize("text", ["", "-3", "1-", "1,,2", "2147483648", "2147483647-2147483648", "1.5", "²"])
 def test_bad_seed_lists(text):
     with pytest.raises(UsageError, match="--seeds"):
         generate.parse_seeds(text)

@@ -201,6 +201,7 @@ def test_targets_are_cropped_and_scaled(tmp_path):
     (["--project", "absent.png", "--seeds", "1"], 2, "--project and --seeds: give only one of them"),
     (["--project", "absent.png", "--video"], 2, "--project and --video"),
     (["--project", "absent.png", "--grid"], 2, "--project and --grid"),
+    (["--project", "absent.png", "--grid", "False"], 1, "--project absent.png: there is no such file"),
     (["--project", "absent.png", "--attention-maps"], 2, "--project and --attention-maps"),
     (["--project", "absent.png", "--images-num", "4"], 2, "--project and --images-num"),
     (["--project", "absent.png", "--noise-mode", "random"], 2, "--noise-mode random: accepted with --project: const, none"),

@@ -428,7 +428,7 @@ def test_style_mixing_tables(picture_models, tmp_path, capsys):
     table = read_png(tmp_path, "layer-mixing.png")
     left = 5 * 16 + 8  # of the second table
     assert table.shape == (3 * 12, 4 * 5 * 16 + 3 * 8, 3)
-    assert (table[:12, :16] == 255).all()
+    assert (table[:12, :16] == 255).all() and (table[:, left - 8 : left] == 255).all()
     for row in range(2):
         assert_same_picture(table[12 * (row + 1) : 12 * (row + 2), left : left + 16], cells[row])
     for column in range(4):
@@ -458,7 +458,7 @@ def test_slerp_keeps_angles():
     np.testing.assert_allclose(third[1], [4 / 3, 4 / 3], rtol=1e-6)  # parallel: straight
     np.testing.assert_array_equal(sampling.slerp(a, b, 0.0), a)
     np.testing.assert_allclose(sampling.slerp(a, b, 1.0), b, atol=1e-6)
-    axis = np.float32([[0, 2]])  # the angle to its multiple is 0 to the last digit
+    axis = np.ones([1, 3])  # as computed, the angle to its multiple has the cosine 1 + 2e-16
     np.testing.assert_allclose(sampling.slerp(axis, 2 * axis, 0.5), 1.5 * axis)
 
 
