@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import urllib.parse
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from dnnlib import UserError, download, locks
 
 CONTENT = np.random.RandomState(0).bytes(300000)
 MD5 = hashlib.md5(CONTENT).hexdigest()
-QUOTA = b"<!DOCTYPE html><html><title>Google Drive - Quota exceeded</title>Too many users have viewed or downloaded this file</html>"
+QUOTA = b"<!DOCTYPE html><html><title>Google Drive - Quota exceeded</title>try again later</html>"
+CROWD = b"<!DOCTYPE html><html>Too many users have viewed or downloaded this file recently</html>"
 WARNING = (b'<!DOCTYPE html><html><form id="download-form" action="/confirmed" method="get"><input type="hidden" name="id" value="%s">'
            b'<input type="hidden" name="confirm" value="t"><input type="hidden" name="uuid" value="42"></form></html>')
 
@@ -101,7 +103,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self._send(CONTENT[self._start():], 206, Content_Range=f"bytes 7-{len(CONTENT) - 1}/{len(CONTENT)}")
 
     def _drive(self, query):
-        pages = {"quota" * 6: QUOTA, "private" * 4: b"<html>Sign in</html>", "warning" * 4: WARNING % (b"warning" * 4),
+        pages = {"quota" * 6: QUOTA, "crowd" * 6: CROWD, "private" * 4: b"<html>Sign in</html>", "warning" * 4: WARNING % (b"warning" * 4),
                  "endless" * 4: WARNING % (b"endless" * 4)}
         if query["id"] in pages:
             return self._send(pages[query["id"]], Content_Type="text/html; charset=utf-8")
@@ -212,6 +214,11 @@ def test_what_goes_wrong_is_said_with_the_place_for_the_file(server, tmp_path, w
     assert not path.exists() and not ("md5" in expected and os.listdir(str(tmp_path)))     # otherwise it would be found wrong for ever
 
 
+def test_a_page_is_known_by_how_it_begins():
+    answer = SimpleNamespace(headers={"Content-Type": "application/octet-stream"})
+    assert download._is_page(answer, b"\n<!DOCTYPE html><html>", "a.pkl") and not download._is_page(answer, CONTENT, "a.pkl")
+
+
 def test_a_wrong_range_is_refused(server, tmp_path):
     (tmp_path / "file.part").write_bytes(CONTENT[:1000])
     with pytest.raises(UserError, match="sent the range bytes 7-299999/300000, requested bytes=1000-"):
@@ -238,8 +245,8 @@ def test_google_drive(server, tmp_path, monkeypatch):
     (tmp_path / "warned.part").write_bytes(CONTENT[:5000])
     download.download("gdrive:" + "warning" * 4, str(tmp_path / "warned"), md5=MD5)
     assert _read(tmp_path / "plain") == _read(tmp_path / "warned") == CONTENT
-    refusals = {"quota" * 6: "quota is exceeded", "private" * 4: "a page instead of the file", "endless" * 4: "a page instead of the file"}
-    for name, message in refusals.items():
+    exceeded, page = "quota is exceeded", "a page instead of the file"
+    for name, message in {"quota" * 6: exceeded, "crowd" * 6: exceeded, "private" * 4: page, "endless" * 4: page}.items():
         with pytest.raises(UserError) as caught:
             download.download(f"gdrive:{name}", str(tmp_path / "not"))
         assert message in str(caught.value) and f"https://drive.google.com/file/d/{name}/view" in str(caught.value)

@@ -257,6 +257,7 @@ BAD_LINES = [
     (["--model", "labelled", "--class", "3"], 2, "--class 3: this model has classes 0 to 2"),
     (["--model", "labelled", "--class", "-1"], 2, "this model has classes 0 to 2"),
     (["--model", "labelled", "--class", "1,2"], 2, "a label of length 2, this model's labels have length 3"),
+    (["--model", "labelled", "--class", "1,2,3,4"], 2, "a label of length 4, this model's labels have length 3"),
     (["--model", "labelled", "--attention-maps"], 1, "--attention-maps: this model has no attention"),
     (["--model", "truncated"], 1, "cannot be read"),
     (["--model", "page"], 1, "this is a web page"),
@@ -287,12 +288,14 @@ def test_bad_input_through_the_shell(tmp_path):
     assert err == f"error: --model {tmp_path / 'absent.pkl'}: there is no such file\n"
 
 
-@pytest.mark.parametrize("text, seeds", [("7", [7]), ("1,5-8", [1, 5, 6, 7, 8]), ("3, 2-4,3", [3, 2, 4]), ("0-0", [0])])
+@pytest.mark.parametrize("text, seeds", [
+    ("7", [7]), ("1,5-8", [1, 5, 6, 7, 8]), ("3, 2-4,3", [3, 2, 4]), ("0-0", [0]), ("2147483647", [2**31 - 1]),
+])  # fmt: skip
 def test_seed_lists(text, seeds):
     assert generate.parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "-3", "1-", "1,,2", "2147483648", "1.5", "²"])
+@pytest.mark.parametrize("text", ["", "-3", "1-", "1,,2", "2147483648", "2147483647-2147483648", "1.5", "²"])
 def test_bad_seed_lists(text):
     with pytest.raises(UsageError, match="--seeds"):
         generate.parse_seeds(text)

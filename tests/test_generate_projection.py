@@ -1,6 +1,9 @@
 """generate.py --project: the latents of a given picture."""
 
+import contextlib
+import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
@@ -104,13 +107,25 @@ def test_the_network_keeps_its_noise_and_the_search_repeats(picture_models, monk
     for name, noise in found[0].noise.items():
         assert abs(noise.mean()) < 1e-3 and abs(noise.std() - 1) < 1e-3
         unmoved = (before[name] - before[name].mean()) / before[name].std()
-        assert min(np.abs(noise - unmoved).max(), np.abs(noise - unpenalized[name]).max()) > 1e-2
+        assert min(np.abs(one - other).max() for one, other in itertools.combinations((noise, unmoved, unpenalized[name]), 2)) > 1e-2
 
 
 def test_the_learning_rate_rises_for_a_twentieth_of_the_way_and_falls_in_its_last_quarter():
     """As in Karras et al. 2020, appendix D: linearly up, then down along a cosine."""
     found = [projection._learning_rate(part) for part in (0.025, 0.06, 0.5, 0.75, 0.875, 1.0)]
     np.testing.assert_allclose(found, [0.05, 0.1, 0.1, 0.1, 0.05, 0.0], atol=3e-3)
+
+
+def test_the_search_explores_less_and_less_for_three_quarters_of_the_way(monkeypatch):
+    """As in Karras et al. 2020, appendix D: 0.05 of the spread of w, falling with the square of what is left."""
+    found, ws = [], 3 * np.random.RandomState(0).standard_normal([256, 4, 7, 50]) + 2
+    search = SimpleNamespace(step=lambda rate, exploration: found.append(exploration), result=lambda *arguments: None, restore=lambda: None)
+    monkeypatch.setattr(projection, "_Search", lambda *arguments: search)
+    bar = contextlib.nullcontext(SimpleNamespace(update=lambda steps: None))
+    sampler = SimpleNamespace(ws_of_seeds=lambda seeds: ws[: len(seeds)], bar=lambda *arguments: bar)
+    projection.project(sampler, None, 8, with_noise=False)
+    expected = [0.05 * 3 * (left / 6) ** 2 for left in (6, 5, 4, 3, 2, 1, 0, 0)]
+    np.testing.assert_allclose([exploration.std() for exploration in found], expected, rtol=0.1)
 
 
 def test_the_search_begins_at_the_average_and_sees_the_pictures_of_the_sampler(picture_models):
@@ -132,16 +147,17 @@ def halved(x):
     return (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 4
 
 
-def test_distance_against_numpy(graph):
-    """Pixels at sizes 16, 8 and 4; three layers of random 3 x 3 filters, the last two of which halve the size."""
-    pair = np.random.RandomState(0).uniform(-1, 1, size=[2, 3, 16, 16])
-    errors = [np.mean((x[0] - x[1]) ** 2) for x in (pair, halved(pair), halved(halved(pair)))]
+@pytest.mark.parametrize("height, scales", [(16, 3), (8, 2)])
+def test_distance_against_numpy(graph, height, scales):
+    """Pixels at sizes down to 4; three layers of random 3 x 3 filters, the last two of which halve the size."""
+    pair = np.random.RandomState(0).uniform(-1, 1, size=[2, 3, height, 16])
+    errors = [np.mean((x[0] - x[1]) ** 2) for x in (pair, halved(pair), halved(halved(pair)))[:scales]]
     features, x = [], pair
     for layer, stride in enumerate((1, 2, 2)):
-        inputs, outputs, size = x.shape[1], (16, 32, 64)[layer], x.shape[2]
+        inputs, outputs, (rows, columns) = x.shape[1], (16, 32, 64)[layer], x.shape[2:]
         kernel = tflib.numpy_stream(0, f"projection/features{layer}").standard_normal([3, 3, inputs, outputs]) * np.sqrt(2 / (9 * inputs))
         around = np.pad(x, [(0, 0), (0, 0), (2 - stride, 1), (2 - stride, 1)], "constant")  # for even sizes, halving pads only the end
-        parts = [np.einsum("nchw,co->nohw", around[:, :, i : i + size : stride, j : j + size : stride], kernel[i, j])
+        parts = [np.einsum("nchw,co->nohw", around[:, :, i : i + rows : stride, j : j + columns : stride], kernel[i, j])
                  for i in range(3) for j in range(3)]  # fmt: skip
         x = np.sum(parts, axis=0)
         x = np.maximum(x, 0.2 * x)
@@ -185,6 +201,7 @@ def test_targets_are_cropped_and_scaled(tmp_path):
     (["--project", "absent.png", "--seeds", "1"], 2, "--project and --seeds: give only one of them"),
     (["--project", "absent.png", "--video"], 2, "--project and --video"),
     (["--project", "absent.png", "--grid"], 2, "--project and --grid"),
+    (["--project", "absent.png", "--grid", "False"], 1, "--project absent.png: there is no such file"),
     (["--project", "absent.png", "--attention-maps"], 2, "--project and --attention-maps"),
     (["--project", "absent.png", "--images-num", "4"], 2, "--project and --images-num"),
     (["--project", "absent.png", "--noise-mode", "random"], 2, "--noise-mode random: accepted with --project: const, none"),

@@ -7,6 +7,7 @@ import operator
 import os
 import shutil
 import signal
+import tempfile
 import types
 
 import numpy as np
@@ -186,6 +187,12 @@ def black_pictures(folder, count):
     for index in range(count):
         Image.new("RGB", (32, 32)).save(str(folder / f"{index}.png"))
     return str(folder)
+
+
+def test_temporary_files_are_not_put_where_nothing_can_be_written(tmp_path, monkeypatch):
+    assert rows.temporary_folder(str(tmp_path / "new")) == str(tmp_path / "new")
+    monkeypatch.setattr(rows.os, "access", lambda path, mode: mode != os.W_OK)
+    assert rows.temporary_folder(str(tmp_path / "new")) == tempfile.gettempdir()
 
 
 def test_space_on_the_disk_is_checked_at_the_start(options, monkeypatch, tmp_path):

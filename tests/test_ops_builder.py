@@ -132,17 +132,18 @@ def test_the_library_is_named_after_everything_it_depends_on(machine, monkeypatc
     assert len(set(names)) == len(names) == 12
 
 
-@pytest.mark.parametrize("installed, cxx, chosen", [
-    (["g++", "gcc"], None, None), (["gcc", "g++-9"], "g++-9", "g++-9"), (["g++"], None, "g++"),
+@pytest.mark.parametrize("installed, given, chosen", [
+    (["g++", "gcc"], {}, None), (["g++"], {"NVCC_CCBIN": "g++-9"}, None),
+    (["gcc", "g++-9"], {"CXX": "g++-9"}, "g++-9"), (["g++"], {}, "g++"),
 ])  # fmt: skip
-def test_nvcc_keeps_its_own_choice_of_a_compiler(machine, monkeypatch, installed, cxx, chosen):
+def test_nvcc_keeps_its_own_choice_of_a_compiler(machine, monkeypatch, installed, given, chosen):
     """Distributions give it an older one than the system's, by a variable or in a folder that it searches first."""
     for name in installed:
         install(machine, name, ANY_VERSION + WRITES_OUTPUT)
     install_cuda(machine, ".", "12.4", WRITES_OUTPUT)
     monkeypatch.setenv("GANFORMER_CUDA_ARCH", "7.5")
-    if cxx:
-        monkeypatch.setenv("CXX", cxx)
+    for name, compiler in given.items():
+        monkeypatch.setenv(name, compiler)
     builder.build(builder.plan(on_gpu=False))
     commands = [line for line in calls(machine) if not line.startswith("-O3 -march")]
     options = [re.findall(r"-ccbin (\S+)", line) for line in commands]
@@ -171,10 +172,35 @@ def test_missing_compiler_is_named(machine, monkeypatch):
         builder.plan(on_gpu=True)
 
 
-@pytest.mark.parametrize("answer, words", [("", ": no output"), ("printf 'caf\\351 12'", "caf\ufffd 12")])
+@pytest.mark.parametrize("answer, words", [
+    ("", ": no output"), ("printf 'caf\\351 12'", "caf\ufffd 12"), ("echo no licence; exit 1", "g++ --version failed: no licence"),
+])  # fmt: skip
 def test_odd_answers_of_a_compiler(answer, words, machine):
     install(machine, "g++", answer)
     assert words in doctor.attempt(lambda: str(builder.plan(on_gpu=False).host))
+
+
+def test_a_compiler_that_hangs_and_one_that_is_no_program(machine, monkeypatch):
+    monkeypatch.setattr(toolchain, "QUERY_TIMEOUT", 0.1)
+    path = install(machine, "g++", "exec sleep 5\n")
+    with pytest.raises(BuildError, match="timed out after 0.1 seconds"):
+        toolchain.find_host_compiler()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("#!/nowhere\n")
+    with pytest.raises(BuildError, match="g\\+\\+: .*No such file or directory"):
+        toolchain.find_host_compiler()
+
+
+def test_compilers_given_by_relative_paths(machine, monkeypatch):
+    """The named toolkits come first; what cannot be run is no nvcc."""
+    path = install(machine, "c++", "echo c++ 12; echo Copyright\n")
+    paths = [install_cuda(machine, folder, "12.4") for folder in ("home", "path", ".", "cuda", "cuda-12.4")]
+    monkeypatch.chdir(machine)
+    for name, given in (("CXX", "bin/c++"), ("CUDA_HOME", "home"), ("CUDA_PATH", "path")):
+        monkeypatch.setenv(name, given)
+    assert toolchain.find_host_compiler() == (path, "c++ 12") and toolchain._nvcc_paths() == paths
+    os.chmod(paths[0], 0o644)
+    assert toolchain._nvcc_paths() == paths[1:]
 
 
 def test_a_compiler_that_does_not_start(machine, monkeypatch):
@@ -346,14 +372,27 @@ def test_capabilities_of_old_and_new_nvcc(machine):
     (machine / "include" / "cuda_runtime.h").write_text("")
     expected = {"10.0": (30, 75), "10.2": (30, 75), "11.0": (35, 80), "11.4": (35, 86)}
     for release, (lowest, highest) in expected.items():
-        install(machine, "nvcc", nvcc_script(release, includes=machine / "include"))
+        install(machine, "nvcc", nvcc_script(release, includes=machine / "bin" / ".." / "include"))
         nvcc = toolchain.find_nvcc(HOST, [])
         assert (nvcc.capabilities[0], nvcc.capabilities[-1]) == (lowest, highest)
         assert nvcc.include == str(machine / "include")
-    install(machine, "nvcc", nvcc_script("13.0", "compute_75\\ncompute_80\\ncompute_120\\n", machine / "include"))
+    install(machine, "nvcc", nvcc_script("13.0", "compute_80\\ncompute_75\\ncompute_120\\ncompute_80\\n", machine / "include"))
     assert toolchain.find_nvcc(HOST, []).capabilities == [75, 80, 120]
     install(machine, "nvcc", nvcc_script("9.2", includes=machine / "include"))
     with pytest.raises(BuildError, match="older than 10.0"):
+        toolchain.find_nvcc(HOST, [])
+    install(machine, "nvcc", "echo nvcc 12\n")
+    with pytest.raises(BuildError, match="nvcc --version does not name a release: nvcc 12"):
+        toolchain.find_nvcc(HOST, [])
+
+
+def test_headers_beside_the_nvcc_that_a_link_leads_to(machine):
+    target = install_cuda(machine, "opt", "12.4")
+    install(machine / "opt", "nvcc", nvcc_script("12.4", "compute_75\\n"))  # which does not name their folder
+    os.symlink(target, str(machine / "bin" / "nvcc"))
+    assert toolchain.find_nvcc(HOST, []).include == str(machine / "opt" / "include")
+    (machine / "opt" / "include" / "cuda_runtime.h").unlink()
+    with pytest.raises(BuildError, match="nvcc: no cuda_runtime.h in .*/opt/include"):
         toolchain.find_nvcc(HOST, [])
 
 
@@ -388,7 +427,10 @@ def test_gpus_and_requests_that_cannot_be_served(monkeypatch):
     monkeypatch.setenv("GANFORMER_CUDA_ARCH", "7.5;sm_80")
     with pytest.raises(BuildError, match="accepted are compute capabilities such as"):
         toolchain.wanted_capabilities()
-    monkeypatch.setenv("GANFORMER_CUDA_ARCH", "9.0, 7.5")
+    monkeypatch.setenv("GANFORMER_CUDA_ARCH", " 12.0, 7.5")
+    assert toolchain.wanted_capabilities() == [75, 120]
+    monkeypatch.delenv("GANFORMER_CUDA_ARCH")
+    monkeypatch.setattr(gpus, "visible_gpus", lambda: [gpus.Gpu("H100", 90), gpus.Gpu("T4", 75), gpus.Gpu("T4", 75)])
     assert toolchain.wanted_capabilities() == [75, 90]
 
 

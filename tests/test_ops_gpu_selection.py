@@ -19,16 +19,18 @@ machine = test_ops_builder.machine  # fixture
 
 
 class Driver:
-    """Stand-in for the driver's library, with one T4.
+    """Stand-in for the driver's library, with T4s.
 
     Args:
         version: 12040 for a driver that supports CUDA 12.4.
         error: what cuInit returns.
+        count: number of GPUs.
     """
 
-    def __init__(self, version, error=0):
+    def __init__(self, version, error=0, count=1):
         self._version = version
         self._error = error
+        self._count = count
 
     def cuInit(self, flags):
         return self._error
@@ -38,7 +40,7 @@ class Driver:
         return 0
 
     def cuDeviceGetCount(self, count):
-        count._obj.value = 1
+        count._obj.value = self._count
         return 0
 
     def cuDeviceGet(self, device, index):
@@ -105,7 +107,9 @@ def test_the_first_toolkit_that_the_driver_supports_is_taken(machine, set_driver
     paths = {folder: install_cuda(machine, folder, release) for folder, release in releases.items()}
     monkeypatch.setenv("CUDA_HOME", str(machine / "home"))
     monkeypatch.setenv("GANFORMER_CUDA_ARCH", "7.5")
-    assert builder.plan(on_gpu=True).nvcc.path == paths["home"]  # no driver: the build is for another machine
+    for driver in (None, Driver(12000, count=0)):  # no GPU: the build is for another machine
+        monkeypatch.setattr(gpus, "driver", lambda driver=driver: driver)
+        assert builder.plan(on_gpu=True).nvcc.path == paths["home"]
     for version, folder in ((12000, "cuda-12.4"), (11040, "cuda-11.8"), (13000, "home")):
         set_driver(version)
         assert builder.plan(on_gpu=True).nvcc.path == paths[folder]
@@ -139,6 +143,8 @@ def test_a_toolkit_for_the_gpu_is_taken(machine, set_driver, monkeypatch, capsys
 def test_a_driver_too_old_for_every_toolkit(machine, set_driver, capsys):
     install_cuda(machine, ".", "13.0")
     install_cuda(machine, "cuda-13.1", "13.1")
+    install_cuda(machine, "cuda-13.2", "13.2")
+    install(machine / "cuda-13.2", "nvcc", "exit 1\n")
     set_driver(12040)
     line = (f"the driver supports CUDA 12.4, too old for what was found: CUDA 13.0 ({machine}/bin/nvcc), "
             f"CUDA 13.1 ({machine}/cuda-13.1/bin/nvcc); install a newer driver, or the toolkit of CUDA 12.4 (select it with CUDA_HOME)")

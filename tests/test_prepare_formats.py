@@ -106,7 +106,7 @@ def test_folders_of_one_kind_are_the_same_source_as_in_earlier_versions(tmp_path
         assert (source.description, source.identity) == (f"{format} files", expected)
 
 
-@pytest.mark.parametrize("kind", ["NHWC", "NCHW", "NHW", "folder", "folder of many", "fortran", "16 bits"])
+@pytest.mark.parametrize("kind", ["NHWC", "RGBA", "NCHW", "NHW", "folder", "folder of many", "fortran", "16 bits"])
 def test_npy(tmp_path, capsys, kind):
     pictures = noise(6)
     root = tmp_path / "in"
@@ -119,7 +119,7 @@ def test_npy(tmp_path, capsys, kind):
         np.save(str(root / "b.npy"), pictures[4:])
     else:
         arrays = {"NHWC": pictures, "NCHW": _nchw(pictures), "NHW": pictures[..., 0], "fortran": np.asfortranarray(pictures),
-                  "16 bits": pictures.astype(np.uint16) * 257}
+                  "16 bits": pictures.astype(np.uint16) * 257, "RGBA": np.insert(pictures, 3, 255, axis=3)}
         root = root / "all.npy"
         np.save(str(root), arrays[kind])
     code, out, err = prepare(capsys, "--data-dir", tmp_path, "--task", "own", "--images-dir", root, "--format", "npy")
@@ -173,6 +173,10 @@ def test_hdf5(tmp_path, capsys):
     np.testing.assert_array_equal(_dataset(tmp_path, "two").read(range(6)), _nchw(pictures[..., ::-1]))
     code, _, err = prepare(capsys, *arguments, "--task", "two", "--key", "group/pictures")
     assert code == 1 and "two: already exists, made from other input" in error_line(err)
+    with h5py.File(str(tmp_path / "gray.h5"), "w") as file:
+        file["gray"] = pictures[..., 0]
+    code, _, err = prepare(capsys, *arguments, "--task", "gray", "--images-dir", tmp_path / "gray.h5")
+    assert code == 1 and "0 four-dimensional arrays, choose one with --key; available: gray [6, 16, 16]" in error_line(err)
 
 
 def test_hdf5_labels_are_those_beside_the_pictures(tmp_path, capsys):
@@ -182,7 +186,7 @@ def test_hdf5_labels_are_those_beside_the_pictures(tmp_path, capsys):
             file[f"{group}/labels"] = (np.arange(6) + number) % 3
         file["loose/images"] = noise(6)
     arguments = ["--data-dir", tmp_path, "--images-dir", tmp_path / "in.h5", "--format", "hdf5", "--task"]
-    code, out, _ = prepare(capsys, *arguments, "own", "--key", "train/images")
+    code, out, _ = prepare(capsys, *arguments, "own", "--key", "train/images", "--labels", "source")
     assert code == 0 and "the labels are taken from the array train/labels" in out
     np.testing.assert_array_equal(_dataset(tmp_path).labels, np.eye(3)[np.arange(6) % 3])
     code, _, err = prepare(capsys, *arguments, "loose", "--key", "loose/images")

@@ -86,6 +86,8 @@ def test_without_labels_it_is_said(run):
         ("file,p,q\n1,1,0\n2,0,1\n1b,0,0\n2b,0,0\n", ["p", "q"], [[1, 0], [0, 1], [0, 0], [0, 0]], "multi-hot"),
         ("\ufeff1,red\n2,blue\n1b,red\n2b,red\n", ["blue", "red"], [1, 0, 1, 1], "one-hot"),     # as spreadsheets write it
         ("file,age\n1,0.5\n2,2.5\n1b,3\n2b,4\n", ["age"], [[0.5], [2.5], [3], [4]], "continuous"),
+        ("file,age\n1,0.5\n2,2.5\n1b,3\n2b,4\ngone,5\n", ["age"], [[0.5], [2.5], [3], [4]], "continuous"),
+        ("file,tags\n1,a\n2,b\n1b,\n2b,b\n", ["a", "b"], [[1, 0], [0, 1], [0, 0], [0, 1]], "multi-hot"),
     ],
 )
 def test_csv(run, tmp_path, text, names, values, kind):
@@ -144,6 +146,9 @@ def test_npy(run, tmp_path, values, names):
         ("a.csv", "1,-1\n2,1\n1b,2\n2b,4\n", "class numbers -1 to 4"),
         ("a.csv", "1,0\n2,1\n1b,200000\n2b,4\n", "class numbers 0 to 200000; accepted: 0 to 100000"),
         ("a.csv", "1.jpg,0\n1.webp,1\n2,1\n1b,2\n2b,4\n", "no label for 1 of 4 images, first cat/1.png; the table has 1.jpg, 1.webp"),
+        ("a.json", '{"1": 0, "2": 1, "1b": 0, "2b": 1, "1": 1}', "two different labels for 1"),
+        ("a.json", '{"labels": [["1", 0], ["2", 1], ["1b", 0], ["2b", 1], ["1", 1]]}', "two different labels for 1"),
+        ("a.json", '{"labels": [5]}', "unpack"),
         ("a.json", "{", "Expecting property name"),
         ("a.json", "[1, 2]", 'accepted: {"file": label'),
         ("a.json", "[" * 100000, "recursion"),
@@ -160,6 +165,13 @@ def test_errors_name_the_file(run, tmp_path, name, content, message):
     code, line = run(path)
     assert code == (2 if name == "a.txt" else 1) and f"--labels {path}: " in line
     assert message in line or name == "a.npy"
+
+
+def test_an_array_of_objects_is_refused(run, tmp_path):
+    """To read it is to run what its file says."""
+    np.save(str(tmp_path / "labels.npy"), np.array(["a", "b", "a", "b"], object))
+    code, line = run(str(tmp_path / "labels.npy"))
+    assert code == 1 and "allow_pickle" in line
 
 
 def test_a_name_is_not_enough_where_pictures_share_it(tmp_path, capsys):

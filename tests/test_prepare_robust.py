@@ -60,6 +60,11 @@ def test_a_second_run_finds_the_dataset_and_other_options_are_refused(tmp_path, 
     assert folder_bytes(tmp_path / "own") == before
 
 
+def test_an_empty_folder_is_no_dataset(tmp_path, capsys):
+    (tmp_path / "scenes").mkdir()
+    assert prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 16)[0] == 0
+
+
 def test_scenes_of_another_seed_are_other_scenes(tmp_path, capsys):
     arguments = ["--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 8]
     assert prepare(capsys, *arguments, "--seed", 1)[0] == 0

@@ -46,7 +46,7 @@ def test_page_holds_the_run_and_nothing_from_elsewhere(run_dir):
     assert content["metrics"][0]["series"][0]["points"] == [[kimg, 300 - kimg] for kimg in report_run.KIMG[1:]]
     assert [len(sample["layers"]) for sample in content["explorers"][0]["samples"]] == [5, 5]
     assert content["commands"] == ["python run_network.py --train --dataset scenes", "python run_network.py --vis --note '</script><b>'"]
-    assert content["sections"]["options"]["gamma"] == 10
+    assert content["sections"]["options"]["gamma"] == 10 and content["environment"] == {"python": "3.11.7", "code": "abc1234"}
     assert len(text) < 15e6
 
 
@@ -231,6 +231,18 @@ def test_layers_are_counted_and_a_sample_without_all_its_maps_is_left_out(tmp_pa
     assert len(data.gather(str(tmp_path))["explorers"][0]["samples"]) == 1
 
 
+def test_maps_and_strips_are_in_the_order_of_their_names_not_of_the_folder(monkeypatch):
+    names = [f"l{layer}_h{head}.png" for layer in (10, 2) for head in (1, 0)]
+    monkeypatch.setattr(data.os, "listdir", lambda folder: names)
+    monkeypatch.setattr(data, "drawing", os.path.basename)
+    assert data._layers("x") == [["l2_h0.png", "l2_h1.png"], ["l10_h0.png", "l10_h1.png"]]
+    names = ["component_01.png", "component_00.png"]
+    monkeypatch.setattr(data, "numbered_files", lambda folder, prefix, suffix: [(0, folder)])
+    monkeypatch.setattr(data, "photograph", lambda path, width: os.path.basename(path))
+    strips = data._strips("x", "there")
+    assert [[row["src"] for row in found["rows"]] for found in strips] == 2 * [["component_00.png", "component_01.png"]]
+
+
 def test_pictures_have_the_note_of_their_own_making(tmp_path):
     about = {kind: {"seed": seed} for seed, kind in enumerate(("images", "interpolations", "noise_var", "style_mix", "layer_maps"))}
     for name in ("interpolations-w/000000/all.png", "images-grid.png", "noise-variance.png", "layer-mixing.png", "component-mixing.png"):
@@ -241,6 +253,7 @@ def test_pictures_have_the_note_of_their_own_making(tmp_path):
         ("Samples", "seed 0"), ("Where the noise acts", "seed 2"), ("Mixing over layers", "seed 3"), ("Mixing over components", "seed 3"),
     ]  # fmt: skip
     assert [strips["note"] for strips in found["strips"]] == ["seed 1"]
+    assert data._note({"images": 8000, "truncation_psi": 0.7, "seed": 1}) == "8 kimg, truncation 0.7, seed 1"
 
 
 def test_long_curves_are_thinned():

@@ -4,6 +4,8 @@ import dataclasses
 import re
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
 import pytest
 import tensorflow.compat.v1 as tf
@@ -45,11 +47,13 @@ def test_multiply_adds_of_a_convolution_and_its_gradients(kind, convolve, gradie
         assert estimate.multiply_adds(op) == 2 * 4 * 4 * 4 * 6 * 3 * 3
 
 
-def test_multiply_adds_of_a_matrix_product_and_its_gradients():
+@pytest.mark.parametrize("batch", [[], [2]])
+def test_multiply_adds_of_a_matrix_product_and_its_gradients(batch):
     with tf.Graph().as_default() as graph:
-        x, w = tf.zeros([3, 5]), tf.zeros([5, 7])
+        x, w = tf.zeros([*batch, 3, 5]), tf.zeros([*batch, 5, 7])
         tf.gradients(tf.matmul(x, w), [x, w])
-        assert [estimate.multiply_adds(op) for op in graph.get_operations() if op.type == "MatMul"] == [3 * 5 * 7] * 3
+        found = [estimate.multiply_adds(op) for op in graph.get_operations() if "MatMul" in op.type]
+        assert found == [(batch or [1])[0] * 3 * 5 * 7] * 3
 
 
 def test_peak_of_a_chain_of_exponentials():
@@ -57,7 +61,7 @@ def test_peak_of_a_chain_of_exponentials():
     with tf.Graph().as_default():
         x = y = tf.placeholder(tf.float32, [1000])
         for _ in range(5):
-            y = tf.reshape(tf.exp(y), [10, 100] if y.shape.ndims == 1 else [1000])  # reshaping takes no memory
+            y = tf.exp(tf.identity(tf.reshape(y, [10, 100] if y.shape.ndims == 1 else [1000])))  # only exp takes memory
         assert 8000 <= estimate.peak_bytes([y]) <= 8100
         assert 7 * 4000 <= estimate.peak_bytes(tf.gradients(y, x)) <= 9 * 4000
 
@@ -82,10 +86,27 @@ def test_memory_grows_with_the_batch_as_a_training_does():
     assert 0.7 < growth / (measured[1] - measured[0]) < 3
 
 
-def test_measured_speed_is_possible():
+def test_memory_is_that_of_the_costliest_loss_and_of_the_devices_own_share(monkeypatch):
+    shares = []
+
+    def standin(G, D, Gs, config, labels, devices):
+        shares.append((config.schedule.batch_size, devices))
+        return SimpleNamespace(fetches={"generator": 100, "discriminator": 300, "r1": 200})
+
+    monkeypatch.setattr(estimate, "TrainingStep", standin)
+    monkeypatch.setattr(estimate, "peak_bytes", lambda fetches: fetches)
+    config = TrainingConfig(schedule=ScheduleConfig(batch_size=32, batch_gpu=4))
+    assert estimate.memory(*NETWORKS, config, "/gpu:0", parts=2).tensors == int(1.4 * 300) and shares == [(16, ["/gpu:0"])]
+
+
+def test_measured_speed_is_possible(monkeypatch):
+    """Three times, 128 channels of 8 x 64 x 64 pixels from 3 x 3 pixels of 128 channels, and both gradients."""
     tflib.init_tf("cpu")
+    times, clock = [], time.time
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(time=lambda: times.append(clock()) or times[-1]))
     speed = estimate.measured_speed("/cpu:0")
     assert 1e8 < speed < 2e12
+    assert speed * (times[1] - times[0]) == pytest.approx(3 * 3 * (128 * 8 * 64 * 64) * (3 * 3 * 128))
 
 
 SIZE = {"resolution": 16, "channel_base": 64, "channel_max": 16}

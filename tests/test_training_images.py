@@ -111,6 +111,18 @@ def test_sample_grids(tmp_path, keep):
     assert (tmp_path / "reals.png").read_text() == "of the run's start"
 
 
+def test_sample_grids_of_other_runs(tmp_path):
+    """Without the dataset's padding; another seed has other latents."""
+    dataset, painter = ArrayDataset(classes=3), Painter(has_attention=False)
+    dataset.ratio = 0.5
+    for seed in (0, 1):
+        samples = SampleGrid(str(tmp_path), dataset, painter, seed, 0.5, keep=False)
+        samples.write_reals()
+        assert samples.write(painter, 0, batch_size=4)["images"].shape == (3, 5 * 4, 8 * 8)
+    assert PIL.Image.open(str(tmp_path / "reals.png")).size == (8 * 8, 5 * 4)
+    assert not np.array_equal(painter.calls[0][0], painter.calls[1][0])
+
+
 @pytest.mark.parametrize("memory, size", [(2**28, 4), (1, 1)])
 def test_grids_of_attention(tmp_path, monkeypatch, memory, size):
     """Beside the samples, cell by cell in the same order, however many maps fit into memory."""
@@ -165,3 +177,4 @@ def test_schedule():
     assert schedule.moving_average_beta(32, 10) ** (10000 / 32) == pytest.approx(0.5)
     assert [schedule.automatic_tick_kimg(kimg, 32) for kimg in (25000, 9, 0.1)] == [8, 1, 0.256]
     assert [schedule.tick_of(n, 0.1) for n in (0, 99, 100, 300)] == [0, 0, 1, 3]
+    assert schedule.tick_of(11000, schedule.automatic_tick_kimg(11, 32)) == 9

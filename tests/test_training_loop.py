@@ -154,7 +154,7 @@ def test_state_of_other_networks_is_refused(short_run):
             training_state.restore(training_state.state_variables(networks, {}), state)
 
 
-def test_old_snapshots_are_removed(tmp_path):
+def test_old_snapshots_are_removed(tmp_path, capsys):
     for kimg in range(5):
         for name in (f"network-snapshot-{kimg:06d}.pkl", f"training-state-{kimg:06d}.npz"):
             (tmp_path / name).write_text("")
@@ -163,6 +163,10 @@ def test_old_snapshots_are_removed(tmp_path):
     run_files.remove_old(str(tmp_path), 2)
     assert sorted(os.listdir(str(tmp_path)))[:2] == ["network-snapshot-000003.pkl", "network-snapshot-000004.pkl"]
     assert len(os.listdir(str(tmp_path))) == 4
+    (tmp_path / "network-snapshot-000000.pkl").mkdir()
+    run_files.remove_old(str(tmp_path), 1)
+    left = ["network-snapshot-000000.pkl", "network-snapshot-000004.pkl", "training-state-000004.npz"]
+    assert sorted(os.listdir(str(tmp_path))) == left and f"warning: cannot delete {tmp_path / left[0]}: " in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -192,7 +196,7 @@ def test_full_disk_loses_nothing(total_kimg, evaluations, tmp_path, monkeypatch,
 
 
 @pytest.mark.parametrize("keep, room, left, saved", [
-    (10, 2, [102, 103], True), (10, 1, [102], False), (-1, 2, [100, 101, 102], False),
+    (10, 3, [101, 102, 103], True), (10, 2, [102, 103], True), (10, 1, [102], False), (-1, 2, [100, 101, 102], False),
 ])  # fmt: skip
 def test_a_full_disk_takes_the_room_of_the_oldest_snapshots(keep, room, left, saved, tmp_path, monkeypatch, capsys):
     """Old ones go one at a time, however many may be kept; never the one last saved, and none if all are to be kept."""
@@ -332,6 +336,8 @@ def test_a_run_goes_on_without_the_snapshot_that_it_started_from(picture_models,
         assert shown == (dataclasses.replace(options, reload=True), first.generator, first.discriminator)
     with pytest.raises(UserError, match="origin.pkl: there is no such file"):
         launch.plan_training(dataclasses.replace(options, restart=True), dataset, ["/cpu:0"])
+    with pytest.raises(UserError, match="origin.pkl: there is no such file"):
+        launch.planned(dataclasses.replace(options, reload=True, restart=True), dataset)
     assert os.listdir(options.result_dir) == ["exp-000"]
 
 

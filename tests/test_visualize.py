@@ -1,5 +1,6 @@
 """The visualizations of run_network.py --vis, checked file by file against Network.run and their definitions."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -208,11 +209,37 @@ def test_noise_variation_is_the_standard_deviation(picture_models, tmp_path):
     assert np.abs(read_png(tmp_path, "noise-variance.png") - np.floor(expected)).max() <= 1
 
 
-def spied(monkeypatch):
-    """List that records how many pictures are computed at once with their maps."""
-    sizes, compute = [], sampling.Sampler.pictures_and_maps
-    monkeypatch.setattr(sampling.Sampler, "pictures_and_maps", lambda self, ws, seeds: sizes.append(len(ws)) or compute(self, ws, seeds))
+def test_a_deviation_of_64_or_more_is_white(tmp_path):
+    def raw(ws, seeds, noise_mode):
+        return np.tile(np.where(np.arange(len(seeds)) % 2, 1.0, -1.0)[:, None, None, None], [1, 3, 4, 4])
+
+    sampler = SimpleNamespace(ratio=1.0, ws_of_seeds=np.zeros, raw=raw, batches=lambda rows, progress: [rows],
+                              bar=lambda *arguments: contextlib.nullcontext())  # fmt: skip
+    kinds.noise_variation(sampler, SimpleNamespace(seed=0), str(tmp_path))
+    assert (read_png(tmp_path, "noise-variance.png") == 255).all()
+
+
+def spied(monkeypatch, method="pictures_and_maps"):
+    """List that records how many pictures are computed at once by a method of samplers, by default with their maps."""
+    sizes, compute = [], getattr(sampling.Sampler, method)
+    monkeypatch.setattr(sampling.Sampler, method, lambda self, ws, seeds=None: sizes.append(len(ws)) or compute(self, ws, seeds))
     return sizes
+
+
+@pytest.mark.parametrize("asked, pictures, with_maps", [
+    (["--vis-layer-maps"], [], [1]), (["--vis-layer-maps", "--vis-images"], [1, 1], [1]), (["--vis-latents"], [], []),
+    (["--vis-interpolations", "--interpolation-density", "1"], [3, 3], []),
+])  # fmt: skip
+def test_no_more_is_computed_than_is_written(asked, pictures, with_maps, picture_models, tmp_path, monkeypatch):
+    found = spied(monkeypatch, "pictures"), spied(monkeypatch)
+    visualized(picture_models, "alpha", tmp_path, *asked, "--vis-num", "3", "--vis-rich-num", "1", "--vis-section-size", "1")
+    assert found == (pictures, with_maps)
+
+
+def test_the_entries_of_other_visualizations_are_kept(tmp_path):
+    (tmp_path / "about.json").write_text('{"maps": {"seed": 0}, "images": {"seed": 1}, "of an earlier version": {}}')
+    kinds._update_about(str(tmp_path), ["images"], {"images": {"seed": 2}})
+    assert json.loads((tmp_path / "about.json").read_text()) == {"maps": {"seed": 0}, "images": {"seed": 2}}
 
 
 def test_sections_do_not_change_the_files(defaults, picture_models, tmp_path, monkeypatch):
@@ -401,7 +428,7 @@ def test_style_mixing_tables(picture_models, tmp_path, capsys):
     table = read_png(tmp_path, "layer-mixing.png")
     left = 5 * 16 + 8  # of the second table
     assert table.shape == (3 * 12, 4 * 5 * 16 + 3 * 8, 3)
-    assert (table[:12, :16] == 255).all()
+    assert (table[:12, :16] == 255).all() and (table[:, left - 8 : left] == 255).all()
     for row in range(2):
         assert_same_picture(table[12 * (row + 1) : 12 * (row + 2), left : left + 16], cells[row])
     for column in range(4):
@@ -431,6 +458,8 @@ def test_slerp_keeps_angles():
     np.testing.assert_allclose(third[1], [4 / 3, 4 / 3], rtol=1e-6)  # parallel: straight
     np.testing.assert_array_equal(sampling.slerp(a, b, 0.0), a)
     np.testing.assert_allclose(sampling.slerp(a, b, 1.0), b, atol=1e-6)
+    axis = np.ones([1, 3])  # as computed, the angle to its multiple has the cosine 1 + 2e-16
+    np.testing.assert_allclose(sampling.slerp(axis, 2 * axis, 0.5), 1.5 * axis)
 
 
 def test_as_many_maps_are_held_as_a_quarter_of_a_gigabyte_takes():
@@ -469,6 +498,8 @@ def test_mixture_of_gated_maps():
     maps[:, 0] = [[0.5, 0.0, 0.1], [0.0, 0.0, 0.3]]  # they need not sum to 1, and may all be zero
     first, second = colours.palette(2).astype(float)
     np.testing.assert_allclose(colours.mixture(maps)[:, 0].T, [first, [0, 0, 0], np.round(0.25 * first + 0.75 * second)], atol=1)
+    with np.errstate(all="raise"):
+        assert not colours.mixture(np.zeros([3, 2, 2])).any()
 
 
 @pytest.mark.parametrize("channels, pixels", [(1, "gray"), (3, "rgb24"), (4, "rgba")])
@@ -491,7 +522,8 @@ def test_movie_without_and_with_ffmpeg(channels, pixels, tmp_path, monkeypatch, 
     # Browsers play 4:2:0 colours, which need even sizes; the temporary file's extension does not reveal the format.
     assert "-vf pad=ceil(iw/2)*2:ceil(ih/2)*2 -pix_fmt yuv420p" in given and " -f mp4 " in given
     big = np.tile(frames, [1, 1, 100, 100])  # more than a pipe holds
-    for script, code, reason in (("echo no such codec >&2", 1, "no such codec"), ("echo half > $out", 0, "no reason given")):
+    for script, code, reason in (("echo no such codec >&2", 1, "no such codec"), ("echo half > $out", 0, "no reason given"),
+                                 ("/bin/cat > $out; echo disk full >&2", 1, "disk full")):  # fmt: skip
         program.write_text(f"#!/bin/sh\nfor out; do :; done; {script}; exit {code}\n")
         assert movies.save_movie(big, str(tmp_path / "c"), 8) == [str(tmp_path / "c.gif")]
         with PIL.Image.open(str(tmp_path / "c.gif")) as movie:

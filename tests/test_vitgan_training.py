@@ -2,15 +2,16 @@
 
 import dataclasses
 import os
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from dnnlib import UsageError, tflib
+from dnnlib import UsageError, UserError, tflib
 from dnnlib.tflib.snapshot import read_records
 from tests.conftest import ROOT, half_of
 from tests.training_standins import ArrayDataset, small_networks
-from training import command_line, configure, presets, run_files, schedule, training_state
+from training import command_line, configure, launch, presets, run_files, schedule, training_state
 from training.config import AugmentConfig, LossConfig, OutputConfig, ScheduleConfig, TrainingConfig
 from training.networks import DiscriminatorConfig, GeneratorConfig, ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
 from training.step import Batch, TrainingStep
@@ -173,6 +174,22 @@ def test_exact_continuation(tmp_path, kind):
     assert whole.arrays.keys() == parts.arrays.keys() and not different
     record = read_records(run_files.snapshots(str(tmp_path / "whole"))[-1])[1]
     assert all(np.array_equal(value, whole.arrays[f"D/{name}"]) for name, value in record.values.items())
+
+
+@pytest.mark.usefixtures("graph")
+def test_the_two_networks_begin_with_values_of_their_own():
+    generator, discriminator = ViTGANGeneratorConfig(**TINY), ViTGANDiscriminatorConfig(**TINY)
+    plan = launch.TrainingPlan(None, None, {}, generator, discriminator, None, None, None, [])
+    networks = launch._build_networks(plan, SimpleNamespace(seed=5))
+    G, D = (networks[name].get_values() for name in ("G", "D"))
+    shared = [name for name in G if name in D and G[name].shape == D[name].shape and G[name].std() > 0]
+    assert shared and not any(np.array_equal(G[name], D[name]) for name in shared)
+
+
+def test_a_snapshot_is_not_trained_with_mixed_precision():
+    config, options = ViTGANGeneratorConfig(**TINY), command_line.Options(precision="mixed", pretrained_pkl="a.pkl")
+    with pytest.raises(UserError, match="a.pkl: --precision mixed does not work with a ViTGAN"):
+        launch._fitted(config, config, options, SimpleNamespace(name="d", ratio=1))
 
 
 def options_of(*argv):

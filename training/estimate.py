@@ -72,16 +72,15 @@ def network_cost(config, half=None):
         half: 16-bit type of mixed precision, or None.
     """
     with tflib.session_scope():
-        network = tflib.Network("net", config)
+        network = tflib.Network("net", config, seed=None)
         known = len(tf.get_default_graph().get_operations())
         inputs = [tf.zeros([1, *shape]) for shape in network.input_shapes]
         network.get_output_for(*inputs, **({"half": half} if half else {}))
-        added = tf.get_default_graph().get_operations()[known:]
-        own = [op for op in added if op.type not in ("Const", "ReadVariableOp", "Identity", "Reshape")]
+        costs = {op: multiply_adds(op) for op in tf.get_default_graph().get_operations()[known:]}
         return NetworkCost(
             parameters=network.parameter_count()[0],
-            multiply_adds=sum(multiply_adds(op) for op in own),
-            half_multiply_adds=sum(multiply_adds(op) for op in own if op.outputs and op.outputs[0].dtype.size == 2),
+            multiply_adds=sum(costs.values()),
+            half_multiply_adds=sum(cost for op, cost in costs.items() if cost and op.outputs[0].dtype.size == 2),
         )
 
 
