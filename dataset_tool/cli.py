@@ -17,7 +17,7 @@ from dnnlib.files import size_text
 from dnnlib.option_table import Option
 from dnnlib.util import listed, usable_cores
 from training import images
-from training.manifest import load_labels, open_folder
+from training.manifest import CLASS_KINDS, load_labels, open_folder
 
 SCENES_COUNT, SCENES_RESOLUTION = 10000, 64
 DESCRIPTION = "Prepare datasets: download, convert and check images."
@@ -220,6 +220,6 @@ def _print_summary(folder, manifest, was_there):
     stored = load_labels(folder, manifest)
     shape = stored.shape
     print(f"  labels: {list(shape)} {manifest.label_kind} ({listed(manifest.label_names)})" if shape[1] else "  labels: none")
-    empty = shape[1] - np.count_nonzero(stored.any(axis=0)) if manifest.label_kind in ("one-hot", "multi-hot") else 0
+    empty = shape[1] - np.count_nonzero(stored.any(axis=0)) if manifest.label_kind in CLASS_KINDS else 0
     if empty:
         print(f"  {empty:,} of {shape[1]:,} classes have no images: what is generated for them is arbitrary")

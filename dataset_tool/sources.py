@@ -201,7 +201,7 @@ def folder_source(root, format):
     found = [group[0][1:] for group in picture_files.EXTENSIONS.values() if counts.keys() & set(group)]
     if len(found) > 1:
         notes.insert(0, f"found {_by_extension(counts)} files; --format png or jpg takes only those")
-    kinds = ", ".join(found) or format
+    kinds = ", ".join(found) if found and format == "images" else format
     identity = digest(itertools.chain([kinds], zip(names, map(file_facts, paths))))
     parents = {os.path.dirname(name) for name in names}
     return Source(f"{kinds} files", picture_files.open_picture, paths, len(paths), identity, notes=notes, root=folder,

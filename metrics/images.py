@@ -201,7 +201,8 @@ def image_names(folder):
         listed = sorted(picture["file"] for picture in record["pictures"])
         missing = sorted(set(listed).difference(found))
         if missing:
-            raise UserError(f"--images-dir {folder}: {missing[0]} is missing, one of {len(listed)} images that its {SAMPLES_FILE} lists")
+            raise UserError(f"--images-dir {folder}: {missing[0]} is missing, one of {len(listed)} images that its {SAMPLES_FILE} lists; "
+                            f"remove {SAMPLES_FILE} to score all images there")
         return listed, len(found) - len(listed)
     if not found:
         raise UserError(f"--images-dir {folder}: no images found, looked for *{', *'.join(IMAGE_SUFFIXES)}")

@@ -94,13 +94,14 @@ def unused_in_generator(name, c):
     """Why a stored trainable variable of the generator does not affect any output, or None."""
     local = name.split("/", 1)[-1]
     layers = attention_scopes(c)
+    attended = {r for r in c.scales if c.transformer and c.start_res <= r < c.end_res or r == c.img2img}
     keys = ("_key", "_to_pos")
     reads_keys = layers[:1] if c.iterative else []
     if name == "ltnt_emb/emb" and not (c.use_pos and (layers or c.self_attention_in_mapping)):
         return "positions of the latents are stored in every model and used by attention alone"
     if "_map_pos" in name and not c.self_attention_in_mapping:
         return "the mapping's positions are stored with use_pos and used by its attention alone"
-    if local.startswith("pos_emb") and not c.any_attention(int(local[7 : local.index("/")])):
+    if local.startswith("pos_emb") and int(local[7 : local.index("/")]) not in attended:
         return "positions of every grid are stored, those with attention are used"
     if "/mod_" in name and not c.style:
         return "without style nothing is modulated"
@@ -117,7 +118,8 @@ def unused_in_generator(name, c):
 
 def unused_in_discriminator(name, c):
     """Why a stored trainable variable of the discriminator does not affect any output, or None."""
-    if name.startswith("pos_emb") and not c.any_attention(int(name[7 : name.index("/")])):
+    attended = {r for r in c.scales if c.transformer and c.start_res <= r < c.end_res or r == c.img2img}
+    if name.startswith("pos_emb") and int(name[7 : name.index("/")]) not in attended:
         return "positions of every grid are stored, those with attention are used"
     return None
 

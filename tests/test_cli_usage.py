@@ -196,8 +196,10 @@ def test_reload_takes_the_options_of_the_run_and_not_those_of_the_call(tmp_path)
         run_network._stored_options({**given, "expname": "b"})
     (tmp_path / "c").mkdir()  # renamed by hand
     for verb, kind in (("reload", "trained run"), ("report", "run")):
-        with pytest.raises(UserError, match=rf"c: there is no {kind} of that name in .* \(there is a folder .*/c, but .* is c-<NNN>\)$"):
+        with pytest.raises(UserError, match=rf"c: there is no {kind} of that name in .*/c: the name of a run.s folder is c-<NNN>\)$"):
             run_network.main([f"--{verb}", "--expname", "c", "--result-dir", str(tmp_path)])
+    with pytest.raises(UserError, match=r"there is no run of that name in .* \(there is a folder .*/a-000: its run is named a\)$"):
+        run_network.main(["--report", "--expname", "a-000", "--result-dir", str(tmp_path)])
 
 
 def test_a_run_that_goes_on_keeps_its_origin():

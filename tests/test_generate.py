@@ -127,7 +127,7 @@ def test_classes(picture_models, tmp_path, capsys):
     assert json.loads((tmp_path / "a" / "samples.json").read_text())["label_names"] == ["cats", "dogs", "1"]
     assert generated(*common, tmp_path / "b", "--class", "0.5,0,2", "--seeds", "0-1") == 0
     assert generated(*common, tmp_path / "c", "--images-num", 16) == 0
-    told = "labels: a random class of 3 for each image; choose one with --class N or its name (cats, dogs, 1), or "
+    told = "labels: a random class of 3 for each image; choose one with --class N or its name (0 cats, 1 dogs, 2 1), or "
     assert capsys.readouterr().out.count(told) == 1
     for folder, label in (("a", [0, 0, 1]), ("b", [0.5, 0, 2])):
         expected = expected_bytes(sampled(picture_models["labelled"], [0, 1], labels=np.asarray([label, label])).images)
@@ -150,8 +150,10 @@ def test_names_of_classes(capsys):
     assert capsys.readouterr().out == "labels: class 7, named name7, for each image\n"
     assert generation._label_source(2, 1, ["0", "1"])(3).tolist() == [0, 1]
     assert capsys.readouterr().out == ""
-    with pytest.raises(UsageError, match=r"--class x: accepted: a class number from 0 to 19, .*, or a name: name0, .*, name11, \.\.\.$"):
+    with pytest.raises(UsageError, match=r"--class x: accepted: a class number from 0 to 19.*, or a name: 0 name0, .*, 11 name11, \.\.\.$"):
         generation._chosen_label("x", "x", 20, names)
+    with pytest.raises(UsageError, match="--class 10: this model has classes 0 to 2, of which 10 is the name of 1$"):
+        generation._chosen_label("10", 10, 3, ["1", "10", "2"])
 
 
 def test_a_label_of_a_single_number(capsys):

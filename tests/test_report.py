@@ -95,12 +95,13 @@ def test_pictures_are_left_out_evenly():
 
     def encode(item):
         tried.append(item)
-        return None if item == 99 else "x" * 10
+        return None if item >= 98 else "x" * 10
 
-    encoded = pictures.within(list(range(100)), encode, most=48, limit=36)  # 1 and 3 pictures fit, 6 do not; the last one is unreadable
+    encoded = pictures.within(list(range(100)), encode, most=48, limit=36)  # 1 and 3 pictures fit, 6 do not; the last one is none
     assert encoded == [(0, "x" * 10), (34, "x" * 10)] and sorted(tried) == [0, 17, 34, 65, 82, 99]
     assert pictures.within([5, 6], encode, most=48, limit=36) == [(5, "x" * 10), (6, "x" * 10)]
     assert pictures.within([], encode, most=48, limit=36) == []
+    assert pictures.within([98, 6, 7, 99], encode, most=48, limit=20) == [(7, "x" * 10)]  # the ends are none, and two do not fit
 
 
 def test_many_large_grids_stay_small(tmp_path):
@@ -163,7 +164,7 @@ def test_results_of_unlike_settings_or_of_another_network_are_not_one_curve(tmp_
     ]
     assert chart["latest"] == 7  # the page's header names the newest result for the last snapshot
     elsewhere = {"metric": "swd", "value": 5, "of": "other/vit-000/network-snapshot-000002.pkl", "reals": None, "fakes": 50}
-    assert stats.metric_table(str(tmp_path)) == [{**elsewhere, "settings": ""}]
+    assert stats.metric_table(str(tmp_path)) == [{**elsewhere, "settings": "protocol None"}]  # unlike one of the chart's curves
     record(1, 3, fakes=6, protocol="stylegan2")
     (chart,) = stats.metric_charts(str(tmp_path))
     assert chart["latest"] == 7 and chart["series"][1]["points"] == [[1, 3], [2, 7]]
@@ -442,7 +443,7 @@ def test_long_names_and_long_trainings_keep_to_the_page(browser, tmp_path):
         session.open(tmp_path / "report.html")
         session.wait("document.querySelectorAll('.curve').length === 3")
         cells = session.run("return [...document.querySelectorAll('#metrics th, #metrics td')].map((cell) => cell.textContent)")
-        assert cells == ["metric", "value", "of", "fakes", "fid", "123.46", "/" + "c" * 200, "50,000"]
+        assert cells == ["metric", "value", "of", "fakes", "settings", "fid", "123.46", "/" + "c" * 200, "50,000", "dataset " + "d" * 200]
         assert "24984 kimg" in session.run("return document.querySelector('#summary').textContent")
         session.run("document.querySelector('#metrics svg').focus()")
         session.press("End")

@@ -264,8 +264,11 @@ def test_what_a_run_may_continue_with(name, refused, capsys):
 
 def test_the_record_has_the_names_of_the_classes(tmp_path):
     facts = {"name": "own", "fingerprint": "1", "count": 4, "resolution": 8, "channels": 3, "ratio": 1.0, "label_names": ["cat", "dog"]}
-    for names, labels in ((["cat", "dog"], np.eye(2)), ([], np.zeros([2, 0]))):  # --labels False leaves a dataset's names, but no labels
-        dataset = SimpleNamespace(labels=labels, **facts)
+    cases = [  # --labels False leaves a dataset's names, but no labels; the columns of other kinds are no classes
+        (["cat", "dog"], "one-hot", np.eye(2)), ([], "one-hot", np.zeros([2, 0])), ([], "continuous", np.eye(2)),
+    ]  # fmt: skip
+    for names, kind, labels in cases:
+        dataset = SimpleNamespace(labels=labels, label_kind=kind, **facts)
         record = run_record.make_record(command_line.Options(), TrainingConfig(), GeneratorConfig(), DiscriminatorConfig(), dataset)
         run_record.write_record(str(tmp_path), record)
         assert run_record.label_names(str(tmp_path)) == names

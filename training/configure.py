@@ -56,7 +56,7 @@ def _from_options(config_class, names, prefix, options, values):
     Args:
         config_class: dataclass. Fields that are neither an option nor in `values` keep their defaults.
         names: dict field -> option, where the names differ.
-        prefix: "g_" or "d_", of the options that only this network has; they win over those without.
+        prefix: of the options that only this part has, such as "g_"; they win over those without. "" for none.
         options: training.command_line.Options.
         values: dict of the fields that are no options; they win.
     """

@@ -35,6 +35,7 @@ class Dataset:
         stores_ratio: whether the ratio is stored in the dataset's manifest (older datasets have none).
         labels: float32 [count, c_dim]; c_dim is 0 without labels.
         label_names: list of c_dim strings, or empty.
+        label_kind: one-hot, multi-hot, counts, continuous, ...; none for older datasets, which do not say it.
         has_masks: whether `read_masks` can be called.
         fingerprint: 16 hexadecimal digits, a hash of the records, the labels and their number.
     """
@@ -57,7 +58,8 @@ class Dataset:
         if max_images is not None and max_images < 1:
             raise UserError(f"dataset {path}: max_images {max_images}; accepted: 1 or more")
         manifest, self._index = manifests.open_folder(path, resolution)
-        self.path, self.name, self.label_names = path, manifest.name, list(manifest.label_names)
+        self.path, self.name = path, manifest.name
+        self.label_names, self.label_kind = list(manifest.label_names), manifest.label_kind
         self.resolution, self.channels, self.has_masks = manifest.resolution, manifest.channels, manifest.masks
         self.shape = (self.channels, self.resolution, self.resolution)
         self.stores_ratio = not manifest.scanned

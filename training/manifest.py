@@ -37,6 +37,9 @@ class Shard:
     crc: int
 
 
+CLASS_KINDS = ("one-hot", "multi-hot")     # of labels whose columns are classes
+
+
 @dataclass(frozen=True)
 class Manifest:
     """A dataset's description. resolution is the width of the stored squares, box the image inside: [left, top, right, bottom]."""

@@ -11,6 +11,7 @@ from dnnlib import UsageError, UserError, atomic_output, runs
 from dnnlib.files import read_object
 from dnnlib.util import usable_cores
 from training.config import differences, to_dict
+from training.manifest import CLASS_KINDS
 
 FILE_NAME = "config.json"
 SECTIONS = ("generator", "discriminator", "training", "dataset")
@@ -35,6 +36,7 @@ def make_record(options, training, generator, discriminator, dataset):
     from dnnlib.tflib import registry  # late: imports TensorFlow
 
     classes = dataset.labels.shape[1]
+    names = dataset.label_names[:classes] if dataset.label_kind in CLASS_KINDS else []
     return {
         "options": to_dict(options),
         "training": to_dict(training),
@@ -43,7 +45,7 @@ def make_record(options, training, generator, discriminator, dataset):
         "networks": [registry.find_for(config).name for config in (generator, discriminator)],
         "dataset": {"name": dataset.name, "fingerprint": dataset.fingerprint, "count": dataset.count, "resolution": dataset.resolution,
                     "channels": dataset.channels, "ratio": dataset.ratio, "classes": classes,
-                    "label_names": dataset.label_names[:classes]},  # fmt: skip
+                    "label_names": names},  # fmt: skip
         "versions": versions(),
         "git": git_revision(),
     }
@@ -124,9 +126,15 @@ def existing_run(result_dir, expname, trained=True):
     folder = find(result_dir, expname)
     if folder is None:
         bare = os.path.join(result_dir, expname)
-        hint = f" (there is a folder {bare}, but the name of a run's folder is {expname}-<NNN>)" if os.path.isdir(bare) else ""
+        hint = f" (there is a folder {bare}: {_hint(bare)})" if os.path.isdir(bare) else ""
         raise UserError(f"--expname {expname}: there is no {kind} of that name in {result_dir}{hint}")
     return folder
+
+
+def _hint(folder):
+    """What is wrong with a run's folder as a name."""
+    name = runs.run_name(folder)
+    return f"its run is named {name}" if name else f"the name of a run's folder is {os.path.basename(folder)}-<NNN>"
 
 
 def check_continuation(old, new, options):

@@ -24,7 +24,8 @@ class Network:
     Args:
         name: preferred scope name ("G"); made unique within the graph.
         config: the typed configuration of a registered architecture.
-        seed: int; the initial values are a function of it and of the variable names. None leaves them to the caller: all are zero.
+        seed: int; the initial values are a function of it and of the variable names. None leaves the variables
+            uninitialized, for values that are set afterwards.
         twin: Network to take the variables and their values from, instead of building the whole network for them (see `clone`).
 
     Attributes:

@@ -88,6 +88,6 @@ def within(items, encode, most, limit):
         made.update({number: encode(items[number]) for number in chosen if number not in made})
         there = [(items[number], made[number]) for number in chosen if made[number]]
         if len(there) > 1 and sum(len(json.dumps(one)) for _, one in there) > limit:
-            break
+            return fitting or there[-1:]
         fitting = there
     return fitting

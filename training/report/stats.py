@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from typing import NamedTuple
 
 from dnnlib.files import read_lines
 from training import run_files
@@ -64,7 +65,12 @@ def metric_charts(run_dir):
     Returns:
         As `training_charts`; each dict also has latest, the newest result for the last snapshot.
     """
-    return [{**_chart(metric, _metric_series(found)), "latest": _latest(found)} for metric, found in _results(run_dir, _kimg).items()]
+    charts = []
+    for metric, found in _results(run_dir).items():
+        own = [result for result in found if result.kimg is not None]
+        if own:
+            charts.append({**_chart(metric, _metric_series(own)), "latest": _latest(own)})
+    return charts
 
 
 def metric_table(run_dir):
@@ -72,16 +78,17 @@ def metric_table(run_dir):
 
     Returns:
         list of dicts, one for each number: metric (the number's name), value, of (path of the snapshot or folder), reals, fakes (counts of
-        images), settings (those that differ between the results).
+        images), settings (those in which the run's results of the metric differ).
     """
     rows = {}
-    for lines in _results(run_dir, _elsewhere).values():
-        for (path, settings, values), differing in zip(lines, _differing(lines)):
-            counts = {kind: settings.get(kind) for kind in COUNTS}
-            unlike = ", ".join(f"{name} {value}" for name, value in differing if name not in COUNTS)
-            for name, value in values.items():
-                key = (name, path, *counts.values(), unlike)
-                rows[key] = {"metric": name, "value": value, "of": path, **counts, "settings": unlike}
+    for found in _results(run_dir).values():
+        for result, differing in zip(found, _differing(found)):
+            if result.elsewhere is not None:
+                counts = {kind: result.settings.get(kind) for kind in COUNTS}
+                unlike = ", ".join(f"{name} {value}" for name, value in differing if name not in COUNTS)
+                for name, value in result.values.items():
+                    key = (name, result.elsewhere, *counts.values(), unlike)
+                    rows[key] = {"metric": name, "value": value, "of": result.elsewhere, **counts, "settings": unlike}
     return list(rows.values())
 
 
@@ -92,56 +99,48 @@ def evaluated_dataset(run_dir):
     return {"name": ", ".join(names)} if names else {}
 
 
-def _kimg(settings):
-    """The kimg of the run's own snapshot that a result is for; None for other results."""
-    return run_files.snapshot_kimg(str(settings.get("snapshot")))
+class _Result(NamedTuple):
+    """Numbers of one metric: of a snapshot of the run (its kimg), or of a snapshot from elsewhere or a folder of images (its path)."""
+
+    kimg: float | None
+    elsewhere: str | None
+    settings: dict  # those that matter
+    values: dict
 
 
-def _elsewhere(settings):
-    """The path of the snapshot from elsewhere, or of the folder of images, that a result is for; None for other results."""
-    return None if _kimg(settings) is not None else settings.get("snapshot") or settings.get("images_dir")
-
-
-def _results(run_dir, place):
-    """A run's results that have a place.
-
-    Args:
-        run_dir: folder of the run.
-        place: function settings -> what the result is for, or None.
-
-    Returns:
-        dict metric -> list of (place, settings that matter, values), oldest first.
-    """
+def _results(run_dir):
+    """A run's results: dict metric -> list of _Result, oldest first."""
     found = {}
     for line in read_lines(os.path.join(run_dir, METRICS_FILE), ["metric", "settings", "values"]):
         values = {name: value for name, value in line["values"].items() if math.isfinite(value)}  # JSON has no others
-        if values and place(line["settings"]) is not None:
+        if values:
+            source = line["settings"].get("snapshot") or line["settings"].get("images_dir")
+            kimg = run_files.snapshot_kimg(str(line["settings"].get("snapshot")))
             settings = {name: value for name, value in line["settings"].items() if name not in IDENTITY_SETTINGS}
-            found.setdefault(line["metric"], []).append((place(line["settings"]), settings, values))
+            found.setdefault(line["metric"], []).append(_Result(kimg, source if kimg is None else None, settings, values))
     return found
 
 
-def _latest(lines):
+def _latest(results):
     """The metric's own number (the first of its values) in the newest result for the last snapshot."""
-    _, _, values = sorted(lines, key=lambda line: line[0])[-1]
-    return next(iter(values.values()))
+    return next(iter(sorted(results, key=lambda result: result.kimg)[-1].values.values()))
 
 
-def _metric_series(lines):
-    """Curves of one metric's results, as `_results` gives them: dict title -> points."""
+def _metric_series(results):
+    """Curves of one metric's results: dict title -> points."""
     series = {}
-    for (kimg, _, values), differing in zip(lines, _differing(lines)):
+    for result, differing in zip(results, _differing(results)):
         unlike = "".join(f", {name} {value}" for name, value in differing)
-        for name, value in values.items():
-            series.setdefault(name + unlike, {})[kimg] = value
+        for name, value in result.values.items():
+            series.setdefault(name + unlike, {})[result.kimg] = value
     return {title: sorted(points.items()) for title, points in series.items()}
 
 
-def _differing(lines):
-    """For each of one metric's results, as `_results` gives them, its settings that differ between them: list of (name, value)."""
-    names = dict.fromkeys(name for _, settings, _ in lines for name in settings)
-    unlike = [name for name in names if any(settings.get(name) != lines[0][1].get(name) for _, settings, _ in lines)]
-    return [[(name, settings.get(name)) for name in unlike] for _, settings, _ in lines]
+def _differing(results):
+    """For each of one metric's results its settings that differ between them: list of (name, value)."""
+    names = dict.fromkeys(name for result in results for name in result.settings)
+    unlike = [name for name in names if any(result.settings.get(name) != results[0].settings.get(name) for result in results)]
+    return [[(name, result.settings.get(name)) for name in unlike] for result in results]
 
 
 def _chart(title, series):

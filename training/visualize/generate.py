@@ -104,14 +104,19 @@ def _chosen_label(text, label, width, names):
         raise UsageError(f"--class {text}: this model's label is a single number (1.0 if it stands for a single class), expected one with "
                          "a decimal point, such as 1.0")  # fmt: skip
     if isinstance(label, str) and label not in names:
-        known = f", or a name: {listed(names)}" if names else " (the classes' names are not known for this snapshot)"
+        known = f", or a name: {_numbered(names)}" if names else " (the classes' names are not known for this snapshot)"
         raise UsageError(f"--class {text}: accepted: a class number from 0 to {width - 1}, a label vector a,b,c{known}")
     label = names.index(label) if isinstance(label, str) else label
     if isinstance(label, int) and not 0 <= label < width:
-        raise UsageError(f"--class {text}: this model has classes 0 to {width - 1}")
+        known = f", of which {text} is the name of {names.index(text)}" if text in names else ""
+        raise UsageError(f"--class {text}: this model has classes 0 to {width - 1}{known}")
     if isinstance(label, list) and len(label) != width:
         raise UsageError(f"--class {text}: a label of length {len(label)}, this model's labels have length {width}")
     return label
+
+
+def _numbered(names):
+    return listed([f"{number} {name}" for number, name in enumerate(names)])
 
 
 def _label_source(width, label, names):
@@ -126,7 +131,7 @@ def _label_source(width, label, names):
     if width == 1:
         print("labels: 1.0 for each image, as for a single class; choose another number with --class, such as --class 0.5")
     else:
-        named = f" or its name ({listed(names)})" if names else ""
+        named = f" or its name ({_numbered(names)})" if names else ""
         print(f"labels: a random class of {width} for each image; choose one with --class N{named}, or --class a,b,c for labels "
               "that are not classes")
     return lambda seed: classes[numpy_stream(seed, "class").randint(width)]
