@@ -12,7 +12,8 @@ class ArrayDataset:
 
     def __init__(self, classes=0, resolution=8, count=64):
         rng = np.random.RandomState(0)
-        self.name, self.fingerprint, self.label_kind = "array", "0123", "one-hot" if classes else "none"
+        self.name, self.fingerprint = "array", "0123"
+        self.label_names, self.label_kind = list(map(str, range(classes))), "one-hot" if classes else "none"
         self.count, self.resolution, self.channels, self.ratio = count, resolution, 3, 1.0
         self.shape = (3, resolution, resolution)
         self.labels = np.eye(classes, dtype=np.float32)[rng.randint(classes, size=count)] if classes else np.zeros([count, 0], np.float32)
