@@ -59,7 +59,8 @@ def query(command):
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BuildError(f"{command[0]}: {error}") from None
     if done.returncode != 0:
-        raise BuildError(f"{' '.join(command)} failed: {done.stdout.strip()[-300:]}")
+        said = done.stdout.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise BuildError(f"{' '.join(command)} failed: {said[0][:300]}")
     if not done.stdout.strip():
         raise BuildError(f"{' '.join(command)}: no output")
     return done.stdout

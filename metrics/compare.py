@@ -19,6 +19,8 @@ def newest(folder):
     Raises:
         UserError: there is none.
     """
+    if not os.path.isdir(folder):
+        raise UserError(f"{folder}: no such folder, expected that of a run, such as results/NAME-000")
     found = {result.metric: result for result in read(folder) if result.error is None}
     if not found:
         raise UserError(f"{folder}: no results found, looked for metrics.jsonl with at least one number")

@@ -186,8 +186,14 @@ class Reals:
         return np.where(flips[:, None, None, None], images[..., ::-1], images)
 
 
-def image_names(folder):
-    """Names of the images to take from a folder: all, in order, or those that a samples.json of generate.py lists.
+def samples_record(folder):
+    """The samples.json that generate.py has written in a folder; {} without one (other programs also write files of that name)."""
+    record = read_object(os.path.join(folder, SAMPLES_FILE))
+    return record if record.keys() >= {"model_sha256", "pictures"} else {}
+
+
+def image_names(folder, record):
+    """Names of the images to take from a folder: all, in order, or those that its `samples_record` lists.
 
     Returns:
         (list of names, number of other images in the folder).
@@ -196,8 +202,7 @@ def image_names(folder):
         UserError: there are no images, or listed ones are missing.
     """
     found = sorted(name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."))
-    record = read_object(os.path.join(folder, SAMPLES_FILE))
-    if record.keys() >= {"model_sha256", "pictures"}:  # other programs also write files of that name
+    if record:
         listed = sorted(picture["file"] for picture in record["pictures"])
         missing = sorted(set(listed).difference(found))
         if missing:
@@ -232,7 +237,8 @@ class ImageFolder:
         """
         if not os.path.isdir(folder):
             raise UserError(f"--images-dir {folder}: no such folder")
-        names, self.left_out = image_names(folder)
+        record = samples_record(folder)
+        names, self.left_out = image_names(folder, record)
         channels, height, width = dataset.shape
         self._paths = [os.path.join(folder, name) for name in names]
         content = crop_rows(width, dataset.ratio, CLEAN)
@@ -241,7 +247,7 @@ class ImageFolder:
         self.count = len(names)
         self.lossy = [name for name in names if not name.lower().endswith(".png")]
         self.shape = (channels, self._rows.stop - self._rows.start, width)
-        self.settings = {"crop": rule, "truncation": None, "images_dir": os.path.abspath(folder)}
+        self.settings = {"crop": rule, "truncation": record.get("truncation_psi"), "images_dir": os.path.abspath(folder)}
         self._load(self._paths[0])
 
     def _load(self, path):

@@ -20,7 +20,7 @@ import pytest
 import generate
 from dnnlib import UsageError, run_main, tflib
 from dnnlib.tflib.snapshot import read_records
-from metrics.images import image_names
+from metrics.images import image_names, samples_record
 from tests.cli_helpers import ROOT, command, finish
 from tests.picture_models import assert_same_picture, expected_bytes, load_generator, one_error_line, read_png
 from training import run_record
@@ -100,7 +100,8 @@ def test_a_picture_depends_on_its_seed_alone(picture_models, tmp_path, capsys):
     assert generated(*common, "--seeds", "4,9", "--attention-maps", "--grid", "--output-dir", tmp_path / "a") == 0
     note = "4 others there are of earlier commands, samples.json lists those of this one"
     assert capsys.readouterr().out.endswith(f"2 images in {tmp_path / 'a'}; {note}\n")
-    assert image_names(str(tmp_path / "a")) == (["sample_000004.png", "sample_000009.png"], 9)  # what --eval --images-dir takes
+    taken = image_names(str(tmp_path / "a"), samples_record(str(tmp_path / "a")))  # by --eval --images-dir
+    assert taken == (["sample_000004.png", "sample_000009.png"], 9)
 
 
 def test_noise_modes_and_truncation_differ(picture_models, tmp_path):
@@ -253,7 +254,7 @@ BAD_LINES = [
     (["--model", "ganformer", "--gpus", "0,0"], 2, "--gpus: got '0,0'"),
     (["--model", "ganformer", "--class", "red"], 1, "--class red: this model was trained without labels"),
     (["--model", "labelled", "--class", "red"], 2,
-     "--class red: accepted: a class number from 0 to 2, a label vector a,b,c (the classes' names are not known for this snapshot)"),
+     "--class red: accepted: a class number from 0 to 2, a label vector a,b,c (names of classes are read from the config.json"),
     (["--model", "labelled", "--class", 400 * "9"], 2, "this model has classes 0 to 2"),
     (["--model", "ganformer", "--class", "1"], 1, "--class 1: this model was trained without labels"),
     (["--model", "labelled", "--class", "3"], 2, "--class 3: this model has classes 0 to 2"),

@@ -479,12 +479,13 @@ def test_of_a_folder_of_generated_images_those_of_its_record_are_taken(options, 
         for index in range(12):
             Image.fromarray(pixels[12 * number + index]).save(str(tmp_path / f"{kind}_{index:06d}.png"))
     Image.fromarray(pixels[0][:20]).save(str(tmp_path / "grid.png"))
-    record = {"model_sha256": "", "pictures": [{"file": f"sample_{index:06d}.png", "seed": index} for index in (7, 3, 4, 11)]}
+    pictures = [{"file": f"sample_{index:06d}.png", "seed": index} for index in (7, 3, 4, 11)]
+    record = {"model_sha256": "", "truncation_psi": 0.7, "pictures": pictures}
     (tmp_path / "samples.json").write_text(json.dumps(record))
     metrics.resolve("swd", of_folder, dataset)
     assert capsys.readouterr().out == f"--images-dir {tmp_path}: left out 21 images that its samples.json does not list\n"
     folder = images.ImageFolder(str(tmp_path), dataset, "clean")
-    assert folder.count == 4
+    assert folder.count == 4 and folder.settings["truncation"] == 0.7
     np.testing.assert_array_equal(folder.read(0, 4), pixels[[3, 4, 7, 11]].transpose(0, 3, 1, 2))
     (tmp_path / "sample_000004.png").unlink()
     with pytest.raises(UserError, match=r"sample_000004\.png is missing, one of 4 images .* lists; remove samples\.json to"):
@@ -492,7 +493,8 @@ def test_of_a_folder_of_generated_images_those_of_its_record_are_taken(options, 
     (tmp_path / "grid.png").unlink()
     for content in ("{", "[]", '{"pictures": [{"file": "sample_000004.png"}]}'):
         (tmp_path / "samples.json").write_text(content)
-        assert images.ImageFolder(str(tmp_path), dataset, "clean").count == 23
+        folder = images.ImageFolder(str(tmp_path), dataset, "clean")
+        assert folder.count == 23 and folder.settings["truncation"] is None
     assert capsys.readouterr().out == ""
 
 
@@ -747,6 +749,9 @@ def test_unlike_results_are_not_compared(options):
     (full,) = metrics.evaluate("swd", BlobGenerator(), dataset, options)
     (better,) = metrics.evaluate("swd", BlobGenerator(contrast=0.9), dataset, options)
     metrics.require_comparable(full, better)
+    metrics.require_comparable(full, dataclasses.replace(better, settings={**better.settings, "truncation": None}))  # of another program
+    with pytest.raises(UserError, match="cannot be compared: truncation 1.0 against 0.7$"):
+        metrics.require_comparable(full, dataclasses.replace(better, settings={**better.settings, "truncation": 0.7}))
     (historic,) = metrics.evaluate("swd", BlobGenerator(), dataset, dataclasses.replace(options, protocol="stylegan2"))
     with pytest.raises(UserError, match="cannot be compared: crop 'clean' against 'historic', protocol 'full' against 'stylegan2'"):
         metrics.require_comparable(full, historic)
@@ -788,7 +793,8 @@ def test_comparison_of_runs(tmp_path, capsys):
     few, none = str(tmp_path / "few-000"), str(tmp_path / "none-000")
     cases = [
         ([*runs, few], "^swd of gan-000 and swd of few-000 cannot be compared: reals 80 against 60, precision None against 'tf32'$"),
-        ([runs[0], none], "none-000: no results found"),
+        ([runs[0], none], "none-000: no such folder, expected that of a run"),
+        ([runs[0], str(tmp_path)], "no results found, looked for metrics.jsonl"),
         ([runs[1], runs[2]], "no two runs have a metric in common: other/gan-000 has swd; sagan-000 has is"),
         ([*runs, "--metric", "is"], "no two runs have is in common: gan-000 has swd, pr; "),
         (runs[:1], "got gan-000, expected at least two"),

@@ -156,7 +156,7 @@ def test_results_of_unlike_settings_or_of_another_network_are_not_one_curve(tmp_
     (chart,) = stats.metric_charts(str(tmp_path))
     assert chart["series"] == [{"name": "swd", "points": [[1, 10], [2, 20]]}]
     record(2, 7, fakes=6, protocol="stylegan2")
-    record(2, 5, snapshot="other/vit-000/network-snapshot-000002.pkl")
+    record(2, 5, snapshot="other/vit-000/network-snapshot-000002.pkl", protocol="full")
     (chart,) = stats.metric_charts(str(tmp_path))
     assert chart["series"] == [
         {"name": "swd, fakes 50, protocol None", "points": [[1, 10], [2, 20]]},
@@ -164,7 +164,7 @@ def test_results_of_unlike_settings_or_of_another_network_are_not_one_curve(tmp_
     ]
     assert chart["latest"] == 7  # the page's header names the newest result for the last snapshot
     elsewhere = {"metric": "swd", "value": 5, "of": "other/vit-000/network-snapshot-000002.pkl", "reals": None, "fakes": 50}
-    assert stats.metric_table(str(tmp_path)) == [{**elsewhere, "settings": "protocol None"}]  # unlike one of the chart's curves
+    assert stats.metric_table(str(tmp_path)) == [{**elsewhere, "settings": "protocol full"}]  # unlike one of the chart's curves
     record(1, 3, fakes=6, protocol="stylegan2")
     (chart,) = stats.metric_charts(str(tmp_path))
     assert chart["latest"] == 7 and chart["series"][1]["points"] == [[1, 3], [2, 7]]

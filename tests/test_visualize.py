@@ -192,9 +192,9 @@ def test_noise_variation_shows_the_noise(defaults, picture_models, tmp_path):
     picture = read_png(defaults, "noise-variance.png")
     assert picture.shape == (12, 16)
     assert picture.max() > 0
-    visualized(picture_models, "labelled", tmp_path, "--vis-noise-var")
-    silent = read_png(tmp_path, "noise-variance.png")
-    assert silent.shape == (8, 8) and silent.max() == 0
+    with pytest.raises(UserError, match="--vis-noise-var: this model has no noise"):
+        visualized(picture_models, "labelled", tmp_path, "--vis-noise-var")
+    assert files(tmp_path) == []
 
 
 def test_noise_variation_is_the_standard_deviation(picture_models, tmp_path):
@@ -302,7 +302,8 @@ def test_models_without_attention(name, picture_models, tmp_path, capsys):
     visualized(picture_models, name, tmp_path, "--vis-num", "2", "--vis-rich-num", "1", "--interpolation-density", "1")
     acting = {"noise-variance.png"} if name == "kgan" else set()  # the other model has no noise
     assert set(files(tmp_path)) == {"images", "latents-z", "latents-w", "interpolations-z", "interpolations-w", "about.json"} | acting
-    assert "no attention to latents: no maps" in capsys.readouterr().out
+    told = "this model has no attention to latents: no maps" + ("" if acting else "; this model has no noise: no noise_var")
+    assert f"; {told}\n" in capsys.readouterr().out
     assert not any(path.exists() for path in stale) and (tmp_path / "images" / "notes.txt").exists()
     ends = read_png(tmp_path, "interpolations-z", "000000", "all.png")
     for index, end in enumerate((ends[:, :8], ends[:, 16:])):
@@ -338,13 +339,12 @@ def test_the_label_moves_with_all_latents_only():
 
 
 def test_vitgan(picture_models, tmp_path):
-    kinds = [f"--vis-{kind}" for kind in ("images", "maps", "layer-maps", "style-mix", "noise-var")]
+    kinds = [f"--vis-{kind}" for kind in ("images", "maps", "layer-maps", "style-mix")]
     visualized(picture_models, "vitgan", tmp_path, *kinds, "--vis-num", "2", "--vis-rich-num", "1")
     with tflib.session_scope():
         Gs = load_generator(picture_models["vitgan"])
         outputs = Gs.run(latents([1], Gs.input_shapes[0]), truncation_psi=0.7, return_maps=True)
     assert_same_picture(read_png(tmp_path, "images", "000001.png"), expected_bytes(outputs.images)[0])
-    assert read_png(tmp_path, "noise-variance.png").max() == 0  # nothing in it is random
     owners = outputs.maps[0, :, -1, 0].argmax(axis=0)  # [8, 8]: the token that each of the 4 patches attends to most
     shown = read_png(tmp_path, "maps", "000001.png")
     assert len({tuple(shown[owners == owner][0]) for owner in np.unique(owners)}) == len(np.unique(owners))

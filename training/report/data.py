@@ -41,7 +41,7 @@ def gather(run_dir):
         "name": os.path.basename(os.path.abspath(run_dir)),
         "updated": time.strftime("%Y-%m-%d %H:%M"),
         "dataset": record.get("dataset") or stats.evaluated_dataset(run_dir),
-        "environment": {**record.get("versions", {}), "code": record.get("git")},
+        "environment": {**record.get("versions", {}), **({"code": record["git"]} if "git" in record else {})},
         "sections": {name: record[name] for name in ("options", "training", "generator", "discriminator") if name in record},
         "commands": _commands(os.path.join(run_dir, "log.txt")),
         "charts": stats.training_charts(run_dir),

@@ -85,7 +85,7 @@ def metric_table(run_dir):
         for result, differing in zip(found, _differing(found)):
             if result.elsewhere is not None:
                 counts = {kind: result.settings.get(kind) for kind in COUNTS}
-                unlike = ", ".join(f"{name} {value}" for name, value in differing if name not in COUNTS)
+                unlike = ", ".join(f"{name} {value}" for name, value in differing if name not in COUNTS and value is not None)
                 for name, value in result.values.items():
                     key = (name, result.elsewhere, *counts.values(), unlike)
                     rows[key] = {"metric": name, "value": value, "of": result.elsewhere, **counts, "settings": unlike}

@@ -104,7 +104,8 @@ def _chosen_label(text, label, width, names):
         raise UsageError(f"--class {text}: this model's label is a single number (1.0 if it stands for a single class), expected one with "
                          "a decimal point, such as 1.0")  # fmt: skip
     if isinstance(label, str) and label not in names:
-        known = f", or a name: {_numbered(names)}" if names else " (the classes' names are not known for this snapshot)"
+        nowhere = " (names of classes are read from the config.json beside the snapshot, where there are none)"
+        known = f", or a name: {_numbered(names)}" if names else nowhere
         raise UsageError(f"--class {text}: accepted: a class number from 0 to {width - 1}, a label vector a,b,c{known}")
     label = names.index(label) if isinstance(label, str) else label
     if isinstance(label, int) and not 0 <= label < width:

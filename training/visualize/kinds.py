@@ -33,16 +33,25 @@ def asked_kinds(options, config):
         config: the generator's configuration.
 
     Raises:
-        UserError: a flag asks for the maps of a model without attention.
+        UserError: a flag asks for the maps of a model without attention, or for the noise of one that has none.
     """
-    asked = [kind for kind in KINDS if getattr(options, f"vis_{kind}")]
+    asked = _asked(options)
     for kind in ("maps", "layer_maps"):
         if kind in asked:
             sampling.require_attention(config, f"--vis-{kind.replace('_', '-')}")
-    if asked:
-        return asked
-    missing = {"maps": not config.has_attention, "noise_var": not config.local_noise}
-    return [kind for kind in DEFAULT_KINDS if not missing.get(kind)]
+    if "noise_var" in asked and not config.local_noise:
+        raise UserError("--vis-noise-var: this model has no noise")
+    return asked or [kind for kind in DEFAULT_KINDS if kind not in _missing(config)]
+
+
+def _asked(options):
+    return [kind for kind in KINDS if getattr(options, f"vis_{kind}")]
+
+
+def _missing(config):
+    """What a model cannot show: dict kind of visualization -> what it lacks."""
+    has = {"maps": ("attention to latents", config.has_attention), "noise_var": ("noise", config.local_noise)}
+    return {kind: what for kind, (what, there) in has.items() if not there}
 
 
 def check(record, dataset, options):
@@ -96,7 +105,8 @@ def run(Gs, dataset, options, folder, quiet=False, with_movies=True, shown=None)
         mixing.tables(sampler, options.seed, folder)
     _write_about(Gs, options, kinds, folder, shown)
     if not quiet:
-        left_out = "" if Gs.config.has_attention else "; this model has no attention to latents: no maps"
+        missing = {} if _asked(options) else _missing(Gs.config)
+        left_out = "".join(f"; this model has no {what}: no {kind}" for kind, what in missing.items())
         print(f"visualizations ({', '.join(kinds)}) in {folder}{left_out}")
 
 
