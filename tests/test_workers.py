@@ -287,7 +287,8 @@ def test_workers_of_other_options_are_refused(flags):
     assert other_code == 2
     assert "worker 1 was started with other options or data than worker 0" in other_output
     assert "training.loss.gamma 3.0, worker 0 has 10.0" in other_output
-    assert code == 1 and "error: worker 1 (127.0.0.1:" in output
+    assert code == 2 and "error: worker 1 was started with other options or data than worker 0: its own message names them" in output
+    assert not os.path.exists(os.path.join(flags[flags.index("--result-dir") + 1], "unlike-000"))
 
 
 @pytest.mark.parametrize("value", [

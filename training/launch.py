@@ -135,14 +135,16 @@ def _check_workers(record, devices):
     """Compare this worker's record, devices and versions with those of worker 0.
 
     Raises:
-        UsageError: they differ; names the first differences.
+        UsageError: they differ, in this worker or in another; names the first differences of this one.
     """
     own = {"record": record, "machine": {"devices": devices, "tensorflow": record["versions"]["tensorflow"], "code": record["git"]}}
     leading = json.loads(tflib.broadcast(json.dumps(own).encode()).decode())
     unlike = differences(leading["machine"], own["machine"]) + run_record.compare(leading["record"], record)
     found = [f"{name} {here}, worker 0 has {there}" for name, there, here in unlike]
-    if found:
-        raise UsageError(f"worker {tflib.workers().rank} was started with other options or data than worker 0: {'; '.join(found[:4])}")
+    refused = [rank for rank, (count,) in enumerate(tflib.gather([len(found)])) if count]
+    if refused:
+        rank, what = (tflib.workers().rank, "; ".join(found[:4])) if found else (refused[0], "its own message names them")
+        raise UsageError(f"worker {rank} was started with other options or data than worker 0: {what}")
 
 
 @contextlib.contextmanager
