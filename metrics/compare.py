@@ -10,6 +10,7 @@ import sys
 
 from dnnlib import UsageError, UserError, run_main
 from metrics.results import read, require_comparable
+from training.report.stats import COUNTS
 from training.run_files import snapshot_kimg
 
 
@@ -58,9 +59,9 @@ def table(runs, metrics):
     numbers = []
     for metric in metrics:
         results = [found[metric] for found in runs.values() if metric in found]
-        counts = [str(results[0].settings.get(kind, "-")) for kind in ("reals", "fakes")]
+        counts = [str(results[0].settings.get(kind, "-")) for kind in COUNTS]
         numbers += [(metric, number, counts) for number in dict.fromkeys(number for result in results for number in result.values)]
-    left = [["", "reals", "fakes"], [""] * 3, *([number, *counts] for _, number, counts in numbers)]
+    left = [["", *COUNTS], [""] * 3, *([number, *counts] for _, number, counts in numbers)]
     columns = [[run, *_column({metric: found[metric] for metric in metrics if metric in found}, numbers)] for run, found in runs.items()]
     return [[*start, *cells] for start, cells in zip(left, zip(*columns))]
 
