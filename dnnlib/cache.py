@@ -4,6 +4,7 @@ import os
 
 
 def cache_folder(name):
-    """Folder `name` of the cache: in GANFORMER_CACHE if that is set, else in ~/.cache/ganformer. It need not exist yet."""
-    root = os.environ.get("GANFORMER_CACHE") or os.path.join("~", ".cache", "ganformer")
+    """Folder `name` of the cache: in GANFORMER_CACHE if that is set, else in ganformer in the user's folder for caches, which is
+    XDG_CACHE_HOME, by default ~/.cache (XDG Base Directory specification). It need not exist yet."""
+    root = os.environ.get("GANFORMER_CACHE") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "ganformer")
     return os.path.join(os.path.abspath(os.path.expanduser(root)), name)

@@ -199,11 +199,14 @@ def image_names(folder, record):
         (list of names, number of other images in the folder).
 
     Raises:
-        UserError: there are no images, or listed ones are missing.
+        UserError: there are no images, listed ones are missing, or generate.py was stopped before its images were complete.
     """
     found = sorted(name for name in os.listdir(folder) if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith("."))
     if record:
         listed = sorted(picture["file"] for picture in record["pictures"])
+        if not listed:
+            raise UserError(f"--images-dir {folder}: generate.py did not finish; run it again, or remove {SAMPLES_FILE} to "
+                            "score all images there")
         missing = sorted(set(listed).difference(found))
         if missing:
             raise UserError(f"--images-dir {folder}: {missing[0]} is missing, one of {len(listed)} images that its {SAMPLES_FILE} lists; "

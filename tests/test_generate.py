@@ -18,7 +18,7 @@ import PIL.Image
 import pytest
 
 import generate
-from dnnlib import UsageError, run_main, tflib
+from dnnlib import UsageError, UserError, run_main, tflib
 from dnnlib.tflib.snapshot import read_records
 from metrics.images import image_names, samples_record
 from tests.cli_helpers import ROOT, command, finish
@@ -26,7 +26,7 @@ from tests.picture_models import assert_same_picture, expected_bytes, load_gener
 from training import run_record
 from training.networks import GeneratorConfig
 from training.visualize import generate as generation
-from training.visualize import movies
+from training.visualize import movies, sampling
 
 
 def latents(seeds, shape):
@@ -102,6 +102,22 @@ def test_a_picture_depends_on_its_seed_alone(picture_models, tmp_path, capsys):
     assert capsys.readouterr().out.endswith(f"2 images in {tmp_path / 'a'}; {note}\n")
     taken = image_names(str(tmp_path / "a"), samples_record(str(tmp_path / "a")))  # by --eval --images-dir
     assert taken == (["sample_000004.png", "sample_000009.png"], 9)
+
+
+def test_pictures_of_a_stopped_command_are_not_scored(picture_models, tmp_path, monkeypatch, capsys):
+    common = ["--model", picture_models["ganformer"], "--gpus", "cpu", "--images-num", 2, "--output-dir", tmp_path]
+    assert generated(*common) == 0
+
+    def stopped(sampler, ws, seeds):
+        raise UserError("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sampling.Sampler, "pictures", stopped)
+        assert generated(*common, "--truncation-psi", 1) == 1
+    with pytest.raises(UserError, match="generate.py did not finish; run it again, or remove samples.json to score all images there"):
+        image_names(str(tmp_path), samples_record(str(tmp_path)))
+    assert generated(*common) == 0
+    assert image_names(str(tmp_path), samples_record(str(tmp_path)))[0] == ["sample_000000.png", "sample_000001.png"]
 
 
 def test_noise_modes_and_truncation_differ(picture_models, tmp_path):

@@ -170,6 +170,9 @@ def test_cache_folder_of_the_machine(monkeypatch):
     monkeypatch.setenv("GANFORMER_CACHE", os.path.join("some", "where"))
     assert metrics.Options().cache_folder() == os.path.abspath(os.path.join("some", "where", "metrics"))
     monkeypatch.delenv("GANFORMER_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/large/cache")
+    assert metrics.Options().cache_folder() == "/large/cache/ganformer/metrics"
+    monkeypatch.delenv("XDG_CACHE_HOME")
     assert metrics.Options().cache_folder() == os.path.expanduser(os.path.join("~", ".cache", "ganformer", "metrics"))
 
 

@@ -56,16 +56,17 @@ def run(options, seeds, label, argv, perceptual=None):
             label_of=_label_source(config.c_dim, label, names) if config.c_dim else None,
             noise_mode=options.noise_mode,
         )
+        record = _record(options, path, ratio, names, argv)
         if target is not None:
-            record = {**_record(options, path, ratio, names, argv), "image_loss": _loss_name(perceptual)}
             with tflib.memory_errors():
-                _project(sampler, target, options, perceptual, record)
+                _project(sampler, target, options, perceptual, {**record, "image_loss": _loss_name(perceptual)})
             return
+        _write_record({**record, "pictures": []}, options.output_dir, images.SAMPLES_FILE)  # until they are complete
         with tflib.memory_errors("--batch-size", options.batch_size):
             files = _pictures(sampler, options, seeds)
             if options.video:
                 _video(sampler, options.output_dir, seeds, options.video_steps)
-    _write_record({**_record(options, path, ratio, names, argv), "pictures": files}, options.output_dir, images.SAMPLES_FILE)
+    _write_record({**record, "pictures": files}, options.output_dir, images.SAMPLES_FILE)
     others = len(glob.glob(os.path.join(glob.escape(options.output_dir), "sample_*.png"))) - len(files)
     note = f"; {others} others there are of earlier commands, {images.SAMPLES_FILE} lists those of this one" if others else ""
     print(f"{len(files)} images in {options.output_dir}{note}")
