@@ -85,6 +85,7 @@ def test_without_labels_it_is_said(run):
         ("train/cat/1.png,red\n/old/place/cat/2.png,blue\n../dog/1b.jpg,red\nin/dog/2b,blue\n", ["blue", "red"], [1, 0, 1, 0], "one-hot"),
         ("file,p,q\n1,1,0\n2,0,1\n1b,0,0\n2b,0,0\n", ["p", "q"], [[1, 0], [0, 1], [0, 0], [0, 0]], "multi-hot"),
         ("\ufeff1,red\n2,blue\n1b,red\n2b,red\n", ["blue", "red"], [1, 0, 1, 1], "one-hot"),     # as spreadsheets write it
+        ("file,cat,dog\n1,1,0\n2,0,1\n1b,1,0\n2b,1,0\n", ["cat", "dog"], [0, 1, 0, 0], "one-hot"),
         ("file,age\n1,0.5\n2,2.5\n1b,3\n2b,4\n", ["age"], [[0.5], [2.5], [3], [4]], "continuous"),
         ("file,age\n1,0.5\n2,2.5\n1b,3\n2b,4\ngone,5\n", ["age"], [[0.5], [2.5], [3], [4]], "continuous"),
         ("file,tags\n1,a\n2,b\n1b,\n2b,b\n", ["a", "b"], [[1, 0], [0, 1], [0, 0], [0, 1]], "multi-hot"),
