@@ -265,6 +265,8 @@ def test_folders_that_are_links_are_entered_but_not_twice(tmp_path, capsys):
     assert code == 0, err
     for path in (("real", "loop"), ("linked", "back")):
         assert f"left out {tmp_path.joinpath('in', *path)}: it links to a folder above it" in out
+    assert "  the names of the 2 sub-folders are not used; with --labels folders they become labels\n" in out
+    assert folder_source(str(tmp_path / "elsewhere"), "png").subfolders == 0
     np.testing.assert_array_equal(_dataset(tmp_path).read(range(3)), _nchw(pictures))
 
 
@@ -278,6 +280,14 @@ def test_links_to_what_is_read_anyway_and_to_hidden_folders(tmp_path, capsys):
     assert code == 0, err
     assert f"left out {tmp_path / 'in' / 'ph' / 'latest'}: it links to a folder that is read anyway" in out
     np.testing.assert_array_equal(_dataset(tmp_path).read(range(_dataset(tmp_path).count)), _nchw(pictures))
+
+
+def test_images_behind_links_make_up_the_identity(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").symlink_to(write_pngs(tmp_path / "store", noise(1))[0])
+    before = folder_source(str(tmp_path / "in"), "png").identity
+    write_pngs(tmp_path / "store", noise(1, 32))
+    assert folder_source(str(tmp_path / "in"), "png").identity != before
 
 
 def test_hidden_folders_are_not_walked(tmp_path, monkeypatch):
