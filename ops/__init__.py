@@ -1,5 +1,7 @@
 """Fused bias-activation and FIR resampling: one function each, with a reference twin and a compiled implementation."""
 
+import dnnlib  # noqa: F401 isort: skip (before TensorFlow, whose log level it sets)
+
 from ops.fused_bias_act import ACTIVATIONS, fused_bias_act
 from ops.implementation import set_implementation
 from ops.modulated_conv import modulated_conv_2d

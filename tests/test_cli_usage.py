@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -458,6 +460,13 @@ def test_help_is_instant_and_complete():
     code, out, _ = finish("--help")
     assert code == 0 and time.time() - begin < 5
     assert all(option.flag in out for option in presets.OPTIONS)
+
+
+@pytest.mark.parametrize("words", [["run_network.py"], ["generate.py"], ["prepare_data.py"], ["-m", "ops.doctor"]])
+def test_a_python_without_what_is_needed_is_told_so_in_one_line(words):
+    done = subprocess.run([sys.executable, "-S", *words, "--help"], cwd=ROOT, capture_output=True, text=True)  # -S: no site-packages
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {sys.executable} ") and done.stderr.count("\n") == 1, done.stderr
+    assert "has no NumPy" in done.stderr and not done.stdout
 
 
 @pytest.fixture(scope="module")
