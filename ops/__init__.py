@@ -1,6 +1,6 @@
 """Fused bias-activation and FIR resampling: one function each, with a reference twin and a compiled implementation."""
 
-import dnnlib  # noqa: F401 isort: skip (before TensorFlow, whose log level it sets)
+from dnnlib import tflib  # noqa: F401 isort: skip (the switch comes first)
 
 from ops.fused_bias_act import ACTIVATIONS, fused_bias_act
 from ops.implementation import set_implementation
