@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
 """Generate images with a trained model: see --help."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import sys

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train, evaluate and visualize: see --help, and docs/options.md for the same table."""
 
-from __future__ import annotations
+import dnnlib  # noqa: F401 isort: skip (it says what this Python lacks)
 
 import dataclasses
 import os

@@ -230,7 +230,8 @@ def compile_kernels(compile_one, link, kind):
     for kernel in KERNELS:
         target = os.path.join(build_folder(), f"{kernel}.{kind}.o")
         compilers[target] = subprocess.Popen(compile_one + ["-c", kernel, "-o", target], cwd=SOURCES)
-    assert [compiler.wait() for compiler in compilers.values()] == [0] * len(KERNELS)
+    codes = [compiler.wait() for compiler in compilers.values()]
+    assert not any(codes), codes
     return compile_library(link + list(compilers), f"{kind}.so")
 
 

@@ -24,7 +24,8 @@ class UsageError(UserError):
 
 
 def run_main(main, argv=None):
-    """Run an entry point; turn a UserError, or a file that cannot be read or written, into one line on stderr and an exit code.
+    """Run an entry point; turn a UserError, a package that is not installed, or a file that cannot be read or written, into one line on
+    stderr and an exit code.
 
     If the reader of the output has gone (`... | head`), it ends silently with the exit code of SIGPIPE.
 
@@ -43,6 +44,8 @@ def run_main(main, argv=None):
         return code
     except UserError as error:
         return _report(str(error), error.exit_code, argv)
+    except ModuleNotFoundError as error:
+        return _report(f"{sys.executable} has no module {error.name}; `pip install -r requirements.txt` installs what is needed", 1, argv)
     except OSError as error:
         if error.filename is None and _takes_no_more(sys.stdout):
             silence(sys.stdout)

@@ -91,7 +91,8 @@ def _run_names(folders):
 
 def main(argv):
     """Entry point; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="python -m metrics.compare", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders, at least two")
     parser.add_argument("--metric", help="compare only this metric (default: all that at least two runs have)")
     options = parser.parse_args(argv)

@@ -1,5 +1,7 @@
 """Fused bias-activation and FIR resampling: one function each, with a reference twin and a compiled implementation."""
 
+from dnnlib import tflib  # noqa: F401 isort: skip (the switch comes first)
+
 from ops.fused_bias_act import ACTIVATIONS, fused_bias_act
 from ops.implementation import set_implementation
 from ops.modulated_conv import modulated_conv_2d

@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -458,6 +460,24 @@ def test_help_is_instant_and_complete():
     code, out, _ = finish("--help")
     assert code == 0 and time.time() - begin < 5
     assert all(option.flag in out for option in presets.OPTIONS)
+
+
+@pytest.mark.parametrize("words", [["run_network.py"], ["generate.py"], ["prepare_data.py"], ["-m", "ops.doctor"]])
+def test_a_python_without_what_is_needed_is_told_so_in_one_line(words):
+    done = subprocess.run([sys.executable, "-S", *words, "--help"], cwd=ROOT, capture_output=True, text=True)  # -S: no site-packages
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {sys.executable} ") and done.stderr.count("\n") == 1, done.stderr
+    assert "has no NumPy" in done.stderr and not done.stdout
+
+
+def test_tensorflow_that_is_too_old_is_said_in_one_line(tmp_path):
+    package = tmp_path / "tensorflow" / "compat"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "v1.py").write_text("__version__ = '1.14.0'")
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import ops.doctor"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    message = f"error: {sys.executable} has TensorFlow 1.14.0; accepted: 1.15 or 2, as in requirements.txt\n"
+    assert (done.returncode, done.stderr) == (1, message)
 
 
 @pytest.fixture(scope="module")

@@ -138,17 +138,20 @@ def _read(path):
         return file.read()
 
 
-@pytest.mark.parametrize("way, requests", [("good", 1), ("breaks", 4), ("whole", 2), ("busy", 3), ("limited", 3), ("redirect", 2)])
-def test_files_arrive_whole(server, tmp_path, way, requests):
+REQUESTS = {"good": {1}, "breaks": {3, 4}, "whole": {2}, "busy": {3}, "limited": {3}, "redirect": {2}}  # urllib3 1 loses nothing to a break
+
+
+@pytest.mark.parametrize("way", REQUESTS)
+def test_files_arrive_whole(server, tmp_path, way):
     download.download(f"{server.url}/{way}", str(tmp_path / "file"), len(CONTENT), MD5)
     assert _read(tmp_path / "file") == CONTENT
-    assert os.listdir(str(tmp_path)) == ["file"] and len(server.seen) == requests
+    assert os.listdir(str(tmp_path)) == ["file"] and len(server.seen) in REQUESTS[way]
 
 
 def test_attempts_that_bring_something_do_not_count(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "ATTEMPTS", 1)
     download.download(f"{server.url}/breaks", str(tmp_path / "file"), len(CONTENT), MD5)
-    assert len(server.seen) == 4
+    assert len(server.seen) in REQUESTS["breaks"]
 
 
 def test_attempts_that_bring_nothing_come_later_and_later(server, tmp_path, monkeypatch):

@@ -30,6 +30,8 @@ def failing(path, error):
     (OSError(errno.ENOSPC, "No space left on device"), "error: {path}: No space left on device\n"),
     (FileNotFoundError(errno.ENOENT, "No such file or directory", "other.txt"), "error: other.txt: No such file or directory\n"),
     (UserError("too few"), "error: too few\n"),
+    (ModuleNotFoundError(name="lmdb"),
+     f"error: {sys.executable} has no module lmdb; `pip install -r requirements.txt` installs what is needed\n"),
 ])  # fmt: skip
 def test_what_goes_wrong_is_one_line_and_leaves_nothing(tmp_path, capsys, error, said):
     path = str(tmp_path / "new" / "file.txt")

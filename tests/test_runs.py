@@ -366,7 +366,7 @@ def test_other_threads_leave_the_handlers_alone():
 
 
 @pytest.mark.parametrize("mode", ["busy", "waits"])
-@pytest.mark.parametrize("first, second", itertools.product([signal.SIGTERM, signal.SIGINT], repeat=2))
+@pytest.mark.parametrize("first, second", list(itertools.product([signal.SIGTERM, signal.SIGINT], repeat=2)))
 def test_two_signals_end(mode, first, second):
     process = start_stoppable(mode)
     watchdog = threading.Timer(20, process.kill)

@@ -1,4 +1,4 @@
-"""The Makefile, run with make: which Python it uses, and what it refuses."""
+"""The set-up: which Python the Makefile uses, what it refuses, and what requirements.txt asks for."""
 
 import os
 import pathlib
@@ -7,9 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 
 
 def script(path: pathlib.Path, body: str) -> pathlib.Path:
@@ -25,6 +26,7 @@ def make(*arguments: str, path: pathlib.Path) -> subprocess.CompletedProcess:
         stderr=subprocess.STDOUT, text=True)
 
 
+@needs_make
 def test_shim_of_a_version_manager_is_passed_over(tmp_path):
     script(tmp_path / "python3.7", "echo 'python3.7: command not found' >&2; exit 127")
     installed = tmp_path / "versions" / "bin"
@@ -36,7 +38,18 @@ def test_shim_of_a_version_manager_is_passed_over(tmp_path):
     assert f"PYTHON={installed / 'python3'}" in result.stdout
 
 
+@needs_make
 def test_python_on_the_path_is_taken_first(tmp_path):
     script(tmp_path / "python3.7", f"exec {sys.executable} \"$@\"")
     result = make("test-all", f"PYTHON={sys.executable}", path=tmp_path)
     assert "test PYTHON=python3.7" in result.stdout
+
+
+@pytest.mark.parametrize("python", ["3.7", "3.8", "3.9", "3.10", "3.13", "3.14"])
+def test_no_python_gets_half_of_the_requirements(python):
+    """pip says that there is no TensorFlow 2.21 for Python 3.9; without that line it would install the rest and say nothing."""
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    asked = [Requirement(line) for line in lines if not line.startswith("#")]
+    names = [line.name for line in asked if line.marker is None or line.marker.evaluate({"python_version": python})]
+    today = ["tensorflow", "numpy", "scipy", "h5py", "pillow", "lmdb", "requests", "tqdm", "google-crc32c"]
+    assert sorted(names) == sorted(["tensorflow-gpu", "protobuf", *today[1:]] if python == "3.7" else today)

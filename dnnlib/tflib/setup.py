@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import warnings
 
 from dnnlib.errors import UserError
@@ -10,6 +11,9 @@ from dnnlib.gpus import driver, machine_gpus
 warnings.filterwarnings("ignore", category=FutureWarning, module="tensor")  # TensorFlow 1.15 under NumPy 1.18
 
 import tensorflow.compat.v1 as tf  # noqa: E402
+
+if tf.__version__ < "1.15":
+    raise SystemExit(f"error: {sys.executable} has TensorFlow {tf.__version__}; accepted: 1.15 or 2, as in requirements.txt")
 
 tf.logging.set_verbosity(tf.logging.ERROR)
 tf.disable_v2_behavior()
