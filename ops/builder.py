@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from typing import NamedTuple
 
@@ -222,7 +223,7 @@ def _first_error(path):
     """": " and the first line of a log that speaks of an error, or nothing."""
     with open(path, encoding="utf-8", errors="replace") as log:
         line = next((line for line in log if re.search(r"\b(error|fatal)\b", line, re.IGNORECASE) and not line.startswith("$ ")), None)
-    return f": {line.strip()[:300]}" if line else ""
+    return f": {textwrap.shorten(line, 200, placeholder=' ...')}" if line else ""
 
 
 def _start(command, folder, log):
