@@ -87,7 +87,7 @@ def find_nvcc(host, wanted):
     Without a visible GPU the library is meant for another machine, whose driver may be any.
 
     Args:
-        host: HostCompiler for nvcc to work with if CXX names it, or if there is no gcc, which nvcc uses by itself.
+        host: HostCompiler for nvcc to work with if CXX names it, or if there is neither NVCC_CCBIN nor gcc, which nvcc uses by itself.
         wanted: compute capabilities, ascending.
 
     Raises:
@@ -134,9 +134,11 @@ def _nvcc_paths():
 def _describe_nvcc(path, host):
     """The Nvcc at a path. Raises BuildError if it does not work."""
     version, release = _nvcc_release(path)
-    # Installations choose a host compiler that nvcc supports (NVCC_CCBIN, a folder that it searches before PATH); -ccbin would override it.
-    chosen = not os.environ.get("CXX") and (os.environ.get("NVCC_CCBIN") or shutil.which("gcc"))
-    command = [path] if chosen else [path, "-ccbin", host.path]
+    # Installations choose a host compiler that nvcc supports (a folder that it searches before PATH); -ccbin would override it. NVCC_CCBIN
+    # is passed on, because up to CUDA 12.4 nvcc itself does not read it.
+    named = host.path if os.environ.get("CXX") else os.environ.get("NVCC_CCBIN")
+    compiler = named or (None if shutil.which("gcc") else host.path)
+    command = [path, "-ccbin", compiler] if compiler else [path]
     return Nvcc(path, version, release, _nvcc_capabilities(path, release), _cuda_include(command), command)
 
 

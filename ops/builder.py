@@ -7,11 +7,13 @@ import contextlib
 import glob
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from typing import NamedTuple
 
@@ -24,7 +26,7 @@ from dnnlib.toolchain import BuildError
 SOURCES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "cuda")
 KERNELS = ("bias_act.cu", "upfirdn2d.cu")
 REGISTRATION = "tensorflow_ops.cc"
-HOST_FLAGS = ("-O3", "-march=native", "-U__AVX512FP16__",  # with it, TensorFlow 2's Eigen does not compile
+HOST_FLAGS = ("-O3", "-march=native", "-DEIGEN_DONT_VECTORIZE",  # Eigen's code for AVX-512 does not compile everywhere, and is not used
               "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-DNDEBUG", "-Wno-deprecated-declarations")
 COMPILER_VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN", "CPATH", "CPLUS_INCLUDE_PATH")  # they add flags too
 BUILDING = ".building_"  # in the names of the folders of unfinished builds
@@ -208,12 +210,20 @@ def _run_together(commands, folder, log):
                 running.append(_start(command, folder, log))
         for command, process in zip(commands, running):
             if process.wait(timeout=max(deadline - time.monotonic(), 0.1)) != 0:
-                raise BuildError(f"{os.path.basename(command[0])} failed with code {process.returncode}", log.name)
+                name = os.path.basename(command[0])
+                raise BuildError(f"{name} failed with code {process.returncode}{_first_error(log.name)}", log.name)
     except subprocess.TimeoutExpired:
         raise BuildError(f"the compilers took more than {BUILD_TIMEOUT:.0f} s", log.name) from None
     finally:
         for process in running:
             _stop(process)
+
+
+def _first_error(path):
+    """": " and the first line of a log that speaks of an error, or nothing."""
+    with open(path, encoding="utf-8", errors="replace") as log:
+        line = next((line for line in log if re.search(r"\b(error|fatal)\b", line, re.IGNORECASE) and not line.startswith("$ ")), None)
+    return f": {textwrap.shorten(line, 200, placeholder=' ...')}" if line else ""
 
 
 def _start(command, folder, log):

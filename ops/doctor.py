@@ -15,6 +15,7 @@ from dnnlib.toolchain import BuildError
 from ops import builder, implementation
 
 WIDTH = 22  # of the column of names
+NO_DEVICE = 100  # CUresult
 
 
 def main(argv):
@@ -85,7 +86,8 @@ def driver_version():
     if library is None:
         return "none (no libcuda.so.1)"
     if release is None:
-        return f"does not start (error {library.cuInit(0)}); try nvidia-smi"
+        code = library.cuInit(0)
+        return "sees no GPU" if code == NO_DEVICE else f"does not start (error {code}); try nvidia-smi"
     return "supports CUDA {}.{}".format(*release)
 
 

@@ -10,12 +10,13 @@ from benchmarks.cuda_kernels import SOURCES, Kernels, build_folder, compile_kern
 
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-sanitize=vptr", "-g")
 NUMERIC_TYPES = """// All that the CPU kernels need of TensorFlow's header.
+#include "host_half.h"
 namespace Eigen {
 struct half {
-  _Float16 value;
+  __half value;
   half() = default;
-  explicit half(float number) : value(static_cast<_Float16>(number)) {}
-  explicit operator float() const { return value; }
+  explicit half(float number) : value(__float2half_rn(number)) {}
+  explicit operator float() const { return __half2float(value); }
 };
 }
 """

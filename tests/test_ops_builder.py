@@ -133,11 +133,12 @@ def test_the_library_is_named_after_everything_it_depends_on(machine, monkeypatc
 
 
 @pytest.mark.parametrize("installed, given, chosen", [
-    (["g++", "gcc"], {}, None), (["g++"], {"NVCC_CCBIN": "g++-9"}, None),
-    (["gcc", "g++-9"], {"CXX": "g++-9"}, "g++-9"), (["g++"], {}, "g++"),
+    (["g++", "gcc"], {}, []), (["g++", "gcc"], {"NVCC_CCBIN": "g++-9"}, ["g++-9"]),
+    (["gcc", "g++-9"], {"CXX": "g++-9", "NVCC_CCBIN": "g++-8"}, ["{bin}/g++-9"]), (["g++"], {}, ["{bin}/g++"]),
 ])  # fmt: skip
 def test_nvcc_keeps_its_own_choice_of_a_compiler(machine, monkeypatch, installed, given, chosen):
-    """Distributions give it an older one than the system's, by a variable or in a folder that it searches first."""
+    """Distributions give it an older one than the system's, in a folder that it searches first, others by a variable, which it reads
+    itself only in newer releases."""
     for name in installed:
         install(machine, name, ANY_VERSION + WRITES_OUTPUT)
     install_cuda(machine, ".", "12.4", WRITES_OUTPUT)
@@ -147,7 +148,7 @@ def test_nvcc_keeps_its_own_choice_of_a_compiler(machine, monkeypatch, installed
     builder.build(builder.plan(on_gpu=False))
     commands = [line for line in calls(machine) if not line.startswith("-O3 -march")]
     options = [re.findall(r"-ccbin (\S+)", line) for line in commands]
-    assert options == 4 * [[f"{machine}/bin/{chosen}"] if chosen else []]  # the query of the include folder, two kernels, the link
+    assert options == 4 * [[name.format(bin=machine / "bin") for name in chosen]]  # the query of the include folder, two kernels, the link
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
@@ -260,7 +261,7 @@ def test_real_compilers_in_folders_with_spaces(tmp_path, monkeypatch):
 def test_failing_compiler_leaves_its_log_only(machine):
     install(machine, "g++", ANY_VERSION + "echo disk quota boom; exit 3\n")
     what = builder.plan(on_gpu=False)
-    with pytest.raises(BuildError, match="failed with code 3") as raised:
+    with pytest.raises(BuildError, match="failed with code 3 .log: ") as raised:
         builder.build(what)
     with open(raised.value.log, encoding="utf-8") as log:
         assert "disk quota boom" in log.read()
@@ -438,12 +439,15 @@ def test_gpus_and_requests_that_cannot_be_served(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="no g++")
-def test_registration_compiles_for_processors_with_half_precision_arithmetic():
-    """Servers with newer GPUs have these, and the Eigen in TensorFlow 2.21 does not compile if g++ announces the feature."""
+def test_registration_compiles_for_newer_processors(tmp_path):
+    """Servers have these. The Eigen in TensorFlow 2.21 does not compile if g++ announces their half-precision arithmetic, nor, for any
+    processor with AVX-512, with g++ up to 9, which lacks some functions."""
     flags = [{"-march=native": "-march=sapphirerapids"}.get(flag, flag) for flag in builder.HOST_FLAGS]
     if subprocess.run(["g++", "-march=sapphirerapids", "-E", "-"], stdin=subprocess.DEVNULL, capture_output=True).returncode:
         pytest.skip("g++ does not know these processors")
-    command = ["g++", *flags, *builder.tensorflow_flags().compile, "-fsyntax-only", os.path.join(builder.SOURCES, builder.REGISTRATION)]
+    (tmp_path / "older.h").write_text("#include <immintrin.h>\n#pragma GCC poison _mm512_loadu_epi32 _mm512_storeu_epi64\n")
+    command = ["g++", *flags, *builder.tensorflow_flags().compile, "-include", str(tmp_path / "older.h"), "-fsyntax-only",
+               os.path.join(builder.SOURCES, builder.REGISTRATION)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
 
@@ -473,13 +477,14 @@ def test_a_library_that_does_not_load(machine, capsys):
 
 def test_broken_nvcc_on_a_gpu(machine, monkeypatch, capsys):
     install(machine, "g++", ANY_VERSION + WRITES_OUTPUT)
-    install_cuda(machine, ".", "12.4", "echo unsupported GNU version; exit 2\n")
+    said = "host_config.h:138:2: error: #error -- unsupported GNU version! gcc versions later than 8 are not supported!"
+    install_cuda(machine, ".", "12.4", f"echo from errors.h:1,; echo ' {said}'; echo more errors; exit 2\n")
     monkeypatch.setattr(tflib, "devices", lambda: ["/gpu:0"])
     monkeypatch.setattr(gpus, "visible_gpus", lambda: [gpus.Gpu("T4", 75)])
     assert "reference" in ops.set_implementation("auto")
     complaint = capsys.readouterr().err
-    assert complaint.count("warning:") == 1 and "nvcc failed with code 2 (log: " in complaint
-    with pytest.raises(UserError, match="--ops cuda: nvcc failed with code 2 .*log: "):
+    assert complaint.count("warning:") == 1 and f"nvcc failed with code 2: {said} (log: " in complaint
+    with pytest.raises(UserError, match="--ops cuda: nvcc failed with code 2: .*log: "):
         ops.set_implementation("cuda")
     assert leftovers(machine) == []
 

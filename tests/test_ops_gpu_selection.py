@@ -81,7 +81,7 @@ def test_the_empty_machine_has_no_gpu_where_its_host_has_one(gpu_host, machine):
 
 @pytest.mark.parametrize("driver, release, words", [
     (None, None, "none (no libcuda.so.1)"), (Driver(12040, error=803), None, "does not start (error 803); try nvidia-smi"),
-    (Driver(12040), (12, 4), "supports CUDA 12.4"),
+    (Driver(12040, error=100), None, "sees no GPU"), (Driver(12040), (12, 4), "supports CUDA 12.4"),
 ])  # fmt: skip
 def test_what_the_driver_supports(monkeypatch, driver, release, words):
     monkeypatch.setattr(gpus, "driver", lambda: driver)

@@ -15,6 +15,8 @@
 #include <memory>
 #include <vector>
 
+#include "host_half.h"
+
 #ifdef __SANITIZE_ADDRESS__
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -55,35 +57,6 @@ struct dim3 {
 };
 inline dim3 threadIdx, blockIdx, blockDim, gridDim;
 
-struct __half {
-  uint16_t bits;
-};
-
-inline float __half2float(__half value) {
-  const int exponent = (value.bits >> 10) & 31;
-  const int fraction = value.bits & 1023;
-  float magnitude = ldexpf(static_cast<float>(exponent ? fraction + 1024 : fraction), (exponent ? exponent : 1) - 25);
-  if (exponent == 31) magnitude = fraction ? NAN : INFINITY;
-  return value.bits >> 15 ? -magnitude : magnitude;
-}
-
-inline __half __float2half_rn(float value) {
-  __half result;
-  result.bits = signbit(value) ? 0x8000 : 0;
-  const float magnitude = fabsf(value);
-  if (!(magnitude < 65520.f)) {
-    result.bits |= magnitude != magnitude ? 0x7e00 : 0x7c00;
-    return result;
-  }
-  if (magnitude == 0.f) return result;
-  int exponent;
-  frexpf(magnitude, &exponent);
-  const int lowest = exponent - 11 > -24 ? exponent - 11 : -24;  // exponent of the last bit kept
-  const int steps = static_cast<int>(nearbyintf(ldexpf(magnitude, -lowest)));
-  result.bits |= lowest == -24 ? steps : ((lowest + 24) << 10) + steps;
-  return result;
-}
-
 namespace shim {
 
 inline void* shared = nullptr;
@@ -97,7 +70,7 @@ struct Fiber {
 
 inline ucontext_t scheduler;
 inline Fiber* running = nullptr;
-inline const std::function<void()>* body = nullptr;
+inline std::function<void()> body;
 
 inline void switch_to(ucontext_t* from, ucontext_t* to, const void* stack, size_t size, bool last) {
 #ifdef __SANITIZE_ADDRESS__
@@ -118,7 +91,7 @@ inline void fiber_main() {
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size);
 #endif
-  (*body)();
+  body();
   running->finished = true;
   switch_to(&running->context, &scheduler, scheduler_stack, scheduler_size, true);
 }
@@ -166,7 +139,7 @@ inline void launch(dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t, boo
   }
   gridDim = grid;
   blockDim = block;
-  body = &kernel;
+  body = kernel;
   for (unsigned b = 0; b < grid.x * grid.y * grid.z; b++) {
     blockIdx = dim3(b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y);
     shared = malloc(shared_bytes);

@@ -259,14 +259,17 @@ void launch_walk(const FirProblem& p, const void* x, void* y, cudaStream_t strea
             strip_steps, static_cast<const T*>(x), static_cast<T*>(y));
 }
 
-template <typename T>
-void launch_four_taps(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
+// Not part of the lambda below: there, g++ 7 fails with an internal error on constants such as `whole`.
+template <typename T, int kVariant>
+void launch_four_taps_variant(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
   const int kPack = 16 / sizeof(T);
   const bool whole = p.channels % kPack == 0 && aligned16(x) && aligned16(y);
-  with_variant(p, [&](auto variant) {
-    whole ? launch_walk<T, kPack, decltype(variant)::value>(p, x, y, stream)
-          : launch_walk<T, 1, decltype(variant)::value>(p, x, y, stream);
-  });
+  whole ? launch_walk<T, kPack, kVariant>(p, x, y, stream) : launch_walk<T, 1, kVariant>(p, x, y, stream);
+}
+
+template <typename T>
+void launch_four_taps(const FirProblem& p, const void* x, void* y, cudaStream_t stream) {
+  with_variant(p, [&](auto variant) { launch_four_taps_variant<T, decltype(variant)::value>(p, x, y, stream); });
 }
 
 }  // namespace ganformer
