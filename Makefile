@@ -1,7 +1,7 @@
 # make demo | test | test-all | lint | setup-all | clean          (each does its own set-up; PYTHON=/path/to/python chooses the stack)
 PYTHON ?= python3
-PYTHON37 ?= $(shell for p in python3.7 "$$(pyenv prefix 3.7 2>/dev/null)/bin/python3" "$$(pyenv prefix 3.7.16 2>/dev/null)/bin/python3"; do $$p -c '' 2>/dev/null && { echo $$p; break; }; done)
-STACK := $(shell $(PYTHON) -c 'import sys; v = sys.version_info[:2]; print("tf1" if v == (3, 7) else "tf2" if (3, 10) <= v <= (3, 13) else "none")' 2>/dev/null || echo none)
+PYTHON37 ?= $(shell for p in python3.7 "$$(pyenv prefix 3.7 2>/dev/null)/bin/python3" "$$(pyenv prefix 3.7.16 2>/dev/null)/bin/python3"; do "$$p" -c '' 2>/dev/null && { echo $$p; break; }; done)
+STACK := $(shell "$(PYTHON)" -c 'import sys; v = sys.version_info[:2]; print("tf1" if v == (3, 7) else "tf2" if (3, 10) <= v <= (3, 13) else "none")' 2>/dev/null || echo none)
 VENV := .venv-$(STACK)
 READY := $(VENV)/.ready
 TESTS ?= tests
@@ -12,9 +12,9 @@ JOBS ?= 2
 setup: $(READY)
 
 $(READY): requirements.txt requirements-dev.txt
-	@test $(STACK) != none || { echo "error: $(PYTHON) ($$($(PYTHON) --version 2>&1 | head -n 1)) is not supported; accepted: Python 3.7 (TensorFlow 1.15) or 3.10 to 3.13 (TensorFlow 2): make PYTHON=/path/to/python"; exit 1; }
-	@echo "Setting up $(VENV) with $$($(PYTHON) --version) (takes a few minutes, once)"
-	@$(PYTHON) -m venv $(VENV)
+	@test $(STACK) != none || { echo "error: $(PYTHON) ($$("$(PYTHON)" --version 2>&1 | head -n 1)) is not supported; accepted: Python 3.7 (TensorFlow 1.15) or 3.10 to 3.13 (TensorFlow 2): make PYTHON=/path/to/python"; exit 1; }
+	@echo "Setting up $(VENV) with $$("$(PYTHON)" --version) (takes a few minutes, once)"
+	@"$(PYTHON)" -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@if [ $(STACK) = tf2 ] && nvidia-smi -L >/dev/null 2>&1; then \
@@ -27,7 +27,7 @@ setup-all:
 
 setup-tf1:
 	@test -n "$(PYTHON37)" || { echo "error: no Python 3.7 found; make $(MAKECMDGOALS) PYTHON37=/path/to/python3.7"; exit 1; }
-	@$(MAKE) --no-print-directory setup PYTHON=$(PYTHON37)
+	@$(MAKE) --no-print-directory setup PYTHON="$(PYTHON37)"
 
 demo: $(READY)
 	@$(VENV)/bin/python -m examples.demo
@@ -38,7 +38,7 @@ test: $(READY)
 test-all:
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory setup-tf1
-	@$(MAKE) --no-print-directory test PYTHON=$(PYTHON37)
+	@$(MAKE) --no-print-directory test PYTHON="$(PYTHON37)"
 
 lint: $(READY)
 	@$(VENV)/bin/python -m ruff check .

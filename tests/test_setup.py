@@ -29,20 +29,20 @@ def make(*arguments: str, path: pathlib.Path) -> subprocess.CompletedProcess:
 @needs_make
 def test_shim_of_a_version_manager_is_passed_over(tmp_path):
     script(tmp_path / "python3.7", "echo 'python3.7: command not found' >&2; exit 127")
-    installed = tmp_path / "versions" / "bin"
+    installed = tmp_path / "all versions" / "bin"
     installed.mkdir(parents=True)
-    script(installed / "python3", f"exec {sys.executable} \"$@\"")
-    script(tmp_path / "pyenv", f"echo {tmp_path / 'versions'}")
+    script(installed / "python3", f"exec '{sys.executable}' \"$@\"")
+    script(tmp_path / "pyenv", f"echo {tmp_path / 'all versions'}")
     result = make("test-all", f"PYTHON={sys.executable}", path=tmp_path)
     assert result.returncode == 0, result.stdout
-    assert f"PYTHON={installed / 'python3'}" in result.stdout
+    assert f"PYTHON=\"{installed / 'python3'}\"" in result.stdout
 
 
 @needs_make
 def test_python_on_the_path_is_taken_first(tmp_path):
-    script(tmp_path / "python3.7", f"exec {sys.executable} \"$@\"")
+    script(tmp_path / "python3.7", f"exec '{sys.executable}' \"$@\"")
     result = make("test-all", f"PYTHON={sys.executable}", path=tmp_path)
-    assert "test PYTHON=python3.7" in result.stdout
+    assert 'test PYTHON="python3.7"' in result.stdout
 
 
 @pytest.mark.parametrize("python", ["3.7", "3.8", "3.9", "3.10", "3.13", "3.14"])
