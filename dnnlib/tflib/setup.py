@@ -12,7 +12,7 @@ warnings.filterwarnings("ignore", category=FutureWarning, module="tensor")  # Te
 
 import tensorflow.compat.v1 as tf  # noqa: E402
 
-if tf.__version__ < "1.15":
+if [int(number) for number in tf.__version__.split(".")[:2]] < [1, 15]:
     raise SystemExit(f"error: {sys.executable} has TensorFlow {tf.__version__}; accepted: 1.15 or 2, as in requirements.txt")
 
 tf.logging.set_verbosity(tf.logging.ERROR)
