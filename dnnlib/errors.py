@@ -45,7 +45,7 @@ def run_main(main, argv=None):
     except UserError as error:
         return _report(str(error), error.exit_code, argv)
     except ModuleNotFoundError as error:
-        return _report(f"{sys.executable} has no module {error.name}; `pip install -r requirements.txt` installs what is needed", 1, argv)
+        return _report(not_installed(error), 1, argv)
     except OSError as error:
         if error.filename is None and _takes_no_more(sys.stdout):
             silence(sys.stdout)
@@ -56,6 +56,11 @@ def run_main(main, argv=None):
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def not_installed(error):
+    """What to say of a ModuleNotFoundError."""
+    return f"{sys.executable} has no module {error.name}; `pip install -r requirements.txt` installs what is needed"
 
 
 def _prepare_outputs():

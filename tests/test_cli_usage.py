@@ -469,15 +469,21 @@ def test_a_python_without_what_is_needed_is_told_so_in_one_line(words):
     assert "has no NumPy" in done.stderr and not done.stdout
 
 
-def test_tensorflow_that_is_too_old_is_said_in_one_line(tmp_path):
+@pytest.mark.parametrize("version, said", [
+    ("1.14.0", "has TensorFlow 1.14.0; accepted: 1.15 or 2, as in requirements.txt"),
+    (None, "has no module tensorflow.compat; `pip install -r requirements.txt` installs what is needed"),
+])  # fmt: skip
+def test_tensorflow_that_is_too_old_or_missing_is_said_in_one_line(tmp_path, version, said):
     package = tmp_path / "tensorflow" / "compat"
     package.mkdir(parents=True)
     (package.parent / "__init__.py").touch()
-    (package / "v1.py").write_text("__version__ = '1.14.0'")
+    if version:
+        (package / "v1.py").write_text(f"__version__ = {version!r}")
+    else:
+        package.rmdir()
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import ops.doctor"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    message = f"error: {sys.executable} has TensorFlow 1.14.0; accepted: 1.15 or 2, as in requirements.txt\n"
-    assert (done.returncode, done.stderr) == (1, message)
+    assert (done.returncode, done.stderr) == (1, f"error: {sys.executable} {said}\n")
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,15 @@ import os
 import sys
 import warnings
 
-from dnnlib.errors import UserError
+from dnnlib.errors import UserError, not_installed
 from dnnlib.gpus import driver, machine_gpus
 
 warnings.filterwarnings("ignore", category=FutureWarning, module="tensor")  # TensorFlow 1.15 under NumPy 1.18
 
-import tensorflow.compat.v1 as tf  # noqa: E402
-
+try:
+    import tensorflow.compat.v1 as tf
+except ModuleNotFoundError as error:
+    raise SystemExit(f"error: {not_installed(error)}") from None
 if [int(number) for number in tf.__version__.split(".")[:2]] < [1, 15]:
     raise SystemExit(f"error: {sys.executable} has TensorFlow {tf.__version__}; accepted: 1.15 or 2, as in requirements.txt")
 
