@@ -28,7 +28,7 @@ KERNELS = ("bias_act.cu", "upfirdn2d.cu")
 REGISTRATION = "tensorflow_ops.cc"
 HOST_FLAGS = ("-O3", "-march=native", "-DEIGEN_DONT_VECTORIZE",  # Eigen's code for AVX-512 does not compile everywhere, and is not used
               "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-DNDEBUG", "-Wno-deprecated-declarations")
-COMPILER_VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "NVCC_CCBIN", "CPATH", "CPLUS_INCLUDE_PATH")  # they add flags too
+COMPILER_VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "CPATH", "CPLUS_INCLUDE_PATH")  # they add flags too
 BUILDING = ".building_"  # in the names of the folders of unfinished builds
 LOCK_TIMEOUT = 900.0  # seconds to wait for another process that is building the same library
 BUILD_TIMEOUT = 1800.0  # seconds for one build
