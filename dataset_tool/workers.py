@@ -8,6 +8,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from concurrent.futures.process import BrokenProcessPool
@@ -71,6 +72,7 @@ def convert_all(entries, loader, form, num_workers):
         for chunk in chunks:
             yield from (convert(loader, form, entry) for entry in chunk)
         return
+    vars(sys.modules["__main__"]).setdefault("__spec__", None)     # starting a process asks for it; IPython's %run and debuggers lack it
     context = multiprocessing.get_context("spawn")     # a fork would copy the locks of TensorFlow's threads, if it is loaded
     pool = concurrent.futures.ProcessPoolExecutor(num_workers, context, _start_worker, (loader, form, os.getpid()))
     pending = collections.deque()

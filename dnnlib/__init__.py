@@ -7,8 +7,9 @@ import sys
 
 if os.name != "posix":
     raise SystemExit("error: this program needs Linux; on Windows, run it under WSL")
-if sys.version_info < (3, 7) or importlib.util.find_spec("numpy") is None:
-    fault = "has no NumPy" if sys.version_info >= (3, 7) else "is too old"
+missing = [module for module in ("numpy", "PIL", "tqdm", "google_crc32c") if importlib.util.find_spec(module) is None]
+if sys.version_info < (3, 7) or missing:
+    fault = f"has no {', '.join(missing)}" if sys.version_info >= (3, 7) else "is too old"
     raise SystemExit(f"error: {sys.executable} (Python {platform.python_version()}) {fault}; accepted: .venv-tf2/bin/python, after "
                      "`make setup`, or Python 3.7 or 3.10 to 3.13 with `pip install -r requirements.txt`")  # fmt: skip
 

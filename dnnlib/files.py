@@ -3,8 +3,8 @@
 import contextlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 
 from dnnlib.errors import UserError
 
@@ -39,24 +39,17 @@ def atomic_output(path, mode="wb"):
 def _replacing(path, mode):
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", suffix=PARTIAL, dir=folder)
-    try:
-        with open(partial, mode, opener=lambda *_: handle, encoding=None if "b" in mode else "utf-8") as file:
+    partial = os.path.join(folder, f".{os.path.basename(path)}.{secrets.token_hex(8)}{PARTIAL}")
+    try:  # created like any other file: tempfile's are for the user alone, and not every file system lets that be changed
+        with open(partial, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(partial, 0o666 & ~_umask())
         os.replace(partial, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.remove(partial)
         raise
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def check_space(folder, needed, what):

@@ -58,7 +58,7 @@ class _Tee:
         self._file.write(f"warning: output continues in this file only: {error.strerror}\n")
 
     def isatty(self):
-        return self._stream.isatty()
+        return hasattr(self._stream, "isatty") and self._stream.isatty()  # a stand-in of the caller's may have no more than `write`
 
     def fileno(self):
         return self._stream.fileno()

@@ -53,11 +53,15 @@ def postponed():
             before[number](number, None)
 
 
+def _in_main_thread():
+    return threading.current_thread() is threading.main_thread()
+
+
 @contextlib.contextmanager
 def _handled(handler, replaces, numbers):
     """Context with `handler` for those signals whose current handler satisfies `replaces`; yields dict number -> that previous handler."""
-    in_main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in numbers if in_main and replaces(signal.getsignal(number))}
+    numbers = numbers if _in_main_thread() else ()
+    before = {number: signal.getsignal(number) for number in numbers if replaces(signal.getsignal(number))}
     for number in before:
         signal.signal(number, handler)
     try:
@@ -93,6 +97,8 @@ def _heard(hear):
 class StopRequest:
     """Context in which the first SIGTERM or SIGINT sets `asked` and a second one ends the process immediately, whatever it is doing.
 
+    In another thread than the main one, to which all signals go, only `ask_to_stop` sets it.
+
     Attributes:
         asked: name of the signal that asked for the stop, the reason given to `ask_to_stop`, or None.
     """
@@ -118,7 +124,8 @@ class StopRequest:
     def __enter__(self):
         global _active
         _active = self
-        self._contexts.enter_context(_heard(self._notice))
+        if _in_main_thread():
+            self._contexts.enter_context(_heard(self._notice))
         self._contexts.enter_context(_handled(self._handle, lambda handler: True, STOPS))
         return self
 

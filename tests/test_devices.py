@@ -9,6 +9,7 @@ from dnnlib import UserError, tflib
 from dnnlib.tflib import setup
 from training import launch
 from training.command_line import Options
+from training.devices import open_devices
 
 
 @pytest.mark.parametrize("shown, gpus, expected", [
@@ -43,6 +44,17 @@ def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(monkeypatch, gpus, t
     with pytest.raises(UserError) as raised:
         tflib.init_tf(gpus)
     assert str(raised.value) == f"--gpus {gpus}: {message}"
+
+
+@pytest.mark.parametrize("shown, said", [(None, "no GPU: using CPU"), ("", "no GPU (CUDA_VISIBLE_DEVICES is empty): using CPU")])
+def test_a_variable_that_hides_all_gpus_is_named(monkeypatch, capsys, shown, said):
+    """Processes started from one that has chosen the CPU inherit it."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(setup, "_shown_gpus", shown)
+    monkeypatch.setattr(setup, "machine_gpus", lambda: 0)
+    monkeypatch.setattr(setup, "devices", lambda: ["/cpu:0"])
+    assert open_devices("0", "ref") == ["/cpu:0"]
+    assert capsys.readouterr().out.splitlines()[0] == said
 
 
 def exact_products():

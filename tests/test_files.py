@@ -1,7 +1,9 @@
 """Files are either complete or absent; messages if they cannot be written; reading of damaged files."""
 
+import codecs
 import errno
 import fcntl
+import io
 import os
 import signal
 import subprocess
@@ -71,7 +73,8 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert done == [done[0], (done[0], path)]
 
 
-def test_files_have_the_rights_that_the_user_gives_all_files(tmp_path):
+def test_files_have_the_rights_that_the_user_gives_all_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "chmod", None)  # which a network drive, where all files belong to one user, refuses the others
     before = os.umask(0o027)
     try:
         with atomic_output(str(tmp_path / "file.txt"), "w"):
@@ -113,6 +116,13 @@ def test_names_are_printed_in_any_encoding(encoding, printed):
     program = "import sys; from dnnlib import run_main; sys.exit(run_main(lambda _: print('ph\\xfc \\u65e5'), []))"
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
     assert subprocess.check_output([sys.executable, "-c", program], env=environment, cwd=ROOT) == printed
+
+
+def test_an_output_that_is_not_pythons_own_is_left_as_it_is(monkeypatch):
+    """IDLE's, and those of the codecs module."""
+    output = codecs.getwriter("utf-8")(io.BytesIO())
+    monkeypatch.setattr(sys, "stdout", output)
+    assert run_main(lambda _: print("ph\xfc"), []) == 0 and output.getvalue() == b"ph\xc3\xbc\n"
 
 
 def test_a_closed_output_is_nowhere(tmp_path):

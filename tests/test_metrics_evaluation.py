@@ -174,6 +174,9 @@ def test_cache_folder_of_the_machine(monkeypatch):
     assert metrics.Options().cache_folder() == "/large/cache/ganformer/metrics"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert metrics.Options().cache_folder() == os.path.expanduser(os.path.join("~", ".cache", "ganformer", "metrics"))
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)  # a user without an entry, as in a container
+    assert metrics.Options().cache_folder() == os.path.abspath(os.path.join(".cache", "ganformer", "metrics"))
 
 
 def test_unwritable_cache_is_a_warning(options, monkeypatch, tmp_path, capsys):

@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,13 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path):
         assert done.returncode == 0, done.stderr
     one = folder_bytes(tmp_path / "1" / "scenes")
     assert len(one) == 8 + 3 and one == folder_bytes(tmp_path / "2" / "scenes")
+
+
+def test_workers_start_where_the_main_module_has_no_spec(tmp_path, capsys, monkeypatch):
+    """As with `%run prepare_data.py` in a notebook, and in some debuggers."""
+    monkeypatch.setitem(sys.modules, "__main__", SimpleNamespace())
+    code, _, err = prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 33, "--resolution", 8, "--num-workers", 2)
+    assert (code, err) == (0, "")
 
 
 def test_a_second_run_finds_the_dataset_and_other_options_are_refused(tmp_path, capsys, monkeypatch):

@@ -193,6 +193,9 @@ def test_what_stands_for_an_output_is_like_it(tmp_path, monkeypatch):
         assert (sys.stdout.encoding, sys.stdout.isatty(), sys.stdout.fileno()) == ("ascii", True, 7)
         assert sys.stdout.write("\xfc\udcff\n") == 3  # a name whose bytes are not UTF-8
     assert path.read_bytes() == b"\xc3\xbc\\udcff\n" and output.buffer.getvalue() == b"\\xfc\\udcff\n"
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(write=len, flush=bool))  # as programs that keep a log of their own set it
+    with log.tee(str(path)):
+        assert not sys.stdout.isatty()
 
 
 def test_a_full_disk_does_not_stop_what_is_printed(capsys):
@@ -361,8 +364,14 @@ def test_other_threads_leave_the_handlers_alone():
         with signals.ended_by_exceptions(), signals.postponed():
             return signal.getsignal(signal.SIGTERM)
 
+    def trained():
+        with signals.StopRequest() as stop:
+            signals.ask_to_stop("a signal to worker 1")
+            return stop.asked
+
     with concurrent.futures.ThreadPoolExecutor(1) as threads:
         assert threads.submit(guarded).result() == signal.getsignal(signal.SIGTERM)
+        assert threads.submit(trained).result() == "a signal to worker 1"
 
 
 @pytest.mark.parametrize("mode", ["busy", "waits"])

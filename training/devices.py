@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import ops
 from dnnlib import tflib
 
@@ -19,6 +21,7 @@ def open_devices(gpus, ops_choice="auto", together=None):
     """
     devices = tflib.init_tf(gpus, together=together)
     if gpus != "cpu" and devices[0].startswith("/cpu"):
-        print("no GPU: using CPU")
+        hidden = "" if os.environ["CUDA_VISIBLE_DEVICES"] else " (CUDA_VISIBLE_DEVICES is empty)"  # as an earlier `--gpus cpu` leaves it
+        print(f"no GPU{hidden}: using CPU")
     print(ops.set_implementation(ops_choice), flush=True)
     return devices

@@ -49,7 +49,7 @@ class Status:
         self._tick_start = time.time()
         self._tick_paused = Counter(self._paused)
         size = min(self._config.tick_kimg * 1000, self._total_images - images)
-        self._bar = tqdm(total=max(int(size), 0), unit="img", leave=False, disable=not sys.stderr.isatty())
+        self._bar = tqdm(total=max(int(size), 0), unit="img", leave=False, disable=None)
 
     @property
     def seconds(self):
