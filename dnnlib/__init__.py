@@ -7,9 +7,8 @@ import sys
 
 if os.name != "posix":
     raise SystemExit("error: this program needs Linux; on Windows, run it under WSL")
-missing = [module for module in ("numpy", "PIL", "tqdm", "google_crc32c") if importlib.util.find_spec(module) is None]
-if sys.version_info < (3, 7) or missing:
-    fault = f"has no {', '.join(missing)}" if sys.version_info >= (3, 7) else "is too old"
+if sys.version_info < (3, 7) or None in map(importlib.util.find_spec, ("numpy", "PIL", "tqdm", "google_crc32c")):
+    fault = "lacks packages that are needed" if sys.version_info >= (3, 7) else "is too old"
     raise SystemExit(f"error: {sys.executable} (Python {platform.python_version()}) {fault}; accepted: .venv-tf2/bin/python, after "
                      "`make setup`, or Python 3.7 or 3.10 to 3.13 with `pip install -r requirements.txt`")  # fmt: skip
 

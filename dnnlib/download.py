@@ -121,7 +121,8 @@ def download(url, path, size=None, md5=None):
         where = DRIVE_PAGE.format(url[len("gdrive:"):]) if url.startswith("gdrive:") else url
         raise UserError(f"download of {where}: {error}; you may place the file by hand at {os.path.abspath(path)}") from error
     except OSError as error:
-        raise UserError(f"download to {path}: {error.strerror or error}") from error
+        advice = " (set GANFORMER_CACHE to choose another cache)" if path.startswith(cache_folder("")) else ""
+        raise UserError(f"download to {path}: {error.strerror or error}{advice}") from error
 
 
 def size_so_far(path):

@@ -69,7 +69,7 @@ def _prepare_outputs():
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the shell (`>&-`): the first file opened would get its number
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":  # an encoding other than UTF-8 may not have all characters
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":  # encodings other than UTF-8 lack characters
         sys.stdout.reconfigure(errors="backslashreplace")
 
 

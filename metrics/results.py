@@ -82,7 +82,7 @@ class Result:
 
 def snapshot_name(path, run_dir):
     """Name of a snapshot in a run's results: its file name for a snapshot of this run, its path for another one, None for none."""
-    own = path and os.path.dirname(os.path.abspath(path)) == os.path.abspath(run_dir)
+    own = path and os.path.realpath(os.path.dirname(path)) == os.path.realpath(run_dir)  # either may go through a link
     return os.path.basename(path) if own else path
 
 

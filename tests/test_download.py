@@ -276,7 +276,10 @@ def test_what_is_remote(source, remote):
     assert download.is_remote(source) == remote
 
 
-def test_a_folder_that_cannot_be_written(server, tmp_path):
+def test_a_folder_that_cannot_be_written(server, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("a file, no folder")
-    with pytest.raises(UserError, match="download to"):
+    with pytest.raises(UserError, match=f"^download to {tmp_path}/file/below: (File exists|Not a directory)$"):
         download.download(f"{server.url}/good", str(tmp_path / "file" / "below"))
+    monkeypatch.setenv("GANFORMER_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r": Not a directory \(set GANFORMER_CACHE to choose another cache\)$"):
+        download.fetch("gdrive:clevr-snapshot.pkl")

@@ -385,6 +385,8 @@ def test_results_in_words(tmp_path):
     assert result.line() == 's.pkl  fid 12.3457  other 0.5  time=3725.0s  reals=7  snapshot="s.pkl"'
     assert result.summary() == "metric fid: fid 12.346  other 0.5  (s.pkl, 1h 02m)"
     assert results.snapshot_name(str(tmp_path / "run" / "s.pkl"), str(tmp_path / "run")) == "s.pkl"
+    (tmp_path / "link").symlink_to("run")
+    assert results.snapshot_name(str(tmp_path / "run" / "s.pkl"), str(tmp_path / "link")) == "s.pkl"
     assert results.snapshot_name("other/s.pkl", str(tmp_path / "run")) == "other/s.pkl"
     assert results.snapshot_name(None, str(tmp_path)) is None
 
