@@ -42,6 +42,17 @@ def take(path):
     return file
 
 
+@contextlib.contextmanager
+def freed_by_errors(file):
+    """Context that closes a lock's file (or None) if the block fails: whoever keeps the exception, as a notebook does, keeps it open."""
+    try:
+        yield
+    except BaseException:
+        if file is not None:
+            file.close()
+        raise
+
+
 def _lock(file):
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -139,10 +139,12 @@ def test_a_run_with_damaged_states_alone_is_not_left_for_a_new_one(picture_model
         run_choice.find_run(options)
     assert capsys.readouterr().out == ""
     snapshot = shutil.copy(picture_models["kgan"], str(run_dir / "network-snapshot-000000.pkl"))
-    with pytest.raises(UserError, match=f"--restart for a new run, or --restart --pretrained-pkl {snapshot} for one that starts"):
+    with pytest.raises(UserError, match=f"--restart for a new run, or --restart --pretrained-pkl {snapshot} for one that starts") as kept:
         run_choice.find_run(options)
     assert capsys.readouterr().out.endswith("; falling back to network-snapshot-000000.pkl\n")
     assert run_choice.find_run(dataclasses.replace(options, restart=True)) == run_choice.FoundRun()
+    locks.take(str(run_dir / run_choice.LOCK)).close()
+    assert kept.tb  # which a notebook keeps as well, with all open files
 
 
 def test_state_of_other_networks_is_refused(short_run):
@@ -334,6 +336,13 @@ def test_a_run_goes_on_without_the_snapshot_that_it_started_from(picture_models,
         assert plan.notes[1:] == ["generator.truncation_psi changed from 0.7 to 0.4"]
         shown = launch.planned(dataclasses.replace(again, reload=True), dataset)
         assert shown == (dataclasses.replace(options, reload=True), first.generator, first.discriminator)
+    with pytest.raises(UserError, match="with a different dataset.count") as refused:
+        launch.plan_training(options, ArrayDataset(count=7), ["/cpu:0"])
+    plan = launch.plan_training(options, dataset, ["/cpu:0"])
+    with pytest.raises(AttributeError) as failed:
+        launch.train(plan._replace(pretrained=[None]), options, dataset, ["/cpu:0"], None)
+    locks.take(os.path.join(first.run_dir, run_choice.LOCK)).close()
+    assert refused.tb and failed.tb
     with pytest.raises(UserError, match="origin.pkl: there is no such file"):
         launch.plan_training(dataclasses.replace(options, restart=True), dataset, ["/cpu:0"])
     with pytest.raises(UserError, match="origin.pkl: there is no such file"):

@@ -8,7 +8,7 @@ import json
 import os
 from typing import NamedTuple
 
-from dnnlib import UsageError, UserError, option_table, tflib
+from dnnlib import UsageError, UserError, locks, option_table, tflib
 from dnnlib.errors import not_fatal
 from dnnlib.tflib import registry
 from dnnlib.tflib.snapshot import build_network, local_path, read_records
@@ -91,7 +91,7 @@ def plan_training(options, dataset, devices):
     """
     leads = tflib.workers().leads
     found = run_choice.find_run(options) if leads else run_choice.FoundRun()
-    with tflib.session_scope():
+    with locks.freed_by_errors(found.lock), tflib.session_scope():
         state = training_state.share(found.state)
         if state is not None:
             options = run_choice.with_origin(options, state.record)
@@ -99,7 +99,7 @@ def plan_training(options, dataset, devices):
         config = configure.training_config(options)
         record = run_record.make_record(options, config, generator, discriminator, dataset)
         _check_workers(record, devices)
-    run_dir, lock, notes = run_choice.enter_run(found, options, record) if leads else (None, None, [])
+        run_dir, lock, notes = run_choice.enter_run(found, options, record) if leads else (None, None, [])
     return TrainingPlan(run_dir, config, record, generator, discriminator, state, pretrained, lock, notes)
 
 
@@ -230,7 +230,10 @@ def train(plan, options, dataset, devices, evaluate):
         Whether the training is complete, in worker 0; False in the others.
     """
     leads = tflib.workers().leads
-    with tflib.session_scope():
+    with contextlib.ExitStack() as stack:
+        if plan.lock is not None:
+            stack.enter_context(plan.lock)
+        stack.enter_context(tflib.session_scope())
         networks = _build_networks(plan, options)
         _print_beginning(plan, networks, dataset)
         loop = TrainingLoop(
@@ -247,12 +250,8 @@ def train(plan, options, dataset, devices, evaluate):
         )
         if leads and plan.state is not None:  # only now: --reload must not read options that the state did not fit
             run_record.write_record(plan.run_dir, plan.record)
-        try:
-            with tflib.memory_errors("--batch-gpu", options.batch_gpu):
-                return loop.run() and leads
-        finally:
-            if plan.lock is not None:
-                plan.lock.close()
+        with tflib.memory_errors("--batch-gpu", options.batch_gpu):
+            return loop.run() and leads
 
 
 def _reporter(run_dir, options, dataset):

@@ -38,10 +38,11 @@ def find_run(options):
     if run_dir is None:
         return FoundRun()
     lock = _lock_run(run_dir)
-    try:
-        state, path = training_state.load_latest(run_dir)
-    except UserError as error:
-        raise UserError(f"{error}; {_other_ways(run_dir)}") from None
+    with locks.freed_by_errors(lock):
+        try:
+            state, path = training_state.load_latest(run_dir)
+        except UserError as error:
+            raise UserError(f"{error}; {_other_ways(run_dir)}") from None
     if state is not None:
         note = f"continuing {run_dir} from {os.path.basename(path)} (kimg {state.progress.images / 1000:.3f})"
         return FoundRun(run_dir, lock, state, (note,))
