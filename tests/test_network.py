@@ -1,6 +1,7 @@
 """Network: variables, running, cloning, averaging; random streams."""
 
 import importlib
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -112,6 +113,26 @@ def test_compared_images_stay_together_at_any_batch_size(graph, options):
         with pytest.raises(UserError, match=f"got {count} images, accepted: up to 4, or a multiple of 4"):
             d.run(images[:count])
     assert d.run(images[:0]).scores.shape == (0, 1)
+
+
+def test_networks_run_in_any_thread(graph):
+    """As servers call them: from threads of their own, several of them for the first time at once."""
+    g = small_generator()
+    z = np.random.RandomState(0).standard_normal((2, 1, 8))
+
+    def request(name):
+        twin = g.clone(name)
+        g.set_values({"dlatent_avg": np.zeros(8)})
+        return [network.run(z, truncation_psi=0.5).images for network in (g, twin)] + [twin.get_values()["G_mapping/Dense0/bias"]]
+
+    with futures.ThreadPoolExecutor(3) as threads:
+        answers = list(threads.map(request, "abc"))
+    expected = g.run(z, truncation_psi=0.5).images
+    for own, of_twin, bias in answers:
+        np.testing.assert_allclose(own, expected, atol=1e-5)
+        np.testing.assert_allclose(of_twin, expected, atol=1e-5)
+        assert bias.shape == (8,)
+    assert len(g._calls) == 2  # as a template of the variables, and as called
 
 
 def test_run_checks_its_arguments(graph):
