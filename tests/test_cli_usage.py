@@ -235,6 +235,7 @@ def test_options_of_the_metrics():
                 "resize": "clean", "images_dir": "photos", "tf32": True}  # fmt: skip
     assert run_network._metric_options(options, {}) == metrics.Options(**expected)
     assert run_network._metric_options(dataclasses.replace(options, eval_batch_gpu=2), {}).batch_size == 2
+    assert command_line.parse_given(["--metrics", " swd, fid,"]) == {"metrics": ("swd", "fid")}
     trained = {"training": {"mirror_augment": True}}
     assert run_network._metric_options(options, {}, trained).mirror
     assert not run_network._metric_options(options, {"mirror_augment": False}, trained).mirror
@@ -261,6 +262,7 @@ def test_the_dataset_that_the_options_name(tmp_path, capsys):
 
 @pytest.mark.parametrize("text, message", [
     ("--trian", "did you mean --train?"),
+    ("--xyzzy", "unrecognized arguments: --xyzzy (--help lists all)"),
     ("--mapping x", "ambiguous option: --mapping"),
     ("--g-loss foo", "--g-loss: got 'foo', expected one of logistic, logistic_ns"),
     ("--batch-size many", "--batch-size: got 'many', expected an integer"),

@@ -415,6 +415,17 @@ def test_quantize_equals_the_definition():
         images.quantize(np.array([np.nan]))
 
 
+@pytest.mark.parametrize("shape, granule, blocks", [
+    ((3, 16, 16), 1, [(0, 64), (64, 128), (128, 130)]), ((3, 16, 16), 40, [(0, 40), (40, 80), (80, 120), (120, 130)]),
+    ((3, 512, 1024), 3, [(start, min(start + 6, 130)) for start in range(0, 130, 6)]), ((3, 16, 16), 100, [(0, 100), (100, 130)]),
+])  # fmt: skip
+def test_images_are_read_in_blocks_of_at_most_64_and_of_4_million_pixels(shape, granule, blocks):
+    """And in whole batches, if a batch is not larger than that."""
+    for ahead in (False, True):
+        source = types.SimpleNamespace(shape=shape, granule=granule, ahead=ahead, read=lambda *bounds: bounds)
+        assert list(images.chunks(source, 130)) == blocks
+
+
 def test_protocol_full_takes_each_image_once():
     dataset = _dataset(ratio=0.5)
     reals = images.Reals(dataset, 16, False, False, 0, "clean")
@@ -449,7 +460,7 @@ class FramedGenerator(BlobGenerator):
 
 
 @pytest.mark.parametrize("protocol, accepted", [("full", "32×24 or 32×32"), ("stylegan2", "32×24 or 32×25 or 32×32")])
-def test_folder_of_images_equals_the_network(options, tmp_path, protocol, accepted):
+def test_folder_of_images_equals_the_network(options, tmp_path, capsys, protocol, accepted):
     dataset, Gs = _dataset(ratio=0.75), FramedGenerator(ratio=0.75)
     options = dataclasses.replace(options, protocol=protocol)
     folder = tmp_path / "pictures"
@@ -459,6 +470,7 @@ def test_folder_of_images_equals_the_network(options, tmp_path, protocol, accept
         Image.fromarray(picture.transpose(1, 2, 0)).save(str(folder / f"{index:03d}.png"))
     of_folder = dataclasses.replace(options, images_dir=str(folder))
     names = metrics.resolve("fid,is,swd", of_folder, dataset)
+    assert capsys.readouterr().out == ""  # no image is left out
     for one, other in zip(metrics.evaluate(names, None, dataset, of_folder), metrics.evaluate(names, Gs, dataset, options)):
         assert one.value == pytest.approx(other.value, rel=1e-9)
         assert one.settings["images_dir"] == str(folder)

@@ -326,7 +326,7 @@ def test_truncation_labels_and_other_readings():
     assert np.abs(G.run(z, labels).images - G.run(z, labels[::-1]).images).max() > 1e-4
     images = normal(2, 3, 16, 16)
     scores = [D.run(images, np.eye(3)[[c, c]]).scores for c in range(3)]
-    assert len({score.tobytes() for score in scores}) == 3
+    assert len({score.tobytes() for score in scores}) == 3 and scores[0].shape == (2, 1)
     D.set_values({"head/bias": D.get_values()["head/bias"] + [1, 2, 4]})
     for c, rise in enumerate((1, 2, 4)):
         np.testing.assert_allclose(D.run(images, np.eye(3)[[c, c]]).scores, scores[c] + rise, rtol=1e-5)
