@@ -611,6 +611,15 @@ def test_failures_stay_apart(options, monkeypatch, capsys, tmp_path):
     assert metrics.read(str(tmp_path / "run"))[1].error == pr.error
 
 
+def test_a_metric_that_cannot_begin_makes_nothing_twice(options, monkeypatch):
+    dataset, taken = _dataset(), []
+    read = dataset.read
+    dataset.read = lambda indices: taken.extend(indices) or read(indices)
+    monkeypatch.setattr(precision_recall.PrecisionRecall, "collector", lambda *arguments: 1 / 0)
+    swd, pr = metrics.evaluate("swd,pr", BlobGenerator(), dataset, options)
+    assert swd.error is None and "ZeroDivisionError" in pr.error and len(taken) == 12
+
+
 def test_broken_generator_and_broken_feature_network_are_recorded(options, features_dir, monkeypatch):
     class Diverged(BlobGenerator):
         def run(self, *inputs, **settings):

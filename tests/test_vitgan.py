@@ -44,6 +44,15 @@ def test_golden(name):
     assert gradients <= set(golden_vitgan.results(path)[0])  # none was missed because of its name
 
 
+def test_a_result_that_is_no_number_is_off(tmp_path):
+    with np.load(golden_path("vitgan", "modulated_linear.npz")) as file:
+        data = dict(file)
+    data["out_demod"] = data["out_demod"] * np.nan  # after others that agree
+    np.savez(str(tmp_path / "nan.npz"), **data)
+    error, tolerance = golden_vitgan.check_file(str(tmp_path / "nan.npz"))
+    assert not error <= tolerance
+
+
 def test_scores_of_other_shapes_are_no_consistency():
     """[N] against [N, 1] would broadcast to [N, N] and pull all scores to one constant."""
     with pytest.raises(ValueError, match=r"shapes \[4\] and \[4, 1\]"):
