@@ -102,6 +102,7 @@ def test_second_evaluation_takes_the_reference_from_the_cache(options):
     second = metrics.evaluate("fid,pr,kid", Gs, dataset, options)
     assert [result.values for result in second] == [result.values for result in first]
     assert all(result.values for result in first)
+    assert metrics.evaluate("fid", Gs, dataset, dataclasses.replace(options, seed=4))[0].error is None  # all reals, whatever the seed
     for changed in (dataclasses.replace(options, protocol="stylegan2"), dataclasses.replace(options, resize="clean")):
         assert "the reals were read again" in metrics.evaluate("fid", Gs, dataset, changed)[0].error
     for name, value in (("ratio", 0.5), ("fingerprint", "another")):
@@ -653,7 +654,7 @@ def test_network_and_dataset_must_match(options, Gs, message):
 def test_path_length_variants_measure_the_path(options):
     dataset, Gs = _dataset(), BlobGenerator()
     values = {r.metric: r.value for r in metrics.evaluate("ppl,ppl_zfull,ppl_zend,ppl_wfull,ppl_wend", Gs, dataset, options)}
-    assert all(value > 0 for value in values.values())
+    assert all(value > 0 for value in values.values()) and len(set(values.values())) == 5
     (steeper,) = metrics.evaluate("ppl", BlobGenerator(contrast=2.0), dataset, options)
     assert steeper.value != pytest.approx(values["ppl"], rel=0.01)
     (again,) = metrics.evaluate("ppl", Gs, dataset, dataclasses.replace(options, batch_size=5))
