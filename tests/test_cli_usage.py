@@ -108,6 +108,22 @@ def test_layers_and_patches_fit_the_dataset(text, accepted):
             resolve(parse_given(text.split()), resolution_log2=4)
 
 
+def test_help_says_what_is_accepted_and_the_default():
+    option = option_table.Option
+    rows = [option("size", int, 3, "how large, in %", choices=(3, 5)), option("kinds", list, ("a", "b"), "which", choices=("a", "b", "c")),
+            option("on", bool, False, "whether"), option("name", str, None, "any")]  # fmt: skip
+    text = " ".join(option_table.build_parser("tool.py", "What it is for.", [("Group", rows)]).format_help().split())
+    for part in ("usage: tool.py", "What it is for.", "--size N how large, in %; one of 3, 5; default: 3",
+                 "--kinds A,B which; of a, b, c; default: a,b", "--on [BOOL] whether; default: False"):  # fmt: skip
+        assert part in text
+    assert text.endswith("--name TEXT any")
+
+
+def test_ticks_are_of_8_kimg_unless_given():
+    found = [configure.training_config(resolved(text)).schedule.tick_kimg for text in ("", "--tick-kimg 3")]
+    assert found == [8, 3]
+
+
 @pytest.mark.parametrize("text, note", [
     ("--mapping-ltnt2ltnt", "--mapping-ltnt2ltnt has no effect without --mapping-resnet"),
     ("--kmeans", "--kmeans has no effect without --transformer"),
@@ -260,7 +276,7 @@ def test_options_of_the_metrics():
                 "resize": "clean", "images_dir": "photos", "tf32": True}  # fmt: skip
     assert run_network._metric_options(options, {}) == metrics.Options(**expected)
     assert run_network._metric_options(dataclasses.replace(options, eval_batch_gpu=2), {}).batch_size == 2
-    assert command_line.parse_given(["--metrics", " swd, fid,"]) == {"metrics": ("swd", "fid")}
+    assert command_line.parse_given(["--metrics", " swd, , fid,"]) == {"metrics": ("swd", "fid")}
     trained = {"training": {"mirror_augment": True}}
     assert run_network._metric_options(options, {}, trained).mirror
     assert not run_network._metric_options(options, {"mirror_augment": False}, trained).mirror
