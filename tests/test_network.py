@@ -215,6 +215,9 @@ def test_truncation(graph):
     z = np.random.RandomState(0).randn(2, 3, 8)
     ws = g.run_part("mapping", z).ws
     np.testing.assert_allclose(g.run_part("mapping", z, truncation_psi=0.3).ws, average + 0.3 * (ws - average), atol=1e-6)
+    built = len(tf.get_default_graph().get_operations())
+    np.testing.assert_allclose(g.run_part("mapping", z, truncation_psi=0.6).ws, average + 0.6 * (ws - average), atol=1e-6)
+    assert len(tf.get_default_graph().get_operations()) == built  # numbers are fed: another ψ does not make the graph larger
     cut = g.run_part("mapping", z, truncation_psi=0.3, truncation_cutoff=2).ws
     np.testing.assert_allclose(cut[:, :, 2:], ws[:, :, 2:], atol=1e-6)
     np.testing.assert_allclose(cut[:, :, :2], (average + 0.3 * (ws - average))[:, :, :2], atol=1e-6)
