@@ -118,7 +118,7 @@ def _refuse(path, owner, waited):
 def _find_ready(final, plan):
     if not os.path.exists(final):
         return None
-    if os.path.isdir(final) and not os.listdir(final):
+    if not os.listdir(final):
         os.rmdir(final)
         return None
     with contextlib.suppress(UserError):
@@ -212,7 +212,7 @@ def _write_shard(partial, name, first, converted, source, progress):
             notes.update(result.notes)
     done.shard = manifests.Shard(name, len(done.kept), writer.size, writer.digest)
     done.lengths = [length for _, length in writer.positions]
-    done.notes = dict(sorted(notes.items()))
+    done.notes = dict(notes)
     with atomic_output(os.path.join(partial, f"{name}.done"), "w") as file:
         json.dump(dataclasses.asdict(done), file)
     return done
@@ -229,7 +229,7 @@ def _load_done(partial, name):
 
 def _check_skips(partial, count, finished, allow_skips):
     skipped = list(itertools.chain.from_iterable(done.skipped for done in finished))
-    if skipped and not allow_skips and len(skipped) > SKIP_LIMIT * count:
+    if len(skipped) > SKIP_LIMIT * count and not allow_skips:
         _write_skipped(partial, skipped)
         name, reason = skipped[0]
         raise UserError(f"{len(skipped)} of {count} images are unusable, first {name} ({reason}); all of them are listed in "

@@ -53,7 +53,7 @@ class SplitEntropies:
         if self._seen != self._bounds[-1]:
             raise ValueError(f"inception score: got {self._seen} images, expected {self._bounds[-1]}")
         marginals = self._sums / counts[:, None]
-        marginal_terms = np.where(marginals > 0, marginals * np.log(np.where(marginals > 0, marginals, 1)), 0).sum(axis=1)
+        marginal_terms = (marginals * np.log(np.where(marginals > 0, marginals, 1))).sum(axis=1)
         return np.exp(self._negative_entropies / counts - marginal_terms)
 
 

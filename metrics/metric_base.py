@@ -125,7 +125,7 @@ def parse_names(names):
         UserError: a name is unknown, or "none" is combined with others.
     """
     names = names.split(",") if isinstance(names, str) else names
-    wanted = [name.strip().lower() for name in names or []]
+    wanted = [name.strip().lower() for name in names]
     unknown = [name for name in wanted if name not in REGISTRY and name not in ("", "none")]
     if unknown:
         raise UserError(f"--metrics {','.join(wanted)}: {unknown[0]} is not known, accepted: {', '.join(REGISTRY)}, none")

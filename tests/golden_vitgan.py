@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 from dnnlib import tflib
 from tests import golden_vitgan_blocks as blocks
-from tests.golden import Unsupported, relative_error
+from tests.golden import Unsupported, largest, relative_error
 from tests.golden_vitgan_blocks import compare, numbered, prefixes, single
 from training.networks import ViTGANDiscriminatorConfig, ViTGANGeneratorConfig
 from training.networks.vitgan import layers, spectral
@@ -38,7 +38,7 @@ def check_file(path):
     compared, tolerance = results(path)
     if not compared:
         raise Unsupported("no result is in the file")
-    return max(_error(name, *pair) for name, pair in compared.items()), tolerance
+    return largest(_error(name, *pair) for name, pair in compared.items()), tolerance
 
 
 def results(path):

@@ -208,6 +208,7 @@ def test_random_combination(tmp_path, index):
         ({"mapping_lrmul": 0}, "mapping_lrmul: got 0, accepted: 1e-08 or more"),
         ({"resample_kernel": [1, -1]}, "resample_kernel: got .*, accepted: numbers with a sum other than 0"),
         ({"resample_kernel": []}, "resample_kernel"),
+        ({"resample_kernel": [1, float("inf")]}, "resample_kernel"),
         ({"attention_dropout": 2.5}, "attention_dropout: got 2.5, accepted: 0 to 1"),
         ({"style_mixing": float("nan")}, "style_mixing: got nan"),
     ],
@@ -225,6 +226,10 @@ def test_impossible_discriminators_are_refused():
     DiscriminatorConfig(a_dim=12, transformer=True, num_heads=3, **SHARED)  # only the grid's self-attention needs its channels divided
     with pytest.raises(UserError, match="a divisor of the channels at 16x16"):
         DiscriminatorConfig(a_dim=12, transformer=True, num_heads=3, ltnt2img=True, **SHARED)
+
+
+def test_heads_divide_the_width_of_latents_only_if_these_attend():
+    GeneratorConfig(**dict(SHARED, z_dim=12, w_dim=12, pos_dim=8, transformer=True, num_heads=8))
 
 
 @pytest.mark.parametrize("resolution, ratio, grid", [(512, 0.5, (256, 512)), (512, 0.51, (512, 512)), (256, 0.5, (256, 256))])
@@ -304,13 +309,13 @@ def test_latents_attend_to_each_other_before_the_grid(monkeypatch):
 @pytest.mark.parametrize(
     "options",
     [
-        {"z_dim": 18, "w_dim": 18},
+        {"z_dim": 18, "w_dim": 18, "ltnt2ltnt": True, "num_heads": 4},
         {"z_dim": 6, "w_dim": 6, "merge": True, "components_num": 3, "pos_directions_num": 5},
         {"z_dim": 6, "w_dim": 8, "merge": True, "components_num": 3, "mapping_resnet": True, "mapping_shared_dim": 10},
     ],
 )
 def test_what_a_network_does_not_have_does_not_forbid_it(options):
-    """No positions, whose width would not divide; no mapping block between different widths."""
+    """No positions, whose width would not divide; no heads, which would not divide a width; no mapping block between different widths."""
     g = tflib.Network("G", GeneratorConfig(**options, **SHARED), seed=0)
     images = g.run(np.random.RandomState(0).randn(2, *g.input_shapes[0]), truncation_psi=1, truncation_cutoff=2).images
     assert images.shape == (2, 3, 16, 16) and np.isfinite(images).all()

@@ -181,7 +181,7 @@ def test_another_batch_size_trains_the_same_number_of_images(folders):
     progress, _ = load(folder / states(folder)[-1])
     assert progress["images"] == 1024 and progress["step"] == 4 + 30
     code, _, err = finish(*larger, "--accept-changes", "--latent-size", "64")
-    assert code == 1 and "the training state does not fit these networks" in err
+    assert code == 1 and "the training state does not fit these networks" in err and "--restart --pretrained-pkl FILE" in err
     code, out, err = finish(*folders, "--gpus", "cpu", "--train", "--expname", "batches", "--reload")
     assert code == 0 and "training complete: kimg 1.024" in out, err
 

@@ -108,35 +108,76 @@ def test_layers_and_patches_fit_the_dataset(text, accepted):
             resolve(parse_given(text.split()), resolution_log2=4)
 
 
+def test_help_says_what_is_accepted_and_the_default():
+    option = option_table.Option
+    rows = [option("size", int, 3, "how large, in %", choices=(3, 5)), option("kinds", list, ("a", "b"), "which", choices=("a", "b", "c")),
+            option("on", bool, False, "whether"), option("name", str, None, "any")]  # fmt: skip
+    text = " ".join(option_table.build_parser("tool.py", "What it is for.", [("Group", rows)]).format_help().split())
+    for part in ("usage: tool.py", "What it is for.", "--size N how large, in %; one of 3, 5; default: 3",
+                 "--kinds A,B which; of a, b, c; default: a,b", "--on [BOOL] whether; default: False"):  # fmt: skip
+        assert part in text
+    assert text.endswith("--name TEXT any")
+
+
+def test_ticks_are_of_8_kimg_unless_given():
+    found = [configure.training_config(resolved(text)).schedule.tick_kimg for text in ("", "--tick-kimg 3")]
+    assert found == [8, 3]
+
+
 @pytest.mark.parametrize("text, note", [
     ("--mapping-ltnt2ltnt", "--mapping-ltnt2ltnt has no effect without --mapping-resnet"),
     ("--kmeans", "--kmeans has no effect without --transformer"),
-    ("--d-ltnt2img --transformer", "--d-ltnt2img has no effect without --d-transformer"),
     ("--transformer --g-start-res 6 --g-end-res 3", "--g-start-res 6 --g-end-res 3: no layer has attention"),
     ("--d-img2img 2", "--d-img2img 2 has no effect"),
     ("--d-img2img 1", "--d-img2img 1 has no effect"),
     ("--d-transformer --d-start-res 4 --d-end-res 4", "--d-start-res 4 --d-end-res 4: no layer has attention"),
     ("--d-transformer --d-end-res 3", "--d-start-res 0 --d-end-res 3: no layer has attention (its layers: from 3 on)"),
     ("--ema-warmup --pretrained-pkl a.pkl", "--ema-warmup has no effect with --pretrained-pkl"),
-    ("--augment-p 0.5", "--augment-p has no effect without --augment"),
     ("--component-dropout 0.1 --baseline kGAN", "--component-dropout has no effect without --transformer"),
     ("--num-heads 2", "--num-heads has no effect without --transformer or --d-transformer or --g-img2img or"),
-    ("--transformer --kmeans-iters 2", "--kmeans-iters has no effect without --kmeans"),
     ("--baseline SAGAN --use-pos", "--use-pos has no effect without --transformer or --d-transformer or --mapping-ltnt2ltnt"),
     ("--ganformer-default --use-pos False --pos-init normal", "--pos-init has no effect without --use-pos or --pos-type linear"),
     ("--baseline SAGAN --ltnt-gate", "--ltnt-gate has no effect without --transformer"),
     ("--baseline SAGAN --pos-type trainable --pos-directions-num 3", "--pos-directions-num has no effect without --pos-type sinus or"),
     ("--ganformer-default --mapping-shared-dim 8", "--mapping-ltnt2ltnt has no effect with --mapping-shared-dim"),
     ("--vit-dim 48", "--vit-dim has no effect without --g-model ViTGAN or --d-model ViTGAN"),
-    ("--d-model ViTGAN --siren-layers 3", "--siren-layers has no effect without --g-model ViTGAN"),
-    ("--g-model ViTGAN --l2-mode kim", "--l2-mode has no effect without --d-model ViTGAN"),
-    ("--baseline ViTGAN --g-arch resnet", "--g-arch has no effect without --g-model StyleGAN2"),
-    ("--baseline ViTGAN --d-img2img 4", "--d-img2img has no effect without --d-model StyleGAN2"),
     ("--gamma 3 --d-reg non", "--gamma has no effect without --d-reg"),
 ])  # fmt: skip
 def test_a_flag_without_effect_is_said(text, note):
     (found,) = resolve(parse_given(text.split()))[1]
     assert found.startswith(note)
+
+
+LATENTS, IN_MAPPING = "--transformer --components-num 2", "--mapping-resnet --mapping-ltnt2ltnt"
+OF_GRIDS = [LATENTS, "--d-transformer", "--g-img2img 4", "--d-img2img 4"]
+
+
+@pytest.mark.parametrize("without, having, flags", [  # command lines in which the flags have no effect, those in which they have one
+    ([""], [LATENTS], "kmeans, normalize layer, integration add, g-ltnt2ltnt, g-img2ltnt, g-start-res 3, g-end-res 6, "
+     "component-dropout 0.1"),
+    ([LATENTS], [LATENTS + " --kmeans"], "kmeans-iters 2, iterative"),
+    (["", LATENTS], ["--d-transformer"], "d-ltnt2img, d-ltnt2ltnt, d-start-res 4, d-end-res 7"),
+    (["", LATENTS], ["--kgan --components-num 2"], "merge-layer 4, merge-type max, merge-same"),
+    ([""], [LATENTS, "--kgan --components-num 2"], "component-mixing 0.5"),
+    ([""], [*OF_GRIDS, IN_MAPPING], "num-heads 2, attention-dropout 0.2"),
+    ([*OF_GRIDS[2:], ""], [*OF_GRIDS[:2], IN_MAPPING], "ltnt-gate, use-pos"),
+    (["", IN_MAPPING], OF_GRIDS, "img-gate, pos-dim 64, pos-type linear, pos-directions-num 4"),
+    (["", LATENTS, "--pos-type linear"], [f"{LATENTS} --use-pos", f"{IN_MAPPING} --use-pos",
+     *(f"{LATENTS} --pos-type {kind}" for kind in ("linear", "trainable", "trainable2d"))], "pos-init normal"),
+    (["--baseline ViTGAN"], [""], "g-arch resnet, tanh, mapping-dim 64, mapping-resnet, mapping-shared-dim 64, style-mixing 0.5, "
+     "style False, latent-stem, fused-modconv, local-noise False, g-img2img 4, d-arch skip, d-img2img 4"),
+    (["--baseline ViTGAN"], ["", "--g-model ViTGAN", "--d-model ViTGAN"], "channel-base 8192, channel-max 256"),
+    (["", "--d-model ViTGAN"], ["--g-model ViTGAN"], "siren-layers 3, siren-style direct, siren-demodulate"),
+    (["", "--g-model ViTGAN"], ["--d-model ViTGAN"], "l2-mode kim, vit-pad False"),
+    ([""], ["--g-model ViTGAN", "--d-model ViTGAN"], "vit-dim 48, vit-heads 4, vit-depth 3, vit-patch 8, vit-positions table"),
+    ([""], ["--pathreg"], "g-reg-weight 2"),
+    ([""], ["--augment diffaug"], "augment-p 0.5, augment-translation 0.2, augment-cutout 0.2"),
+])  # fmt: skip
+def test_a_flag_has_no_effect_without_one_of_what_it_needs(without, having, flags):
+    for flag in flags.split(", "):
+        for base in (*without, *having):
+            notes = resolve(parse_given(f"{base} --{flag}".split()))[1]
+            assert any(note.startswith(f"--{flag.split()[0]} has no effect") for note in notes) == (base in without), (base, flag, notes)
 
 
 def test_attention_beyond_the_dataset_s_resolution_is_said():
@@ -235,6 +276,7 @@ def test_options_of_the_metrics():
                 "resize": "clean", "images_dir": "photos", "tf32": True}  # fmt: skip
     assert run_network._metric_options(options, {}) == metrics.Options(**expected)
     assert run_network._metric_options(dataclasses.replace(options, eval_batch_gpu=2), {}).batch_size == 2
+    assert command_line.parse_given(["--metrics", " swd, , fid,"]) == {"metrics": ("swd", "fid")}
     trained = {"training": {"mirror_augment": True}}
     assert run_network._metric_options(options, {}, trained).mirror
     assert not run_network._metric_options(options, {"mirror_augment": False}, trained).mirror
@@ -261,6 +303,7 @@ def test_the_dataset_that_the_options_name(tmp_path, capsys):
 
 @pytest.mark.parametrize("text, message", [
     ("--trian", "did you mean --train?"),
+    ("--xyzzy", "unrecognized arguments: --xyzzy (--help lists all)"),
     ("--mapping x", "ambiguous option: --mapping"),
     ("--g-loss foo", "--g-loss: got 'foo', expected one of logistic, logistic_ns"),
     ("--batch-size many", "--batch-size: got 'many', expected an integer"),

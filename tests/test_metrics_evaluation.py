@@ -102,6 +102,7 @@ def test_second_evaluation_takes_the_reference_from_the_cache(options):
     second = metrics.evaluate("fid,pr,kid", Gs, dataset, options)
     assert [result.values for result in second] == [result.values for result in first]
     assert all(result.values for result in first)
+    assert metrics.evaluate("fid", Gs, dataset, dataclasses.replace(options, seed=4))[0].error is None  # all reals, whatever the seed
     for changed in (dataclasses.replace(options, protocol="stylegan2"), dataclasses.replace(options, resize="clean")):
         assert "the reals were read again" in metrics.evaluate("fid", Gs, dataset, changed)[0].error
     for name, value in (("ratio", 0.5), ("fingerprint", "another")):
@@ -420,6 +421,17 @@ def test_quantize_equals_the_definition():
         images.quantize(np.array([np.nan]))
 
 
+@pytest.mark.parametrize("shape, granule, blocks", [
+    ((3, 16, 16), 1, [(0, 64), (64, 128), (128, 130)]), ((3, 16, 16), 40, [(0, 40), (40, 80), (80, 120), (120, 130)]),
+    ((3, 512, 1024), 3, [(start, min(start + 6, 130)) for start in range(0, 130, 6)]), ((3, 16, 16), 100, [(0, 100), (100, 130)]),
+])  # fmt: skip
+def test_images_are_read_in_blocks_of_at_most_64_and_of_4_million_pixels(shape, granule, blocks):
+    """And in whole batches, if a batch is not larger than that."""
+    for ahead in (False, True):
+        source = types.SimpleNamespace(shape=shape, granule=granule, ahead=ahead, read=lambda *bounds: bounds)
+        assert list(images.chunks(source, 130)) == blocks
+
+
 def test_protocol_full_takes_each_image_once():
     dataset = _dataset(ratio=0.5)
     reals = images.Reals(dataset, 16, False, False, 0, "clean")
@@ -454,7 +466,7 @@ class FramedGenerator(BlobGenerator):
 
 
 @pytest.mark.parametrize("protocol, accepted", [("full", "32×24 or 32×32"), ("stylegan2", "32×24 or 32×25 or 32×32")])
-def test_folder_of_images_equals_the_network(options, tmp_path, protocol, accepted):
+def test_folder_of_images_equals_the_network(options, tmp_path, capsys, protocol, accepted):
     dataset, Gs = _dataset(ratio=0.75), FramedGenerator(ratio=0.75)
     options = dataclasses.replace(options, protocol=protocol)
     folder = tmp_path / "pictures"
@@ -464,6 +476,7 @@ def test_folder_of_images_equals_the_network(options, tmp_path, protocol, accept
         Image.fromarray(picture.transpose(1, 2, 0)).save(str(folder / f"{index:03d}.png"))
     of_folder = dataclasses.replace(options, images_dir=str(folder))
     names = metrics.resolve("fid,is,swd", of_folder, dataset)
+    assert capsys.readouterr().out == ""  # no image is left out
     for one, other in zip(metrics.evaluate(names, None, dataset, of_folder), metrics.evaluate(names, Gs, dataset, options)):
         assert one.value == pytest.approx(other.value, rel=1e-9)
         assert one.settings["images_dir"] == str(folder)
@@ -604,6 +617,15 @@ def test_failures_stay_apart(options, monkeypatch, capsys, tmp_path):
     assert metrics.read(str(tmp_path / "run"))[1].error == pr.error
 
 
+def test_a_metric_that_cannot_begin_makes_nothing_twice(options, monkeypatch):
+    dataset, taken = _dataset(), []
+    read = dataset.read
+    dataset.read = lambda indices: taken.extend(indices) or read(indices)
+    monkeypatch.setattr(precision_recall.PrecisionRecall, "collector", lambda *arguments: 1 / 0)
+    swd, pr = metrics.evaluate("swd,pr", BlobGenerator(), dataset, options)
+    assert swd.error is None and "ZeroDivisionError" in pr.error and len(taken) == 12
+
+
 def test_broken_generator_and_broken_feature_network_are_recorded(options, features_dir, monkeypatch):
     class Diverged(BlobGenerator):
         def run(self, *inputs, **settings):
@@ -637,7 +659,7 @@ def test_network_and_dataset_must_match(options, Gs, message):
 def test_path_length_variants_measure_the_path(options):
     dataset, Gs = _dataset(), BlobGenerator()
     values = {r.metric: r.value for r in metrics.evaluate("ppl,ppl_zfull,ppl_zend,ppl_wfull,ppl_wend", Gs, dataset, options)}
-    assert all(value > 0 for value in values.values())
+    assert all(value > 0 for value in values.values()) and len(set(values.values())) == 5
     (steeper,) = metrics.evaluate("ppl", BlobGenerator(contrast=2.0), dataset, options)
     assert steeper.value != pytest.approx(values["ppl"], rel=0.01)
     (again,) = metrics.evaluate("ppl", Gs, dataset, dataclasses.replace(options, batch_size=5))

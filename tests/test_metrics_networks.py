@@ -262,8 +262,9 @@ def test_what_is_present_is_found_without_the_network(tmp_path, monkeypatch):
         weights.present("vgg16", str(tmp_path / "absent"))
     url = weights.WEIGHT_FILES["vgg16"].urls[1]
     monkeypatch.setattr(download, "download", _write_empty)
-    path = download.fetch(url)
+    path, archive = download.fetch(url), download.fetch(weights.WEIGHT_FILES["inception"].urls[1])
     monkeypatch.setattr(download, "download", no_network)
+    assert archive.endswith(".tgz") and weights.present("inception", None) is None
     assert weights.present("vgg16", None) == path
     (tmp_path / weights.WEIGHT_FILES["vgg16"].name).write_text("")
     assert weights.present("vgg16", str(tmp_path)) == str(tmp_path / weights.WEIGHT_FILES["vgg16"].name)

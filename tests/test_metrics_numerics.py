@@ -125,6 +125,8 @@ def test_inception_score_equals_the_definition():
         q = p[part * 47 // 4 : (part + 1) * 47 // 4]
         expected.append(np.exp(np.mean(np.sum(q * np.log(q / q.mean(0)), axis=1))))
     np.testing.assert_allclose(golden_metrics.inception_scores(logits, 4), expected, rtol=1e-12)
+    impossible = np.full([47, 1], -2000.0)  # its p is 0
+    np.testing.assert_allclose(golden_metrics.inception_scores(np.concatenate([logits, impossible], axis=1), 4), expected, rtol=1e-12)
     with pytest.raises(ValueError, match="at least 48"):
         golden_metrics.inception_scores(logits, 48)
 
@@ -145,6 +147,9 @@ def test_kid_equals_naive_loops():
     assert mean == pytest.approx(np.mean(blocks))
     assert error == pytest.approx(np.std(blocks, ddof=1) / np.sqrt(2))
     assert np.isnan(kid.block_estimate(reals, fakes, 7)[1])
+    for one, other in ((reals[:1], fakes), (reals, fakes[:1])):
+        with pytest.raises(ValueError, match=f"got {len(one)} real and {len(other)} generated features, expected at least 2 of each"):
+            kid.unbiased_mmd2(one, other)
 
 
 def test_kid_subsets_draw_fakes_first():

@@ -1,6 +1,7 @@
 """Network: variables, running, cloning, averaging; random streams."""
 
 import importlib
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -114,6 +115,26 @@ def test_compared_images_stay_together_at_any_batch_size(graph, options):
     assert d.run(images[:0]).scores.shape == (0, 1)
 
 
+def test_networks_run_in_any_thread(graph):
+    """As servers call them: from threads of their own, several of them for the first time at once."""
+    g = small_generator()
+    z = np.random.RandomState(0).standard_normal((2, 1, 8))
+
+    def request(name):
+        twin = g.clone(name)
+        g.set_values({"dlatent_avg": np.zeros(8)})
+        return [network.run(z, truncation_psi=0.5).images for network in (g, twin)] + [twin.get_values()["G_mapping/Dense0/bias"]]
+
+    with futures.ThreadPoolExecutor(3) as threads:
+        answers = list(threads.map(request, "abc"))
+    expected = g.run(z, truncation_psi=0.5).images
+    for own, of_twin, bias in answers:
+        np.testing.assert_allclose(own, expected, atol=1e-5)
+        np.testing.assert_allclose(of_twin, expected, atol=1e-5)
+        assert bias.shape == (8,)
+    assert len(g._calls) == 2  # as a template of the variables, and as called
+
+
 def test_run_checks_its_arguments(graph):
     g = small_generator()
     with pytest.raises(TypeError, match="psi"):
@@ -194,6 +215,9 @@ def test_truncation(graph):
     z = np.random.RandomState(0).randn(2, 3, 8)
     ws = g.run_part("mapping", z).ws
     np.testing.assert_allclose(g.run_part("mapping", z, truncation_psi=0.3).ws, average + 0.3 * (ws - average), atol=1e-6)
+    built = len(tf.get_default_graph().get_operations())
+    np.testing.assert_allclose(g.run_part("mapping", z, truncation_psi=0.6).ws, average + 0.6 * (ws - average), atol=1e-6)
+    assert len(tf.get_default_graph().get_operations()) == built  # numbers are fed: another ψ does not make the graph larger
     cut = g.run_part("mapping", z, truncation_psi=0.3, truncation_cutoff=2).ws
     np.testing.assert_allclose(cut[:, :, 2:], ws[:, :, 2:], atol=1e-6)
     np.testing.assert_allclose(cut[:, :, :2], (average + 0.3 * (ws - average))[:, :, :2], atol=1e-6)

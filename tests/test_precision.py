@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 
 from dnnlib import tflib
 from dnnlib.tflib import optimizer as optimizer_module
+from dnnlib.tflib import setup
 from dnnlib.tflib.optimizer import FIRST_LOSS_SCALE, Optimizer
 from tests.cli_helpers import SMALL, finish, write_raw_dataset
 from tests.test_training_loop import assert_same_state, train
@@ -45,6 +46,12 @@ def test_outputs_are_close_to_float32(architecture):
         outputs = tflib.run([images, scores])
     for full, *halves in outputs:
         assert all(0 < relative_rms(half, full) < 0.02 for half in halves)
+
+
+def test_the_type_is_the_one_that_the_device_is_good_at(monkeypatch):
+    for device, half in (("/cpu:0", HALVES[0]), ("/gpu:0", tf.float16)):
+        monkeypatch.setattr(setup, "devices", lambda device=device: [device])
+        assert tflib.half_type() == half
 
 
 def test_only_float16_is_clamped():

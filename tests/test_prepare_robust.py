@@ -69,8 +69,17 @@ def test_a_second_run_finds_the_dataset_and_other_options_are_refused(tmp_path, 
 
 
 def test_an_empty_folder_is_no_dataset(tmp_path, capsys):
+    arguments = ["--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 16]
     (tmp_path / "scenes").mkdir()
-    assert prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 16)[0] == 0
+    (tmp_path / "scenes" / "notes.txt").write_text("of the user's own")
+    code, _, err = prepare(capsys, *arguments)
+    assert code == 1 and f"{tmp_path / 'scenes'}: already exists, made from other input or with other options; delete it" in error_line(err)
+    (tmp_path / "scenes" / "notes.txt").unlink()
+    code, out, _ = prepare(capsys, *arguments)
+    assert code == 0 and "already there" not in out and "continuing" not in out
+    (tmp_path / "scenes").rename(tmp_path / "elsewhere")
+    (tmp_path / "scenes").write_text("a file")
+    assert f"Not a directory ({tmp_path / 'scenes'})" in error_line(prepare(capsys, *arguments)[2])
 
 
 def test_scenes_of_another_seed_are_other_scenes(tmp_path, capsys):
@@ -102,7 +111,9 @@ def test_the_manifest_says_what_was_made(tmp_path, capsys):
     assert prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 8, "--masks")[0] == 0
     with open(str(tmp_path / "scenes" / "dataset.json")) as file:
         found = json.load(file)
-    assert (found["label_kind"], found["label_names"], found["masks"]) == ("counts", ["spheres", "cubes", "cylinders"], True)
+    expected = {"encoding": "png", "label_kind": "counts", "label_names": ["spheres", "cubes", "cylinders"], "masks": True,
+                "tool_version": "1"}  # fmt: skip
+    assert {name: found[name] for name in expected} == expected
 
 
 def test_a_partial_folder_of_another_preparation_is_not_continued(tmp_path, capsys):
@@ -381,14 +392,19 @@ def test_a_file_system_that_cannot_sync_folders_can_hold_datasets(tmp_path, caps
     assert prepare(capsys, "--data-dir", tmp_path, "--scenes", "--max-images", 2, "--resolution", 16)[0] == code
 
 
-def test_what_a_killed_preparation_began_is_removed(tmp_path, capsys):
+def test_what_a_killed_preparation_began_is_removed_and_what_it_finished_is_kept(tmp_path, capsys):
     write_pngs(tmp_path / "in", noise(20, 8))
     (tmp_path / "in" / "0003.png").write_bytes(b"")
-    arguments = ["--data-dir", tmp_path, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8]
+    folder = tmp_path / "data [1]"
+    arguments = ["--data-dir", folder, "--task", "own", "--images-dir", tmp_path / "in", "--resolution", 8, "--shards-num", 2]
     assert prepare(capsys, *arguments)[0] == 1
-    (tmp_path / "own.partial" / ".own-r03.tfrecords1of1.abc.partial").write_bytes(b"half")
-    assert prepare(capsys, *arguments, "--allow-skips")[0] == 0
-    assert sorted(folder_bytes(tmp_path / "own")) == ["dataset.json", "index.npy", "own-r03.tfrecords1of1", "skipped.txt"]
+    partial = folder / "own.partial"
+    (partial / ".own-r03.tfrecords2of2.abc.partial").write_bytes(b"half")
+    (partial / "own-r03.tfrecords2of2.done").unlink()
+    code, out, _ = prepare(capsys, *arguments, "--allow-skips")
+    assert code == 0 and out.startswith(f"{partial}: continuing, 1 of 2 shards are finished\n")
+    shards = [f"own-r03.tfrecords{number}of2" for number in (1, 2)]
+    assert sorted(folder_bytes(folder / "own")) == ["dataset.json", "index.npy", *shards, "skipped.txt"]
 
 
 def test_neighbouring_shards_are_read_in_one_go():

@@ -220,6 +220,7 @@ def test_switches_and_numbers_may_stand_for_each_other():
     arguments = {"resolution": 32, "kmeans": None, "img2img": False, "truncation_psi": None, "style": 1}
     config, _ = vocabulary.parse(arguments, GeneratorConfig, None)
     assert (config.kmeans, config.img2img, config.truncation_psi, config.style) == (False, 0, None, True)
+    assert type(config.img2img) is int and type(config.style) is bool
 
 
 def test_chances_that_are_nothing_are_off():

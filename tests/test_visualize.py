@@ -353,11 +353,13 @@ def test_vitgan(picture_models, tmp_path):
     assert json.loads((tmp_path / "about.json").read_text())["layer_maps"]["attended"] == "token"
 
 
-def test_a_snapshot_of_a_training_feeds_the_report(picture_models, tmp_path, capsys):
+def test_a_snapshot_of_a_training_feeds_the_report(picture_models, tmp_path, capsys, monkeypatch):
+    hidden, bar = [], sampling.tqdm
+    monkeypatch.setattr(sampling, "tqdm", lambda **given: hidden.append(given["disable"]) or bar(**given))
     options, _ = command_line.resolve(command_line.parse_given(["--vis-num", "50", "--interpolation-density", "1"]))
     with tflib.session_scope():
         showcase.run(load_generator(picture_models["ganformer"]), dataset_for("ganformer"), options, str(tmp_path), shown=24000)
-    assert capsys.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "") and set(hidden) == {True}
     content = data.gather(str(tmp_path))
     (explorer,) = content["explorers"]
     assert explorer["note"] == "24 kimg, truncation 0.7, seed 0" and explorer["grids"] == [4, 8, 8, 16, 16]

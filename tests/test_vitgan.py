@@ -44,6 +44,15 @@ def test_golden(name):
     assert gradients <= set(golden_vitgan.results(path)[0])  # none was missed because of its name
 
 
+def test_a_result_that_is_no_number_is_off(tmp_path):
+    with np.load(golden_path("vitgan", "modulated_linear.npz")) as file:
+        data = dict(file)
+    data["out_demod"] = data["out_demod"] * np.nan  # after others that agree
+    np.savez(str(tmp_path / "nan.npz"), **data)
+    error, tolerance = golden_vitgan.check_file(str(tmp_path / "nan.npz"))
+    assert not error <= tolerance
+
+
 def test_scores_of_other_shapes_are_no_consistency():
     """[N] against [N, 1] would broadcast to [N, N] and pull all scores to one constant."""
     with pytest.raises(ValueError, match=r"shapes \[4\] and \[4, 1\]"):
@@ -326,7 +335,7 @@ def test_truncation_labels_and_other_readings():
     assert np.abs(G.run(z, labels).images - G.run(z, labels[::-1]).images).max() > 1e-4
     images = normal(2, 3, 16, 16)
     scores = [D.run(images, np.eye(3)[[c, c]]).scores for c in range(3)]
-    assert len({score.tobytes() for score in scores}) == 3
+    assert len({score.tobytes() for score in scores}) == 3 and scores[0].shape == (2, 1)
     D.set_values({"head/bias": D.get_values()["head/bias"] + [1, 2, 4]})
     for c, rise in enumerate((1, 2, 4)):
         np.testing.assert_allclose(D.run(images, np.eye(3)[[c, c]]).scores, scores[c] + rise, rtol=1e-5)

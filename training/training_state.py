@@ -75,7 +75,8 @@ def restore(variables, state):
                 for name in sorted(set(shapes) | set(stored)) if stored.get(name) != shapes.get(name)]  # fmt: skip
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise UserError(f"the training state does not fit these networks: {'; '.join(problems[:3])}{more}")
+        raise UserError(f"the training state does not fit these networks: {'; '.join(problems[:3])}{more}; a new run starts "
+                        "from the weights of one of its snapshots with --restart --pretrained-pkl FILE")
     tflib.variables.assign({variables[name]: array for name, array in state.arrays.items()})
 
 

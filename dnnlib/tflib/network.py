@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import inspect
+import threading
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -14,12 +15,14 @@ from dnnlib.tflib import registry, variables
 from dnnlib.tflib.random_streams import PerImageStreams
 from dnnlib.tflib.setup import get_session
 
+_building = threading.RLock()  # TensorFlow's graphs do not take operations from two threads at once
+
 
 class Network:
     """Variables of one network and the functions that use them. It knows nothing about losses.
 
     The variables have their own variable scope; `get_output_for` builds further copies of the computation on the same variables, `run`
-    evaluates it on NumPy arrays.
+    evaluates it on NumPy arrays, in any thread.
 
     Args:
         name: preferred scope name ("G"); made unique within the graph.
@@ -37,12 +40,14 @@ class Network:
         self.arch = registry.find_for(config)
         self.name = name
         self.config = config
-        self.scope = tf.get_default_graph().unique_name(name, mark_as_used=True)
+        self._graph = tf.get_default_graph()  # other threads have other default graphs
+        self.scope = self._graph.unique_name(name, mark_as_used=True)
         self._calls = {}
-        if twin is None:
-            self._create_variables(seed)
-        else:
-            self._repeat_variables(twin)
+        with _building:
+            if twin is None:
+                self._create_variables(seed)
+            else:
+                self._repeat_variables(twin)
 
     @property
     def arch_name(self):
@@ -96,15 +101,17 @@ class Network:
 
     def get_values(self):
         """Dict local name -> array of all variables."""
-        return dict(zip(self.variables, get_session().run(list(self.variables.values()))))
+        return dict(zip(self.variables, self._session().run(list(self.variables.values()))))
 
     def set_values(self, values):
         """Set variables by local name (dict name -> array); names and shapes must exist."""
-        variables.assign({self.variables[name]: value for name, value in values.items()})
+        with self._graph.as_default():
+            variables.assign({self.variables[name]: value for name, value in values.items()})
 
     def clone(self, name):
         """Another network with the same architecture, config and current values."""
-        return Network(name, self.config, twin=self)
+        with self._graph.as_default():
+            return Network(name, self.config, twin=self)
 
     def copy_from(self, source):
         """Copy the values of another network's variables of the same names."""
@@ -155,7 +162,7 @@ class Network:
     def _layer_output_shapes(self, layers):
         found = {}
         prefix = self._template_scope
-        for op in tf.get_default_graph().get_operations():
+        for op in self._graph.get_operations():
             if op.name.startswith(prefix) and op.outputs:
                 layer = op.name[len(prefix) :].rpartition("/")[0]
                 while layer and layer not in layers:
@@ -195,7 +202,7 @@ class Network:
         scope = tf.VariableScope(reuse=reuse, name=self.scope)
         with tf.name_scope(f"{self.name}_call"), tf.variable_scope(scope, auxiliary_name_scope=False):
             if reuse is not True:
-                self._template_scope = tf.get_default_graph().get_name_scope() + "/"
+                self._template_scope = self._graph.get_name_scope() + "/"
             return part.build(self.config, *inputs, **options)
 
     def _call(self, part, options, reuse=True, device=None):
@@ -203,8 +210,8 @@ class Network:
         numbers = tuple(sorted(name for name, value in options.items() if isinstance(value, float)))
         fixed = {name: value for name, value in options.items() if name not in numbers}
         key = (part.outputs, part.build, numbers, tuple(sorted(fixed.items())), device)
-        if key not in self._calls:
-            with tf.device(device) if device else contextlib.nullcontext():
+        with _building, self._graph.as_default(), tf.device(device) if device else contextlib.nullcontext():
+            if key not in self._calls:
                 inputs = [tf.placeholder(tf.float32, [None] + list(shape), name=name) for name, shape in part.inputs(self.config)]
                 fed = {name: tf.placeholder(tf.float32, [], name=name) for name in numbers}
                 seeds = tf.placeholder(tf.int64, [None], name="seeds")
@@ -212,7 +219,11 @@ class Network:
                 if "streams" in inspect.signature(part.build).parameters:
                     built["streams"] = PerImageStreams(seeds)
                 self._calls[key] = inputs, fed, seeds, self._build(part, inputs, built, reuse)
-        return self._calls[key]
+            return self._calls[key]
+
+    def _session(self):
+        with self._graph.as_default():
+            return get_session()
 
     def _run(self, part, inputs, batch_size, seeds, devices, options):
         wanted = [name for index, name in enumerate(part.outputs) if options.pop(f"return_{name}", index == 0)]
@@ -224,7 +235,7 @@ class Network:
             batch_size = count
         if seeds is None:
             seeds = np.random.randint(2**31, size=count)
-        results = None
+        session, results = self._session(), None
         together = batch_size * len(replicas)
         for start in range(0, count, together):
             stop = min(start + together, count)
@@ -235,7 +246,7 @@ class Network:
                 feed.update({holder: options[name] for name, holder in fed.items()})
                 feed[seed_holder] = seeds[rows]
                 fetches.append([outputs[name] for name in wanted])
-            for rows, values in zip(shares, get_session().run(fetches, feed_dict=feed)):
+            for rows, values in zip(shares, session.run(fetches, feed_dict=feed)):
                 if results is None:
                     results = [np.empty((count,) + value.shape[1:], value.dtype) for value in values]
                 for result, value in zip(results, values):

@@ -300,6 +300,6 @@ def noise_variation(sampler, options, folder):
             total = total + (gray - first).sum(axis=0)  # differences from the first one: no cancellation
             squares = squares + np.square(gray - first).sum(axis=0)
     mean = total / NOISE_RENDERINGS
-    deviation = np.sqrt(np.maximum(squares / NOISE_RENDERINGS - mean**2, 0.0))  # [H, W]
+    deviation = np.sqrt(squares / NOISE_RENDERINGS - mean**2)  # [H, W]; not below 0, since one of the differences is 0
     picture = np.clip(np.floor(deviation * NOISE_GAIN), 0, 255).astype(np.uint8)
     images.save_png(images.crop_padding(picture[np.newaxis], sampler.ratio), os.path.join(folder, "noise-variance.png"))
