@@ -18,8 +18,9 @@ $(READY): requirements.txt requirements-dev.txt
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@if [ $(STACK) = tf2 ] && nvidia-smi -L >/dev/null 2>&1; then \
-		echo "NVIDIA GPU found: installing the CUDA libraries"; \
-		$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check "tensorflow[and-cuda]"; fi
+		if [ "$$(uname -m)" != x86_64 ]; then echo "NVIDIA GPU found, but PyPI's TensorFlow for $$(uname -m) has no CUDA: see docs/cuda.md"; else \
+			echo "NVIDIA GPU found: installing the CUDA libraries"; \
+			$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check "tensorflow[and-cuda]"; fi; fi
 	@touch $(READY)
 
 setup-all:

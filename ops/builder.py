@@ -29,6 +29,7 @@ REGISTRATION = "tensorflow_ops.cc"
 HOST_FLAGS = ("-O3", "-march=native", "-DEIGEN_DONT_VECTORIZE",  # Eigen's code for AVX-512 does not compile everywhere, and is not used
               "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-DNDEBUG", "-Wno-deprecated-declarations")
 COMPILER_VARIABLES = ("NVCC_PREPEND_FLAGS", "NVCC_APPEND_FLAGS", "CPATH", "CPLUS_INCLUDE_PATH")  # they add flags too
+PROCESSORS = "/proc/cpuinfo"
 BUILDING = ".building_"  # in the names of the folders of unfinished builds
 LOCK_TIMEOUT = 900.0  # seconds to wait for another process that is building the same library
 BUILD_TIMEOUT = 1800.0  # seconds for one build
@@ -117,10 +118,11 @@ def _sources():
 
 
 def _processor():
-    """What -march=native depends on: a cache shared by different machines must not give one the instructions of the other."""
+    """What -march=native depends on: a cache shared by different machines must not give one the instructions of the other. On ARM the
+    compiler takes what the core (CPU implementer, variant, part) is known to have, even if the system does not list it in Features."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return sorted({line for line in file if line.startswith(("flags", "Features"))})
+        with open(PROCESSORS, encoding="utf-8") as file:
+            return sorted({line for line in file if line.startswith(("flags", "Features", "CPU "))})
     except OSError:
         return []
 

@@ -121,7 +121,7 @@ def unseen_gpu(on_gpu):
     if on_gpu or not gpus.visible_gpus():
         return None
     return ("there is a GPU, but TensorFlow does not see it: install a TensorFlow with CUDA (pip install tensorflow[and-cuda], or "
-            "tensorflow-gpu 1.15) whose CUDA release the driver supports")
+            "tensorflow-gpu 1.15; PyPI has none for ARM: docs/cuda.md) whose CUDA release the driver supports")
 
 
 def left_out(what):

@@ -129,7 +129,12 @@ def test_the_library_is_named_after_everything_it_depends_on(machine, monkeypatc
     link = builder._link_command
     monkeypatch.setattr(builder, "_link_command", lambda what, folder: [*link(what, folder), "-s"])
     names.append(builder.plan(on_gpu=True).path)
-    assert len(set(names)) == len(names) == 12
+    monkeypatch.setattr(builder, "PROCESSORS", str(machine / "cpuinfo"))
+    for flags in ("flags\t: sse4_2\n", "flags\t: sse4_2 avx\n", "Features\t: fp asimd\nCPU part\t: 0xd0c\n",
+                  "Features\t: fp asimd\nCPU part\t: 0xd40\n"):
+        (machine / "cpuinfo").write_text(flags)
+        names.append(builder.plan(on_gpu=True).path)
+    assert len(set(names)) == len(names) == 16
 
 
 @pytest.mark.parametrize("installed, given, chosen", [

@@ -347,10 +347,11 @@ def test_damaged_databases_are_one_line(tmp_path, capsys):
     lmdb = pytest.importorskip("lmdb")
     with lmdb.open(str(tmp_path / "whole")) as database, database.begin(write=True) as transaction:
         transaction.put(b"key", image_bytes(noise(1)[0], "PNG"))
-    content = (tmp_path / "whole" / "data.mdb").read_bytes()[:3 * 4096]
-    kind = 2 * 4096 + 10     # type of the page after the two header pages, the one with the key
+        page = database.stat()["psize"]  # the system's, up to 32 KB
+    content = (tmp_path / "whole" / "data.mdb").read_bytes()[:3 * page]
+    kind = 2 * page + 10     # type of the page after the two header pages, the one with the key
     for name, damaged, message in (
-        ("cut", content[:-4096], f"truncated, {tmp_path / 'cut' / 'data.mdb'} has 8,192 of 12,288 bytes"),
+        ("cut", content[:-page], f"truncated, {tmp_path / 'cut' / 'data.mdb'} has {2 * page:,} of {3 * page:,} bytes"),
         ("wrong", content[:kind] + b"\4" + content[kind + 1:], "the database is damaged (mdb_"),
     ):
         (tmp_path / name).mkdir()

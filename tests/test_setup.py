@@ -19,10 +19,10 @@ def script(path: pathlib.Path, body: str) -> pathlib.Path:
     return path
 
 
-def make(*arguments: str, path: pathlib.Path) -> subprocess.CompletedProcess:
+def make(*arguments: str, path: pathlib.Path, run: bool = False) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PATH": f"{path}:/usr/bin:/bin"}
     environment.pop("MAKEFLAGS", None)
-    return subprocess.run(["make", "-n", *arguments], cwd=str(ROOT), env=environment, stdout=subprocess.PIPE,
+    return subprocess.run(["make", *(() if run else ("-n",)), *arguments], cwd=str(ROOT), env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True)
 
 
@@ -43,6 +43,19 @@ def test_python_on_the_path_is_taken_first(tmp_path):
     script(tmp_path / "python3.7", f"exec '{sys.executable}' \"$@\"")
     result = make("test-all", f"PYTHON={sys.executable}", path=tmp_path)
     assert 'test PYTHON="python3.7"' in result.stdout
+
+
+@needs_make
+@pytest.mark.parametrize("machine, words, installs", [
+    ("x86_64", "NVIDIA GPU found: installing the CUDA libraries", True), ("aarch64", "PyPI's TensorFlow for aarch64 has no CUDA", False)])
+def test_cuda_libraries_come_only_where_tensorflow_uses_them(machine, words, installs, tmp_path):
+    for name, body in (("nvidia-smi", ""), ("uname", f"echo {machine}"), ("python", 'echo "$@"')):
+        script(tmp_path / name, body)
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    script(tmp_path / "venv" / "bin" / "python", 'echo "$@"')
+    result = make("setup", f"PYTHON={tmp_path / 'python'}", "STACK=tf2", f"VENV={tmp_path / 'venv'}", path=tmp_path, run=True)
+    assert result.returncode == 0 and words in result.stdout
+    assert ("tensorflow[and-cuda]" in result.stdout) == installs
 
 
 @pytest.mark.parametrize("python", ["3.7", "3.8", "3.9", "3.10", "3.13", "3.14"])
