@@ -3,9 +3,11 @@
 import base64
 import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -24,7 +26,9 @@ def programs():
 def browser(width=1200, height=900, dark=False):
     """A headless browser: yields a Browser."""
     driver, program = programs()
-    process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+    folder = tempfile.mkdtemp(prefix="browser_")  # for what the browser leaves behind
+    process = subprocess.Popen([driver, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
+                               env=dict(os.environ, TMPDIR=folder))  # fmt: skip
     try:
         port = next(match.group(1) for match in (re.search(r"successfully on port (\d+)", line) for line in process.stdout) if match)
         arguments = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--window-size={width},{height}"]
@@ -38,6 +42,7 @@ def browser(width=1200, height=900, dark=False):
         process.terminate()
         process.wait()
         process.stdout.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Browser:

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import PIL.Image
@@ -385,7 +386,7 @@ def test_strips_number_the_latents_as_the_explorer_does(tmp_path):
     assert [row["label"] for row in strips["rows"]] == ["sample 2 to 3, latent 1 alone"]
 
 
-def test_more_curves_than_colours_can_be_told_apart(browser, tmp_path):
+def test_more_curves_than_colours_can_be_told_apart(browser, tmp_path, monkeypatch):
     for tick in (1, 2, 3):
         report.append_stats(str(tmp_path), 1000 * tick, {f"Loss/{name}": tick for name in "abcdefgh"})
     report.write(str(tmp_path))
@@ -416,6 +417,15 @@ def test_a_map_lies_on_its_picture_beside_many_latents(browser, tmp_path):
         session.run("document.querySelector('#attention [role=group] button:last-child').focus()")
         assert session.run(f"return {reading}") == "token 64 of 64 owns 0.0 % of this picture"
         assert session.run("return document.querySelector('#attention .explorer').clientHeight") > 2 * heights[0]
+
+
+def test_the_browser_s_own_files_go_with_it(browser, monkeypatch):
+    with tempfile.TemporaryDirectory() as folder:  # not in tmp_path: paths of sockets are short
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        with webdriver.browser() as session:
+            assert session.run("return document.title") == ""
+        assert os.listdir(folder) == []
 
 
 def test_curves_of_one_value_and_of_one_point(browser, tmp_path):
