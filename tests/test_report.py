@@ -386,7 +386,7 @@ def test_strips_number_the_latents_as_the_explorer_does(tmp_path):
     assert [row["label"] for row in strips["rows"]] == ["sample 2 to 3, latent 1 alone"]
 
 
-def test_more_curves_than_colours_can_be_told_apart(browser, tmp_path, monkeypatch):
+def test_more_curves_than_colours_can_be_told_apart(browser, tmp_path):
     for tick in (1, 2, 3):
         report.append_stats(str(tmp_path), 1000 * tick, {f"Loss/{name}": tick for name in "abcdefgh"})
     report.write(str(tmp_path))
